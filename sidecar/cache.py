@@ -1,0 +1,175 @@
+"""What is remembered: answers by key, the rooms' waves of suspicion, and what was purged.
+
+Three LRUs, so that strangers who knock at made-up rooms can only push out other strangers' denies.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cachetools import Cache as BaseCache
+from cachetools import LRUCache
+
+from sidecar.core.model import Entry, Key, Kind, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most entries of each kind that are kept in memory."""
+
+    allows: int = 100_000
+    denies: int = 20_000
+    configs: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What an operator wants forgotten; a part that is None fits everything."""
+
+    room: str | None = None
+    subject: str | None = None
+
+    def fits(self, key: Key) -> bool:
+        """Whether this key is meant. A subject is a bare JID, a user id, or `guest`."""
+        if self.room is not None and key.room != self.room:
+            return False
+        return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
+
+
+def named(subject: str, name: str) -> bool:
+    """Whether an operator who types this name means that subject of a key."""
+    kind, _, rest = subject.partition(" ")
+    identity = rest.split(" ", 1)[0].strip('"')
+    return name in (subject, identity) or (kind == name and not rest)
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    """Allows asked before `before` are suspect since `since`; those before `next_before` will be, once it is time."""
+
+    before: float
+    since: float
+    next_before: float | None = None
+
+
+class Cache:
+    """Entries by key. Every change of what is on disk is noted in `dirty` (the entry, or None for gone)."""
+
+    PURGE_MEMORY = 60.0
+    """Seconds for which a purge is remembered: longer than any question can be under way."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Start empty."""
+        self.dirty: dict[Key, Entry | None] = {}
+        self._shelves = {
+            Verdict.ALLOW: _Shelf(limits.allows, self.dirty),
+            Verdict.DENY: _Shelf(limits.denies, self.dirty),
+            Verdict.CONFIG: _Shelf(limits.configs, self.dirty),
+        }
+        self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
+        self._purges: deque[tuple[float, Selector]] = deque()
+
+    def __len__(self) -> int:
+        """Entries of all kinds."""
+        return sum(map(len, self._shelves.values()))
+
+    def count(self, verdict: Verdict) -> int:
+        """Entries of one kind."""
+        return len(self._shelves[verdict])
+
+    def get(self, key: Key) -> Entry | None:
+        """The entry under a key, however old."""
+        for shelf in self._shelves_of(key):
+            entry: Entry | None = shelf.get(key)
+            if entry is not None:
+                return entry
+        return None
+
+    def put(self, key: Key, entry: Entry) -> bool:
+        """Remember an answer; False if it was asked before a purge that means it."""
+        if any(entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges):
+            return False
+        home = self._shelves[entry.verdict]
+        for shelf in self._shelves_of(key):
+            if shelf is not home:
+                shelf.pop(key, None)
+        home[key] = entry
+        self.dirty[key] = entry
+        return True
+
+    def restore(self, key: Key, entry: Entry) -> bool:
+        """Put back what the disk remembers, unless something newer is known; nothing becomes dirty by it."""
+        known = self.get(key)
+        if (known is not None and known.settled_at >= entry.settled_at) or key in self.dirty:
+            return False
+        if not self.put(key, entry):
+            return False
+        self.dirty.pop(key, None)
+        return True
+
+    def drop(self, key: Key) -> None:
+        """Forget one key."""
+        for shelf in self._shelves_of(key):
+            shelf.pop(key, None)
+        self.dirty[key] = None
+
+    def purge(self, now: float, selector: Selector) -> int:
+        """Forget what is meant, and refuse answers to questions asked until now; returns how many entries went."""
+        while self._purges and self._purges[0][0] < now - self.PURGE_MEMORY:
+            self._purges.popleft()
+        self._purges.append((now, selector))
+        doomed = [key for key, _ in self.items() if selector.fits(key)]
+        for key in doomed:
+            self.drop(key)
+        return len(doomed)
+
+    def items(self) -> Iterator[tuple[Key, Entry]]:
+        """Everything, without touching the order of use."""
+        for shelf in self._shelves.values():
+            yield from shelf.peek()
+
+    def _shelves_of(self, key: Key) -> tuple[_Shelf, ...]:
+        if key.endpoint.kind is Kind.CONFIG:
+            return (self._shelves[Verdict.CONFIG],)
+        return self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY]
+
+    def suspect(self, room: str, now: float, every: float) -> None:
+        """A definite deny arrived: the room's allows asked before now are suspect.
+
+        At most once per `every` seconds; a deny in between is not lost, its wave starts when the time has come.
+        """
+        suspicion = self._suspicions.get(room)
+        if suspicion is None:
+            self._suspicions[room] = _Suspicion(now, now)
+        elif now - suspicion.since >= every:
+            suspicion.before, suspicion.since, suspicion.next_before = now, now, None
+        else:
+            suspicion.next_before = now
+
+    def suspect_before(self, room: str, now: float, every: float) -> float:
+        """The instant before which the room's allows must have been asked to be suspect now; -inf: none is."""
+        suspicion = self._suspicions.get(room)
+        if suspicion is None:
+            return float("-inf")
+        if suspicion.next_before is not None and now - suspicion.since >= every:
+            suspicion.before, suspicion.since, suspicion.next_before = suspicion.next_before, now, None
+        return suspicion.before
+
+
+class _Shelf(LRUCache[Key, Entry]):
+    """An LRU that notes what falls off its end."""
+
+    def __init__(self, maxsize: int, dirty: dict[Key, Entry | None]) -> None:
+        super().__init__(maxsize)
+        self._dirty = dirty
+
+    def popitem(self) -> tuple[Key, Entry]:
+        key, entry = super().popitem()
+        self._dirty[key] = None
+        return key, entry
+
+    def peek(self) -> Iterator[tuple[Key, Entry]]:
+        for key in self:
+            yield key, BaseCache.__getitem__(self, key)

@@ -1,0 +1,31 @@
+"""The one place that reads a clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two clocks: one to measure ages with, one to write down."""
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow, also while the machine sleeps, and that no one can set."""
+        ...
+
+    def wall(self) -> float:
+        """Unix seconds; may jump."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks. CLOCK_BOOTTIME rather than CLOCK_MONOTONIC: an allow must not live longer because the
+    machine was suspended."""
+
+    def monotonic(self) -> float:
+        """Seconds since boot, suspended time included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return time.time()

@@ -1,0 +1,168 @@
+"""What a backend's answer means. `CLASSES` is the published table (docs/answers.md); the first row that fits wins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sidecar.core.model import (
+    CacheControl,
+    Kind,
+    Misconfigured,
+    Outcome,
+    Rejected,
+    Replied,
+    Unavailable,
+    Verdict,
+)
+
+
+class Class(Enum):
+    """The four things an answer can be."""
+
+    REPLIED = "Replied"
+    REJECTED = "Rejected"
+    MISCONFIGURED = "Misconfigured"
+    UNAVAILABLE = "Unavailable"
+
+
+class Shape(Enum):
+    """What a body must be for a row to fit."""
+
+    ANY = "anything"
+    OBJECT = "a JSON object"
+    DECISION = "a JSON object with a boolean `allowed`"
+    DENIAL = "a JSON object with `allowed: false`"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: for these kinds, at these statuses, with such a body, it is of this class."""
+
+    kinds: frozenset[Kind]
+    statuses: frozenset[int]
+    shape: Shape
+    outcome: Class
+
+
+_EVERY_KIND = frozenset(Kind)
+_SUCCESS = frozenset(range(200, 300))
+_CLIENT_ERROR = frozenset(range(400, 500))
+_EVERY_STATUS = frozenset(range(1000))
+
+CLASSES: tuple[Row, ...] = (
+    Row(frozenset({Kind.DECISION}), _SUCCESS, Shape.DECISION, Class.REPLIED),
+    Row(frozenset({Kind.CONFIG}), _SUCCESS, Shape.OBJECT, Class.REPLIED),
+    Row(frozenset({Kind.EVENT}), _SUCCESS, Shape.ANY, Class.REPLIED),
+    Row(frozenset({Kind.DECISION}), _CLIENT_ERROR, Shape.DENIAL, Class.REJECTED),
+    Row(frozenset({Kind.CONFIG}), frozenset({400, 404, 409, 410, 422}), Shape.OBJECT, Class.REJECTED),
+    Row(frozenset({Kind.EVENT}), frozenset({400, 409, 410, 413, 422}), Shape.ANY, Class.REJECTED),
+    Row(frozenset({Kind.EVENT}), frozenset({404}), Shape.OBJECT, Class.REJECTED),
+    Row(_EVERY_KIND, frozenset({401, 403}), Shape.ANY, Class.MISCONFIGURED),
+    Row(_EVERY_KIND, _EVERY_STATUS, Shape.ANY, Class.UNAVAILABLE),
+)
+
+
+def classify(
+    kind: Kind, status: int, body: bytes, cache_control: str = "", retry_after: float | None = None
+) -> Outcome:
+    """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` is the header's text."""
+    document = _parse_object(body)
+    row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
+    match row.outcome:
+        case Class.REPLIED:
+            verdict = _verdict(kind, document)
+            return Replied(status, _remembered(kind, document, body), verdict, parse_cache_control(cache_control))
+        case Class.REJECTED:
+            verdict = Verdict.DENY if kind is Kind.DECISION else None
+            return Rejected(status, _remembered(kind, document, body), verdict, parse_cache_control(cache_control))
+        case Class.MISCONFIGURED:
+            return Misconfigured(f"the backend answered {status}", status)
+        case Class.UNAVAILABLE:
+            return Unavailable(_complaint(kind, status, document), status=status, retry_after=retry_after)
+
+
+def parse_cache_control(header: str) -> CacheControl:
+    """Read the directives that may shorten a lifetime; a number that cannot be read counts as 0."""
+    seen: dict[str, float] = {}
+    for part in header.split(","):
+        name, _, value = part.strip().partition("=")
+        name = name.strip().lower()
+        seconds = _seconds(value)
+        seen[name] = min(seen.get(name, seconds), seconds)
+    return CacheControl(
+        no_store="no-store" in seen,
+        private="private" in seen,
+        must_revalidate="must-revalidate" in seen or "no-cache" in seen,
+        max_age=0.0 if "no-cache" in seen else seen.get("max-age"),
+        stale_while_revalidate=seen.get("stale-while-revalidate"),
+        stale_if_error=seen.get("stale-if-error"),
+    )
+
+
+def _seconds(value: str) -> float:
+    digits = value.strip().strip('"')
+    return float(digits[:12]) if digits.isascii() and digits.isdigit() else 0.0
+
+
+def _parse_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body; None for anything else, also for one that names `allowed` twice."""
+    try:
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unambiguous, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs) and sum(name == "allowed" for name, _ in pairs) > 1:
+        raise ValueError("`allowed` is there twice")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {
+    Shape.ANY: lambda document: True,
+    Shape.OBJECT: lambda document: document is not None,
+    Shape.DECISION: lambda document: document is not None and isinstance(document.get("allowed"), bool),
+    Shape.DENIAL: lambda document: document is not None and document.get("allowed") is False,
+}
+
+
+def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
+    if kind is Kind.CONFIG:
+        return Verdict.CONFIG
+    if kind is Kind.DECISION and document is not None:
+        return Verdict.ALLOW if document["allowed"] else Verdict.DENY
+    return None
+
+
+def _remembered(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
+    """A decision is written anew from what was validated; everything else stays as it came, byte for byte."""
+    if kind is Kind.DECISION and document is not None:
+        return decision_body(document)
+    return body
+
+
+def decision_body(document: dict[str, Any]) -> bytes:
+    """The body of a decision: `allowed` and `reason` are always there, texts that are no texts are left out."""
+    texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
+    decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
+    decision.update({name: value for name, value in document.items() if name not in decision and name not in texts})
+    decision.update({name: value for name, value in texts.items() if isinstance(value, str)})
+    return json.dumps(decision, separators=(",", ":")).encode("ascii")
+
+
+def _complaint(kind: Kind, status: int, document: dict[str, Any] | None) -> str:
+    if status in _SUCCESS and document is None:
+        return f"the body of the {status} is not a JSON object"
+    if status in _SUCCESS and kind is Kind.DECISION:
+        return f"the body of the {status} has no boolean `allowed`"
+    return f"the backend answered {status}"

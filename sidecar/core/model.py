@@ -1,0 +1,231 @@
+"""The vocabulary: what is asked, what the backend says, what is remembered, what is answered.
+
+Everything that crosses a module boundary is frozen. Instants are float seconds of one monotonic clock and end in
+`_at` or `_until`; durations are float seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """What an endpoint is for; it decides what a good answer looks like."""
+
+    DECISION = "decision"
+    CONFIG = "room config"
+    EVENT = "event"
+
+
+class Endpoint(StrEnum):
+    """The endpoints Prosody calls; the value is the last part of the path."""
+
+    ROOM_CREATED = "room-created"
+    VALIDATE_ACCESS = "validate-access"
+    USER_JOINED = "user-joined"
+    USER_LEFT = "user-left"
+    ROOM_DESTROYED = "room-destroyed"
+    MODERATOR_CHANGED = "moderator-changed"
+    RECORDING = "recording"
+
+    @property
+    def kind(self) -> Kind:
+        """A decision, a room config, or an event."""
+        return _KINDS.get(self, Kind.EVENT)
+
+
+_KINDS: Mapping[Endpoint, Kind] = {
+    Endpoint.ROOM_CREATED: Kind.CONFIG,
+    Endpoint.VALIDATE_ACCESS: Kind.DECISION,
+}
+
+GUEST = "guest"
+"""The one subject that all guests of a room share, until the backend says `Cache-Control: private`."""
+
+
+class Key(NamedTuple):
+    """Every input a backend's answer may depend on, and nothing that changes by itself.
+
+    `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest.
+    """
+
+    endpoint: Endpoint
+    room: str
+    room_jid: str | None = None
+    meeting_id: str | None = None
+    subject: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One well-formed question of Prosody: its key, and the body that goes to the backend byte for byte."""
+
+    key: Key
+    body: bytes = field(repr=False)
+    received_at: float
+    caller: str = ""
+    """The bare JID of the one who wants in; empty for a room config."""
+    traceparent: str = ""
+
+    def alone(self) -> Query:
+        """The same question of a guest who shares no answer with the room's other guests."""
+        key = self.key._replace(subject=jid_subject(self.caller))
+        return Query(key, self.body, self.received_at, self.caller, self.traceparent)
+
+
+def jid_subject(bare_jid: str) -> str:
+    """The subject of one who is known by nothing but a JID."""
+    return f"jid {bare_jid}"
+
+
+class Verdict(Enum):
+    """What a remembered answer says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    CONFIG = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long an answer may be used, in seconds; the two stale limits count from the end of `fresh`."""
+
+    fresh: float
+    stale_while_revalidate: float
+    stale_if_error: float
+
+    @property
+    def total(self) -> float:
+        """Seconds after the question when the answer may not be used at all any more."""
+        return self.fresh + max(self.stale_while_revalidate, self.stale_if_error)
+
+    def at_most(self, other: Lifetimes) -> Lifetimes:
+        """The shorter of two, limit by limit."""
+        if self is other:
+            return self
+        return Lifetimes(
+            min(self.fresh, other.fresh),
+            min(self.stale_while_revalidate, other.stale_while_revalidate),
+            min(self.stale_if_error, other.stale_if_error),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One remembered answer. Its age counts from the moment the question was asked, not from when the answer came."""
+
+    verdict: Verdict
+    body: bytes = field(repr=False)
+    asked_at: float
+    settled_at: float
+    lifetimes: Lifetimes
+    spread: float = 0.0
+    """0 to 1: the part of the jitter by which this entry's fresh time is shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheControl:
+    """What a backend's `Cache-Control` takes away from the lifetimes of the policy; None takes away nothing."""
+
+    no_store: bool = False
+    private: bool = False
+    must_revalidate: bool = False
+    max_age: float | None = None
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """2xx of the right shape. For an event there is no verdict."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    verdict: Verdict | None = None
+    cache_control: CacheControl = CacheControl()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The backend understood and said no: a room it does not want, a definite deny, an event it will never take."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    verdict: Verdict | None = None
+    cache_control: CacheControl = CacheControl()
+
+
+@dataclass(frozen=True, slots=True)
+class Misconfigured:
+    """The backend does not trust us, or we do not trust it: only an operator can mend this."""
+
+    reason: str
+    status: int | None = None
+
+
+class Failure(Enum):
+    """How far a question got that was not answered."""
+
+    UNSENT = "nothing was sent"
+    RESET = "the connection broke before the answer was complete"
+    TIMEOUT = "no complete answer in time"
+    USELESS = "a complete answer that decides nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nothing to go by. `UNSENT` is said only when it is certain that no byte of the request left."""
+
+    reason: str
+    failure: Failure = Failure.USELESS
+    status: int | None = None
+    retry_after: float | None = None
+    """Seconds the backend asked us to wait."""
+
+
+Outcome = Replied | Rejected | Misconfigured | Unavailable
+
+
+class Source(StrEnum):
+    """Where an answer came from; the label `source` of the metrics."""
+
+    HIT = "hit"
+    STALE = "stale"
+    BACKEND = "backend"
+    REJECTED = "rejected"
+    POLICY = "policy"
+    OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Prosody is told, and by which way it came about (RFC 9211 names)."""
+
+    status: int
+    body: bytes = field(repr=False)
+    source: Source
+    allowed: bool | None = None
+    ttl: int | None = None
+    forwarded: str | None = None
+    """`miss` or `stale`: why the question went to the backend; None when it did not."""
+    forward_status: int | None = None
+    stored: bool = False
+    collapsed: bool = False
+    detail: str | None = None
+    retry_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, to be told to the backend at least once. `accepted_at` is wall time (Unix seconds)."""
+
+    endpoint: Endpoint
+    room: str
+    body: bytes = field(repr=False)
+    idempotency_key: str
+    accepted_at: float
+    traceparent: str = ""
