@@ -69,6 +69,7 @@ class Cache:
             Verdict.CONFIG: _Shelf(limits.configs, self.dirty),
         }
         self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
+        self._lonely: LRUCache[str, bool] = LRUCache(limits.denies)
         self._purges: deque[tuple[float, Selector]] = deque()
 
     def __len__(self) -> int:
@@ -134,6 +135,15 @@ class Cache:
         if key.endpoint.kind is Kind.CONFIG:
             return (self._shelves[Verdict.CONFIG],)
         return self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY]
+
+    def keep_guests_alone(self, shared: Key) -> None:
+        """The backend said `private` to a guest: from now on the guests of the room share no answer."""
+        self._lonely[shared.room] = True
+        self.drop(shared)
+
+    def guests_are_alone(self, room: str) -> bool:
+        """Whether the guests of this room are asked about one by one."""
+        return room in self._lonely
 
     def suspect(self, room: str, now: float, every: float) -> None:
         """A definite deny arrived: the room's allows asked before now are suspect.

@@ -210,6 +210,8 @@ def _settle_verdict(
         # Asked before that deny, and arrived after it: the deny is the newer word.
         return Settled(Reply(200, current.body, Verdict.DENY), outcome=outcome)
     denied = verdict is Verdict.DENY
+    if current and not denied and current.asked_at > asked_at:
+        return Settled(Reply(200, outcome.body, verdict), outcome=outcome)  # something newer is remembered already
     lifetimes = shorten(rules.lifetimes(verdict), outcome.cache_control)
     status = 200 if query.key.endpoint.kind is Kind.DECISION else outcome.status
     reply = Reply(status, outcome.body, verdict)

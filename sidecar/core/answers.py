@@ -1,0 +1,92 @@
+"""From what is known to what Prosody is told: the three ways an answer comes about."""
+
+from __future__ import annotations
+
+import math
+
+from sidecar.core.model import Answer, Entry, Kind, Outcome, Query, Source, Verdict
+from sidecar.core.policy import Freshness, OnUnavailable, Reply, Rules, Settled
+
+UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
+WAVED_THROUGH = b'{"allowed":true,"reason":null}'
+
+_DETAIL = {
+    Freshness.REVALIDATE: "stale-while-revalidate",
+    Freshness.STALE: "stale-if-error",
+    Freshness.SUSPECT: "suspect",
+}
+
+
+def remembered(entry: Entry, state: Freshness, rules: Rules, now: float) -> Answer:
+    """The answer is what was remembered."""
+    limits = entry.lifetimes.at_most(rules.lifetimes(entry.verdict))
+    return Answer(
+        status=200,
+        body=entry.body,
+        source=Source.HIT if state is Freshness.FRESH else Source.STALE,
+        allowed=_allowed(entry.verdict),
+        ttl=math.floor(limits.fresh - (now - entry.asked_at)),
+        detail=_DETAIL.get(state),
+    )
+
+
+def replied(reply: Reply, settled: Settled, before: Freshness, *, collapsed: bool) -> Answer:
+    """The answer is the backend's. `before` is how usable the memory was when it was asked."""
+    rejected = reply.verdict is None
+    return Answer(
+        status=reply.status,
+        body=reply.body,
+        source=Source.REJECTED if rejected else Source.BACKEND,
+        allowed=_allowed(reply.verdict),
+        forwarded=_reason(before),
+        forward_status=_status(settled.outcome) if rejected else None,
+        stored=settled.store is not None,
+        collapsed=collapsed,
+    )
+
+
+def unavailable(
+    query: Query,
+    entry: Entry | None,
+    rules: Rules,
+    *,
+    asked: Settled | None = None,
+    before: Freshness = Freshness.MISSING,
+    retry_after: float = 1.0,
+) -> Answer:
+    """The answer is the policy's, since nothing usable is known.
+
+    `entry` may be a deny too old to be an answer, which still counts more than a policy that lets everybody in.
+    `asked` is what became of asking the backend; None: it was not asked. `retry_after` is in seconds.
+    """
+    forwarded = None if asked is None else _reason(before)
+    status = None if asked is None else _status(asked.outcome)
+    denied_last = entry is not None and entry.verdict is Verdict.DENY
+    if rules.on_unavailable is OnUnavailable.DEFAULT and rules.default_body is not None:
+        return Answer(200, rules.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
+    if rules.on_unavailable is OnUnavailable.ALLOW and not denied_last:
+        return Answer(200, WAVED_THROUGH, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
+    decision = query.key.endpoint.kind is Kind.DECISION
+    return Answer(
+        status=200 if decision else 503,
+        body=UNREACHABLE if decision else b"",
+        source=Source.POLICY,
+        allowed=False if decision else None,
+        forwarded=forwarded,
+        forward_status=status,
+        detail="refused",
+        retry_after=max(1, math.ceil(retry_after)),
+    )
+
+
+def _allowed(verdict: Verdict | None) -> bool | None:
+    return None if verdict in (None, Verdict.CONFIG) else verdict is Verdict.ALLOW
+
+
+def _reason(state: Freshness) -> str:
+    """RFC 9211's word for why a question went to the backend."""
+    return "miss" if state is Freshness.MISSING else "stale"
+
+
+def _status(outcome: Outcome | None) -> int | None:
+    return None if outcome is None else outcome.status

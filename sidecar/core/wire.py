@@ -1,0 +1,134 @@
+"""What Prosody sends: bytes -> Query or Event, or a sentence that says which field is wrong and why."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of a request; a longer one is answered 413."""
+
+NAME_LIMIT = 1023
+"""Bytes of a room name or JID: the limit of one part of a JID (RFC 7622)."""
+
+_JID_LIMIT = 3 * NAME_LIMIT + 2
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Malformed(Exception):
+    """The request cannot be understood. `field` is None when the body as a whole is at fault."""
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        """`detail` is a sentence for whoever wrote the caller."""
+        super().__init__(detail)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A well-formed body: what it is about, and the rest as it came."""
+
+    room: str
+    document: dict[str, Any]
+    body: bytes
+
+
+def read_message(endpoint: Endpoint, body: bytes) -> Message:
+    """Check what every endpoint needs; raises Malformed."""
+    try:
+        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error.msg} (line {error.lineno} column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the body is not usable JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Malformed(f"the body must be a JSON object, not {_type(document)}")
+    room = _name(document, "roomName", NAME_LIMIT)
+    if endpoint.kind is Kind.DECISION:
+        _name(document, "userJid", _JID_LIMIT)
+    return Message(room, document, body)
+
+
+def query_of(
+    endpoint: Endpoint, message: Message, received_at: float, traceparent: str, anonymous_domains: frozenset[str]
+) -> Query:
+    """The question a message asks; `anonymous_domains` are in lower case."""
+    document = message.document
+    room_jid = _text(document.get("roomJid"))
+    if endpoint.kind is Kind.CONFIG:
+        return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
+    caller = document["userJid"].split("/", 1)[0]
+    token = document.get("bearerToken")
+    key = Key(
+        endpoint,
+        message.room,
+        room_jid,
+        _text(document.get("meetingId")),
+        _subject(document, caller, anonymous_domains),
+        hashlib.sha256(json.dumps(token).encode()).hexdigest() if token else None,
+    )
+    return Query(key, message.body, received_at, caller, traceparent)
+
+
+def traceparent_of(header: str) -> str:
+    """A valid W3C traceparent, or nothing."""
+    return header if _TRACEPARENT.fullmatch(header) else ""
+
+
+def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
+    user_id, email, token = (document.get(name) for name in ("userId", "userEmail", "bearerToken"))
+    if not (user_id or email or token):
+        domain = caller.rpartition("@")[2].lower()
+        if document.get("guest") is True or domain in anonymous_domains:
+            return GUEST
+    subject = f"id {_text(user_id)}" if user_id else jid_subject(caller)
+    return f"{subject} {_text(email)}" if email else subject
+
+
+def _text(value: Any) -> str | None:
+    """A value as JSON text, so that 1 and "1" stay apart; None if it was not sent."""
+    return None if value is None else json.dumps(value, sort_keys=True)
+
+
+def _name(document: dict[str, Any], field: str, limit: int) -> str:
+    if field not in document:
+        raise Malformed(f"{field} is missing", field)
+    value = document[field]
+    if not isinstance(value, str):
+        raise Malformed(f"{field} must be a string, not {_type(value)}", field)
+    if not value:
+        raise Malformed(f"{field} must not be empty", field)
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise Malformed(f"{field} holds half a surrogate pair, which is no character", field) from None
+    if size > limit:
+        raise Malformed(f"{field} is {size} bytes long; at most {limit} are allowed", field)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _type(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"

@@ -1,0 +1,279 @@
+"""Carries out the plans: one question in, one answer out, always within its deadline.
+
+cache.get -> freshness -> decide -> admit      one step, no await in between
+a flight per key -> Lane.carry -> settle -> cache.put
+whoever still waits gets the reply; without one, the column of the open breaker decides
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from sidecar.cache import Cache, Selector
+from sidecar.clock import Clock
+from sidecar.core.answers import remembered, replied, unavailable
+from sidecar.core.breaker import Permit
+from sidecar.core.model import (
+    GUEST,
+    Answer,
+    Endpoint,
+    Entry,
+    Key,
+    Kind,
+    Query,
+    Verdict,
+)
+from sidecar.core.policy import (
+    Act,
+    Fallback,
+    Freshness,
+    OnUnavailable,
+    Plan,
+    Reply,
+    Rules,
+    Settled,
+    decide,
+    freshness,
+    settle,
+)
+from sidecar.flights import Flight, Flights, Pending
+from sidecar.lane import Lane, Released
+from sidecar.signals import Crashed, Emit
+
+RulesFor = Callable[[Endpoint, str], Rules]
+
+PROBE_PATIENCE = 0.5
+"""Seconds a question waits for the outcome of somebody else's probe."""
+
+DISK_PATIENCE = 0.25
+"""Seconds a definite deny waits to be on disk before it is answered all the same."""
+
+RENDERING = 0.05
+"""Seconds of a deadline that are kept for writing the answer."""
+
+LATE_FOLLOWER = 0.5
+"""Who joined a flight that was this old already, and was let down by it, has earned a question of his own."""
+
+
+class Memory(Protocol):
+    """What outlives the process, as far as decisions need it."""
+
+    def unsaved(self, key: Key) -> bool:
+        """Whether the disk does not know yet what the cache knows about this key."""
+        ...
+
+    async def persist(self, seconds: float) -> None:
+        """Return when everything that was unsaved is on disk, or cannot be written now; after so long in any case."""
+        ...
+
+    async def recall(self, key: Key) -> None:
+        """While the disk is still being loaded: put this one entry into the cache now, if there is one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is known about a question at one instant."""
+
+    rules: Rules
+    entry: Entry | None
+    state: Freshness
+    permit: Permit
+    plan: Plan
+
+
+Landing = Settled | Released
+
+
+class Gateway:
+    """The sole interpreter of a plan."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        lanes: dict[Endpoint, Lane],
+        rules_for: RulesFor,
+        memory: Memory,
+        tell_later: Callable[[Query], None],
+        clock: Clock,
+        jitter: Callable[[], float],
+        emit: Emit,
+    ) -> None:
+        """`tell_later` takes a `room-created` that was answered while the backend was away."""
+        self.cache = cache
+        self.lanes = lanes
+        self.rules_for = rules_for
+        self._memory = memory
+        self._tell_later = tell_later
+        self._clock = clock
+        self._jitter = jitter
+        self._flights: Flights[Key, Landing] = Flights(lambda error: emit(Crashed("flight", error)))
+
+    async def resolve(self, query: Query) -> Answer:
+        """Answer one question; never raises for the backend, and never takes longer than the deadline."""
+        rules = self.rules_for(query.key.endpoint, query.key.room)
+        until = query.received_at + rules.deadline - RENDERING
+        probe_awaited = second_chance_taken = False
+        while True:
+            query = self._identified(query)
+            if self.cache.get(query.key) is None:
+                await self._memory.recall(query.key)
+            # From here until the plan is under way nothing is awaited: what was seen is still so.
+            now = self._clock.monotonic()
+            permit = self.lanes[query.key.endpoint].permit(now, query.key.room)
+            if now >= until or (probe_awaited and permit is Permit.PROBE_OUT):
+                permit = Permit.OPEN
+            view = self._view(query.key, rules, now, permit)
+            match view.plan.act:
+                case Act.ANSWER:
+                    if view.plan.refresh:
+                        self._flight(query, rules, now + rules.deadline, now, permit, behind=True)
+                    return await self._remembered(query, view, now, told=view.plan.refresh)
+                case Act.REFUSE:
+                    return self._unavailable(query, view, now)
+                case Act.AWAIT_PROBE:
+                    probe_awaited = True
+                    lane = self.lanes[query.key.endpoint]
+                    await lane.breaker_moves(min(PROBE_PATIENCE, until - now))
+                case Act.ASK:
+                    flight, led = self._flight(query, rules, until, now, permit)
+                    late = now - flight.started_at > LATE_FOLLOWER and not second_chance_taken
+                    second_chance_taken = second_chance_taken or late
+                    answer = await self._await_flight(query, view, flight, led=led, late=late, until=until)
+                    if answer is not None:
+                        return answer
+                case _:
+                    assert_never(view.plan.act)
+
+    async def _await_flight(
+        self, query: Query, view: View, flight: Flight[Landing], *, led: bool, late: bool, until: float
+    ) -> Answer | None:
+        """The answer of a flight, or what stands in for it; None: look again and decide anew."""
+        patience = until - self._clock.monotonic()
+        impatient = view.plan.fallback is Fallback.SLOW
+        if impatient:
+            patience = min(patience, view.rules.answer_within)
+        try:
+            landed = await flight.within(patience)
+        except Exception:  # noqa: BLE001 - the flight has reported its own crash; here it is one more failure
+            landed = Settled()
+        now = self._clock.monotonic()
+        match landed:
+            case Released():
+                return None
+            case Pending():
+                after = self._view(query.key, view.rules, now, Permit.OPEN)
+                if impatient and after.state is not Freshness.SUSPECT and after.plan.act is Act.ANSWER:
+                    return await self._remembered(query, after, now, told=True)
+                return None  # past the deadline the next look takes the open column; before it, it asks on
+            case Settled(reply=Reply() as reply):
+                if landed.private and query.key.subject == GUEST and not led:
+                    return None  # the answer was for one guest only; this one asks alone
+                return replied(reply, landed, view.state, collapsed=not led)
+            case Settled():
+                if late and until - now > LATE_FOLLOWER:
+                    return None
+                after = self._view(query.key, view.rules, now, Permit.OPEN)
+                if after.plan.act is Act.ANSWER:
+                    return await self._remembered(query, after, now, told=True)
+                due = self._due_in(query, now)
+                return unavailable(query, after.entry, after.rules, asked=landed, before=view.state, retry_after=due)
+            case _:
+                assert_never(landed)
+
+    def preview(self, key: Key) -> View:
+        """What a question with this key would meet now; changes nothing."""
+        now = self._clock.monotonic()
+        rules = self.rules_for(key.endpoint, key.room)
+        return self._view(key, rules, now, self.lanes[key.endpoint].permit(now, key.room))
+
+    def purge(self, selector: Selector) -> int:
+        """Forget what is meant; answers that are under way to older questions are not remembered any more."""
+        self._flights.detach(selector.fits)
+        return self.cache.purge(self._clock.monotonic(), selector)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the calls that are under way end; at most so long."""
+        await self._flights.drain(seconds)
+
+    def _identified(self, query: Query) -> Query:
+        if query.key.subject == GUEST and self.cache.guests_are_alone(query.key.room):
+            return query.alone()
+        return query
+
+    def _view(self, key: Key, rules: Rules, now: float, permit: Permit) -> View:
+        entry = self.cache.get(key)
+        suspect_before = float("-inf")
+        if entry is not None and entry.verdict is Verdict.ALLOW:
+            suspect_before = self.cache.suspect_before(key.room, now, rules.deny.fresh)
+        limits = rules.lifetimes(entry.verdict) if entry is not None else None
+        state = freshness(entry, limits, now, suspect_before)
+        return View(rules, entry, state, permit, decide(state, permit))
+
+    def _flight(
+        self, query: Query, rules: Rules, until: float, now: float, permit: Permit, *, behind: bool = False
+    ) -> tuple[Flight[Landing], bool]:
+        """The flight to wait for, and whether it was begun for this question."""
+        probe = None
+        if permit is Permit.PROBE_FREE:
+            # A flight from before the outage may hang until its deadline; the probe does not join it.
+            probe = self.lanes[query.key.endpoint].take_probe(now, query.key.room)
+        elif (flight := self._flights.get(query.key)) is not None:
+            return flight, False
+
+        async def fly() -> Landing:
+            carried = await self.lanes[query.key.endpoint].carry(query, until, probe, behind=behind)
+            if isinstance(carried, Released):
+                return carried
+            landed_at = self._clock.monotonic()
+            current = self.cache.get(query.key)
+            settled = settle(landed_at, query, carried.asked_at, current, carried.outcome, rules, self._jitter())
+            await self._remember(query, rules, settled, landed_at, until)
+            return settled
+
+        return self._flights.start(query.key, now, fly()), True
+
+    async def _remember(self, query: Query, rules: Rules, settled: Settled, now: float, until: float) -> None:
+        key = query.key
+        if settled.private and key.subject == GUEST:
+            self.cache.keep_guests_alone(key)
+            key = query.alone().key
+        if settled.drop:
+            self.cache.drop(key)
+        if settled.store is not None:
+            self.cache.put(key, settled.store)
+        if settled.denied:
+            self.cache.suspect(key.room, now, rules.deny.fresh)
+            await self._on_disk(key, until)
+        if settled.reply is None and key.endpoint.kind is Kind.CONFIG:
+            # Those who waited were answered from memory or with the default config: the backend hears of it later.
+            after = self._view(key, rules, now, Permit.OPEN)
+            if after.plan.act is Act.ANSWER or rules.on_unavailable is OnUnavailable.DEFAULT:
+                self._tell_later(query)
+
+    async def _on_disk(self, key: Key, until: float) -> None:
+        """Wait until a deny is on disk: a crash must not bring back the allow it took away."""
+        if self._memory.unsaved(key):
+            await self._memory.persist(min(DISK_PATIENCE, max(0.0, until - self._clock.monotonic())))
+
+    async def _remembered(self, query: Query, view: View, now: float, *, told: bool) -> Answer:
+        """Answer from the cache. `told`: the backend was, or is being, asked about this question too."""
+        entry = view.entry
+        assert entry is not None, "only a usable entry is planned to be the answer"
+        if entry.verdict is Verdict.DENY:
+            await self._on_disk(query.key, query.received_at + view.rules.deadline - RENDERING)
+        if entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH and not told:
+            self._tell_later(query)
+        return remembered(entry, view.state, view.rules, now)
+
+    def _unavailable(self, query: Query, view: View, now: float) -> Answer:
+        """Answer by `on_unavailable`, the backend not having been asked."""
+        if view.rules.on_unavailable is OnUnavailable.DEFAULT:
+            self._tell_later(query)
+        return unavailable(query, view.entry, view.rules, retry_after=self._due_in(query, now))
+
+    def _due_in(self, query: Query, now: float) -> float:
+        due = self.lanes[query.key.endpoint].breaker.open_until()
+        return 1.0 if due is None else due - now

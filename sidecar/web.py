@@ -1,0 +1,241 @@
+"""THE HTTP in, for Prosody: parse -> engine -> render. Knows no policy.
+
+A low-level `web.Server` rather than an application: there are seven paths, and every answer, also to a wrong path,
+is this file's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from sidecar.clock import Clock
+from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
+from sidecar.core.wire import BODY_LIMIT, Malformed, Message, query_of, read_message, traceparent_of
+from sidecar.errors import NotAccepted
+from sidecar.signals import Crashed, Emit, Resolved
+
+BODY_SECONDS = 5.0
+"""Seconds in which the body of a request must have arrived."""
+
+CACHE_NAME = "prosody-sidecar"
+
+
+class Resolver(Protocol):
+    """The gateway, as far as this file needs it."""
+
+    async def resolve(self, query: Query) -> Answer:
+        """An answer, always."""
+        ...
+
+
+class Acceptor(Protocol):
+    """The outbox, as far as this file needs it."""
+
+    async def accept(self, event: Event) -> None:
+        """Return when the event is safe; raises NotAccepted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What an operator may change while the listener runs."""
+
+    prefix: str
+    anonymous_domains: frozenset[str] = frozenset()
+    identities: bool = False
+    """Whether facts name users as they are, rather than by digest."""
+
+
+class _Problem(Exception):
+    """An answer of RFC 9457."""
+
+    def __init__(self, status: int, detail: str, *, field: str | None = None, **headers: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.field = field
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Webhooks:
+    """The handler of the webhook listener."""
+
+    def __init__(
+        self,
+        gateway: Resolver,
+        outbox: Acceptor,
+        manners: Manners,
+        clock: Clock,
+        new_id: Callable[[int], str],
+        emit: Emit,
+    ) -> None:
+        """`new_id(n)` returns n random bytes in hex."""
+        self.manners = manners
+        self._gateway = gateway
+        self._outbox = outbox
+        self._clock = clock
+        self._new_id = new_id
+        self._emit = emit
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer one request; raises nothing."""
+        received_at = self._clock.monotonic()
+        exchange = _Exchange()
+        try:
+            response = await self._answer(request, received_at, exchange)
+        except _Problem as problem:
+            response = _render_problem(problem)
+            exchange.problem = str(problem)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end as a dropped connection
+            self._emit(Crashed("webhook", error))
+            response = _render_problem(_Problem(500, "this is a defect of the sidecar; its log says more"))
+            exchange.problem = "defect"
+        seconds = self._clock.monotonic() - received_at
+        self._emit(
+            Resolved(
+                exchange.endpoint,
+                response.status,
+                seconds,
+                exchange.answer,
+                exchange.room,
+                exchange.subject,
+                exchange.problem,
+                exchange.trace,
+            )
+        )
+        return response
+
+    async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> web.Response:
+        endpoint = self._route(request)
+        exchange.endpoint = str(endpoint)
+        body = await _read(request)
+        try:
+            message = read_message(endpoint, body)
+        except Malformed as error:
+            raise _Problem(400, str(error), field=error.field) from None
+        exchange.room = message.room
+        trace = traceparent_of(request.headers.get("traceparent", ""))
+        exchange.trace = trace or f"00-{self._new_id(16)}-{self._new_id(8)}-01"
+        if endpoint.kind is Kind.EVENT:
+            return await self._accept(endpoint, message, request.headers.get("Idempotency-Key", ""), exchange)
+        query = query_of(endpoint, message, received_at, exchange.trace, self.manners.anonymous_domains)
+        exchange.subject = query.caller if self.manners.identities else _digest(query.caller)
+        exchange.answer = await self._gateway.resolve(query)
+        return _render(exchange.answer)
+
+    def _route(self, request: web.BaseRequest) -> Endpoint:
+        prefix, _, name = request.path.rpartition("/")
+        try:
+            endpoint = Endpoint(name)
+        except ValueError:
+            endpoint = None
+        if endpoint is None or prefix != self.manners.prefix:
+            raise _Problem(404, f"there is nothing here; the endpoints are {self.manners.prefix}/{{{_NAMES}}}")
+        if request.method != "POST":
+            raise _Problem(405, f"{request.method} is not understood here; use POST", Allow="POST")
+        if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+            raise _Problem(415, "the body must be application/json in UTF-8; send Content-Type: application/json")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _Problem(415, "the body must not be compressed; leave Content-Encoding out")
+        return endpoint
+
+    async def _accept(self, endpoint: Endpoint, message: Message, key: str, exchange: _Exchange) -> web.Response:
+        if not (0 < len(key) <= 200 and key.isascii() and key.isprintable()):
+            key = self._new_id(16)
+        event = Event(endpoint, message.room, message.body, key, self._clock.wall(), exchange.trace)
+        try:
+            await self._outbox.accept(event)
+        except NotAccepted as error:
+            raise _Problem(503, str(error), Retry_After="5") from None
+        exchange.answer = Answer(202, b'{"accepted":true}', Source.OUTBOX)
+        return _render(exchange.answer)
+
+
+class _Exchange:
+    """What is found out about a request on the way."""
+
+    endpoint = "other"
+    room = ""
+    subject = ""
+    trace = ""
+    problem = ""
+    answer: Answer | None = None
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """The body, within its bounds of size and time."""
+    too_long = _Problem(413, f"the body is longer than {BODY_LIMIT} bytes", Connection="close")
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise too_long
+    except TimeoutError:
+        raise _Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", Connection="close") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise _Problem(400, "the body broke off", Connection="close") from None
+    return bytes(body)
+
+
+def _render(answer: Answer) -> web.Response:
+    headers = {"Cache-Status": cache_status(answer)}
+    if answer.status == 503 and not answer.body:
+        wait = str(answer.retry_after or 1)
+        detail = "the meeting service cannot be reached, and nothing usable is remembered about this room"
+        return _render_problem(_Problem(503, detail, Retry_After=wait, Cache_Status=headers["Cache-Status"]))
+    return web.Response(status=answer.status, body=answer.body, headers=headers, content_type="application/json")
+
+
+def cache_status(answer: Answer) -> str:
+    """How the answer came about, as RFC 9211 writes it."""
+    parts = [CACHE_NAME]
+    if answer.source is Source.OUTBOX:
+        parts.append("fwd=bypass")
+    elif answer.source in (Source.HIT, Source.STALE):
+        parts.append("hit")
+    elif answer.forwarded is not None:
+        parts.append(f"fwd={answer.forwarded}")
+    if answer.forward_status is not None:
+        parts.append(f"fwd-status={answer.forward_status}")
+    if answer.ttl is not None:
+        parts.append(f"ttl={answer.ttl}")
+    if answer.stored:
+        parts.append("stored")
+    if answer.collapsed:
+        parts.append("collapsed")
+    if answer.detail is not None:
+        parts.append(f"detail={answer.detail}")
+    return "; ".join(parts)
+
+
+def _render_problem(problem: _Problem) -> web.Response:
+    document = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": str(problem),
+    }
+    if problem.field is not None:
+        document["field"] = problem.field
+    headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
+    body = json.dumps(document).encode()
+    return web.Response(status=problem.status, body=body, headers=headers, content_type="application/problem+json")
+
+
+def _digest(jid: str) -> str:
+    """A short name for a person that is the same in every line, and is not the person's."""
+    return hashlib.sha256(jid.encode("utf-8", "replace")).hexdigest()[:12] if jid else ""
+
+
+_NAMES = ",".join(Endpoint)
