@@ -16,6 +16,7 @@ python3          | run demo test lint crash | command -v python3                
 python3-venv     | run demo test lint crash | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
 ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
+lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
 strace           | test crash               | command -v strace                   | shows that an answer leaves only after the disk has it
 '
@@ -187,7 +188,11 @@ done
 
 mkdir -p $STATE
 find_missing "$@"
-((${#missing[@]} == 0)) || install_missing
+if ((${#missing[@]})); then
+    install_missing
+    find_missing "$@" >/dev/null
+    ((${#missing[@]} == 0)) || fail "${missing[*]}: installed, but still not usable. Please look at 'apt-get check'."
+fi
 make_venv
 if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh
