@@ -60,7 +60,7 @@ class Program:
 
 
 async def start(name: str, *arguments: str, folder: Path, ready: Callable[[], Awaitable[bool]]) -> Program:
-    """Starts `python -m sidecar <arguments>` and waits until `ready` says so. Raises WentOtherwise if it does not come up."""
+    """Starts `python -m sidecar <arguments>` and waits until `ready` says so, or raises WentOtherwise."""
     output = folder / f"{name.replace(' ', '-')}.log"
     with output.open("ab") as file:
         process = await asyncio.create_subprocess_exec(

@@ -15,6 +15,7 @@ PACKAGES='
 python3          | run demo test lint crash | command -v python3                  | runs the sidecar
 python3-venv     | run demo test lint crash | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
 ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
+curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
