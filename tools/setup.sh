@@ -48,6 +48,7 @@ quietly() {
     say "$what ..."
     "$@" >"$LOG" 2>&1 </dev/null &
     pid=$!
+    child=$pid
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
         if ((SECONDS - begun >= 10 && (SECONDS - begun) % 10 == 0 && SECONDS != ${last_line:-0})); then
@@ -56,12 +57,30 @@ quietly() {
         fi
     done
     wait "$pid" || rc=$?
+    child=
     if ((rc)); then
         tail -n 25 "$LOG" | sed 's/^/    /' >&2
         return "$rc"
     fi
     say "  done in $((SECONDS - begun)) s"
 }
+
+# Ctrl-C ends pip; apt-get is let finish, or packages would be left half installed, and Prosody started.
+child=
+child_finishes=no
+interrupted() {
+    trap '' INT TERM HUP
+    if [ -n "$child" ]; then
+        if [ $child_finishes = yes ]; then
+            say "interrupted; letting apt-get finish first"
+        else
+            kill "$child" 2>/dev/null || true
+        fi
+        wait "$child" || true
+    fi
+    exit 130
+}
+trap interrupted INT TERM HUP
 
 trim() {
     local text=$1
@@ -133,7 +152,7 @@ install_missing() {
     become_root
     command -v prosody >/dev/null && had_prosody=yes
     trap allow_starting EXIT
-    trap 'exit 130' INT TERM HUP
+    child_finishes=yes
     forbid_starting
     if ! known_to_apt "${missing[@]}"; then
         quietly "apt-get update" apt update || fail "apt-get update failed (above). Is this machine online?"
@@ -149,7 +168,8 @@ install_missing() {
         say "Prosody is installed but neither started nor enabled; the demo and the tests start their own."
     fi
     allow_starting
-    trap - EXIT INT TERM HUP
+    trap - EXIT
+    child_finishes=no
 }
 
 make_venv() {
