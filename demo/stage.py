@@ -11,7 +11,8 @@ from pathlib import Path
 import aiohttp
 
 from demo.parts import Program, WentOtherwise, answers, free_ports, is_listening, is_running, start
-from demo.people import Prosody, prosody_with_module
+from tests.rig.prosody import Prosody
+from tests.rig.xmpp import Client
 
 SECRET = "only-the-sidecar-and-the-backend-know"
 FRESH = 0.3
@@ -115,7 +116,7 @@ class Stage:
 
 
 def stopper(program: Program) -> Callable[..., Awaitable[bool]]:
-    """For an exit stack: stops the program; its exit code must be 0 unless something else went wrong before."""
+    """For an exit stack: stops the program, and expects exit code 0 unless something else went wrong."""
 
     async def stop(kind: object, _error: object, _traceback: object) -> bool:
         try:
@@ -131,9 +132,36 @@ def stopper(program: Program) -> Callable[..., Awaitable[bool]]:
     return stop
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with an account and a connection to Prosody."""
+
+    name: str
+    client: Client
+
+
 @asynccontextmanager
-async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Stage, Prosody]]:
-    """Backend, sidecar and Prosody, in that order; stopped in the reverse one, whatever happens."""
+async def running_prosody(stage: Stage) -> AsyncIterator[Prosody]:
+    """Prosody with our module. If the story goes wrong, its log is kept in the stage's folder."""
+    begun = time.monotonic()
+    try:
+        async with Prosody.start(version="0.12", webhook_url=stage.webhooks) as prosody:
+            stage.pids.append(prosody.process.pid)
+            stage.ports += [prosody.c2s_port, prosody.http_port]
+            version = await prosody.lua("return prosody.version")
+            stage.announce(f"Prosody {version}", prosody.c2s_port, time.monotonic() - begun)
+            try:
+                yield prosody
+            except (WentOtherwise, AssertionError):
+                (stage.folder / "prosody.log").write_text(prosody.log())
+                raise
+    except RuntimeError as error:
+        raise WentOtherwise("Prosody did not come up", str(error)) from error
+
+
+@asynccontextmanager
+async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Stage, Prosody, list[Person]]]:
+    """Backend, sidecar, Prosody and three people, in that order; ended in the reverse one."""
     listen, admin, backend_port = free_ports(3)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
@@ -146,10 +174,10 @@ async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Stage,
         stack.push_async_callback(stage.stop_backend)
         await stage.start_backend()
         stack.push_async_exit(stopper(await stage.start_sidecar()))
-        begun = time.monotonic()
-        prosody = await stack.enter_async_context(prosody_with_module(folder, stage.webhooks))
-        stage.pids.append(prosody.pid)
-        stage.ports.append(prosody.port)
-        announce(f"Prosody {prosody.version}", prosody.port, time.monotonic() - begun)
-        yield stage, prosody
+        prosody = await stack.enter_async_context(running_prosody(stage))
+        people = [
+            Person(name, await stack.enter_async_context(Client.connect(prosody, user=name)))
+            for name in ("alice", "bob", "carol")
+        ]
+        yield stage, prosody, people
     stage.find_leftovers()

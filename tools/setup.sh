@@ -146,12 +146,21 @@ known_to_apt() {
     done
 }
 
+# Installed and enabled are two things: an enabled Prosody would start at the next boot.
+after_installing() {
+    allow_starting
+    if [ $had_prosody = no ] && command -v prosody >/dev/null; then
+        "${as_root[@]}" update-rc.d prosody disable >/dev/null 2>&1 || true
+        say "Prosody is installed but neither started nor enabled; the demo and the tests start their own."
+    fi
+}
+
 install_missing() {
-    local had_prosody=no
+    had_prosody=no
     command -v apt-get >/dev/null || fail "This is not a Debian machine. Please install what is named above, then come back."
     become_root
     command -v prosody >/dev/null && had_prosody=yes
-    trap allow_starting EXIT
+    trap after_installing EXIT
     child_finishes=yes
     forbid_starting
     if ! known_to_apt "${missing[@]}"; then
@@ -163,11 +172,7 @@ install_missing() {
         quietly "apt-get install ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}" ||
             fail "apt-get could not install ${missing[*]}; its last lines are above, all of them in $LOG."
     fi
-    if [ $had_prosody = no ] && command -v prosody >/dev/null; then
-        "${as_root[@]}" update-rc.d prosody disable >/dev/null 2>&1 || true
-        say "Prosody is installed but neither started nor enabled; the demo and the tests start their own."
-    fi
-    allow_starting
+    after_installing
     trap - EXIT
     child_finishes=no
 }
