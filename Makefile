@@ -1,0 +1,37 @@
+# prosody-sidecar. `make` alone lists what there is; every target does its own set-up.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+
+# make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
+PYTEST_ARGS ?=
+TESTS ?= tests/unit tests/system tests/prosody
+
+.PHONY: help demo run test lint faults crash bench clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## The main job as a short story: real Prosody, real sidecar, a backend that dies and comes back
+	@tools/setup.sh demo
+	@$(PYTHON) -m demo
+
+run: ## The sidecar in the foreground, with a demo backend behind it: try README's curl lines
+	@tools/setup.sh run
+	@exec $(PYTHON) -m sidecar run --demo
+
+test: ## Everything that must hold: lint, unit tests, then whole systems and real Prosodys
+	@tools/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON) -m pytest $(TESTS) $(PYTEST_ARGS)
+
+lint: ## ruff, mypy --strict, luacheck
+	@tools/setup.sh lint
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy --strict
+	@luacheck --no-color --quiet lua/
+
+clean: ## Takes away what the other targets made here (Debian packages stay)
+	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,164 @@
+"""`make demo`: the main job as a short story, with real parts and real figures.
+
+    XMPP clients -> Prosody with mod_muc_webhook -> the sidecar -> the demo backend
+
+Every line that is printed with a tick has been checked. Exit code 0: all of it went as promised, and nothing
+is left running. 1: something went otherwise; what, and the last lines of every log, is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from rich.console import Console
+
+from demo import figures
+from demo.parts import WentOtherwise
+from demo.stage import DEADLINE, FRESH, Person, Stage, set_up
+from tests.rig.prosody import Prosody
+from tests.rig.xmpp import JoinResult
+
+LOG_LINES = 15
+NO_CHAT = {"chatEnabled": False, "meetingTitle": "Stand-up"}
+REASON = "Meeting has been cancelled"
+
+
+class Teller:
+    """Prints the story, and asks people to knock at doors."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def chapter(self, title: str) -> None:
+        self._console.print(f"\n[bold]{title}[/bold]", highlight=False)
+
+    def tick(self, what: str, seconds: float, source: str = "") -> None:
+        text = f"  [green]✓[/green] {what:<48} {seconds * 1000:6.0f} ms  [dim]{source}[/dim]"
+        self._console.print(text.rstrip(), highlight=False)
+
+    def remark(self, text: str) -> None:
+        self._console.print(f"    {text}", highlight=False, style="dim")
+
+    def part_is_up(self, name: str, port: int, seconds: float) -> None:
+        self.tick(f"{name:<16} 127.0.0.1:{port}", seconds)
+
+
+class Door:
+    """The way into a room, with what the sidecar's metrics tell of it."""
+
+    def __init__(self, stage: Stage, prosody: Prosody, teller: Teller) -> None:
+        self._stage = stage
+        self._prosody = prosody
+        self._teller = teller
+
+    async def _knock(self, person: Person, room: str) -> tuple[JoinResult, str]:
+        before = await figures.read(self._stage.session, self._stage.metrics)
+        result = await person.client.join(room, nick=person.name)
+        after = await figures.read(self._stage.session, self._stage.metrics)
+        return result, figures.in_words(before, after, "validate-access")
+
+    async def opens(self, person: Person, room: str, words: str, *, chat: bool) -> None:
+        """They are in, are told so, and have the room's settings as the backend said."""
+        result, source = await self._knock(person, room)
+        check(result.joined, f"{person.name} should get into {room}", result.error)
+        check("110" in result.statuses, f"{person.name} should be told so with status 110", result.statuses)
+        occupants = await self._prosody.occupants(room)
+        check(person.name in occupants, f"{person.name} should be an occupant of {room}", occupants)
+        config = result.config
+        check(config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
+        check((config or {}).get("chatEnabled") is chat, f"chatEnabled should be {chat} in {room}", config)
+        self._teller.tick(words, result.took, source)
+
+    async def stays_shut(self, person: Person, room: str, words: str, *, reason: str | None) -> None:
+        """They read why, are at no moment an occupant, and leave no room behind."""
+        result, source = await self._knock(person, room)
+        check(result.denied, f"{person.name} should be kept out of {room}", result)
+        text = result.error.text if result.error else None
+        check(bool(text), f"{person.name} should be told why", result.error)
+        if reason is not None:
+            check(text == reason, f"{person.name} should read {reason!r}", text)
+        check(result.took < DEADLINE + 0.5, f"the answer should come within {DEADLINE:g} s", result.took)
+        await person.client.ping()
+        room_jid = person.client.room_jid(room)
+        crumbs = [
+            ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)
+        ]
+        check(not crumbs, f"{person.name} should hear nothing else from {room}", crumbs)
+        rooms = await self._prosody.rooms()
+        check(room not in rooms, f"no room {room} should be left behind", rooms)
+        self._teller.tick(words, result.took, source)
+        self._teller.remark(f"“{text}”")
+
+
+def check(held: bool, promise: str, saw: object) -> None:
+    if not held:
+        raise WentOtherwise(f"{promise}; instead: {saw}")
+
+
+async def tell(console: Console, folder: Path) -> None:
+    """The story. Raises WentOtherwise where it does not go as it should."""
+    teller = Teller(console)
+    console.print("[bold]The parts[/bold]")
+    async with set_up(folder, teller.part_is_up) as (stage, prosody, (alice, bob, carol)):
+        door = Door(stage, prosody, teller)
+
+        teller.chapter("The backend is well")
+        await stage.set_up_room("standup", config=NO_CHAT)
+        await stage.set_up_room("review", cancelled=True, reason=REASON)
+        await door.opens(alice, "standup", "alice comes into standup", chat=False)
+        teller.remark("the backend wants no chat there: her ROOM_CONFIG says chatEnabled false")
+        await door.stays_shut(bob, "review", "bob is kept out of review", reason=REASON)
+        await alice.client.leave("standup", "alice")
+        await asyncio.sleep(1.5 * FRESH)
+
+        teller.chapter("The backend is killed")
+        await stage.kill_backend()
+        await door.opens(alice, "standup", "alice comes into standup again", chat=False)
+        teller.remark("as the backend said before; still without chat")
+        await door.stays_shut(bob, "review", "bob is still kept out of review", reason=REASON)
+        await door.stays_shut(carol, "planning", "carol, whom nobody knows, is refused", reason=None)
+        await alice.client.leave("standup", "alice")
+
+        teller.chapter("The backend comes back")
+        await stage.start_backend()
+        await door.opens(carol, "planning", "carol comes into planning", chat=True)
+    teller.chapter("All parts are stopped")
+    teller.remark(f"{len(stage.pids)} processes ended, {len(stage.ports)} ports closed")
+
+
+def explain(console: Console, otherwise: Exception, folder: Path) -> None:
+    console.print("\n[red]✗ It went otherwise[/red]", highlight=False)
+    console.print(str(otherwise), highlight=False, markup=False)
+    if isinstance(otherwise, WentOtherwise) and otherwise.detail:
+        console.print(otherwise.detail, highlight=False, markup=False, style="dim")
+    for log in sorted(folder.rglob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        console.print(f"\n[bold]The end of {log.name}[/bold]", highlight=False)
+        console.print("\n".join(lines), highlight=False, markup=False, style="dim")
+
+
+def main() -> int:
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="prosody-sidecar-demo-", ignore_cleanup_errors=True) as name:
+        try:
+            asyncio.run(tell(console, Path(name)))
+        except (WentOtherwise, AssertionError) as otherwise:
+            explain(console, otherwise, Path(name))
+            return 1
+        except KeyboardInterrupt:
+            console.print("\nInterrupted. All parts are stopped.")
+            return 130
+    console.print(
+        f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""README's `curl` lines, run as they stand against what `make run` starts, in the order one meets them."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMAND = ("-m", "sidecar", "run", "--demo")
+READY = "http://127.0.0.1:8789/livez"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command of README, and the JSON that README says it answers."""
+
+    command: str
+    says: str | None
+
+    def __str__(self) -> str:
+        return self.command[:60]
+
+
+def curl_lines() -> list[Line]:
+    block = re.compile(
+        r"^```sh\n(curl .*?)^```\n(?:```json\n(.*?)^```$)?|`(curl [^`]*http[^`]*)`", re.M | re.S
+    )
+    return [Line(shell or inline, says or None) for shell, says, inline in block.findall(README)]
+
+
+def the_same(said: str, answered: str) -> bool:
+    """README may leave out settings with a line of `...`; what it shows must be there, with that value."""
+    shown = json.loads(re.sub(r",?\s*\.\.\.", "", said))
+    answer = json.loads(answered)
+    if "..." not in said:
+        return bool(shown == answer)
+    return all(name in answer and answer[name] == value for name, value in shown.items())
+
+
+def wait_until_up(process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(READY, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
+    output.seek(0)
+    pytest.fail(f"`make run` is not up (is something on its ports?):\n{output.read().decode()}")
+
+
+@pytest.fixture(scope="module")
+def make_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with (tmp_path_factory.mktemp("make-run") / "output").open("w+b") as output:
+        process = subprocess.Popen([sys.executable, *COMMAND], cwd=ROOT, stdout=output, stderr=output)
+        try:
+            wait_until_up(process, output)
+            yield
+        finally:
+            process.terminate()
+            code = process.wait(timeout=10)
+    assert code == 0
+
+
+def test_make_run_is_the_command_tested_here() -> None:
+    assert " ".join(COMMAND) in (ROOT / "Makefile").read_text()
+
+
+def test_readme_has_the_lines() -> None:
+    assert len(curl_lines()) >= 8
+
+
+@pytest.mark.usefixtures("make_run")
+@pytest.mark.parametrize("line", curl_lines(), ids=str)
+def test_a_line_of_readme_works_and_answers_what_it_says(line: Line) -> None:
+    done = subprocess.run(
+        ["bash", "-c", line.command.rstrip() + " --fail-with-body"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if line.says is not None:
+        assert the_same(line.says, done.stdout), done.stdout

@@ -1,0 +1,226 @@
+#!/bin/bash
+# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash ...
+#
+#   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
+#   2. .venv gets the project and its tools; again only when setup.cfg changes
+#   3. for `test`, a second Prosody (13) in a folder of its own
+#
+# A run that finds everything in place says nothing and takes a moment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+# package | needed for | is it there? | why
+PACKAGES='
+python3          | run demo test lint crash | command -v python3                  | runs the sidecar
+python3-venv     | run demo test lint crash | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
+ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
+curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
+prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
+lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
+lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
+strace           | test crash               | command -v strace                   | shows that an answer leaves only after the disk has it
+'
+debootstrap_line='
+debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
+'
+[ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
+
+STATE=.cache/setup
+LOG=$STATE/last.log
+POLICY=/usr/sbin/policy-rc.d
+SAVED_POLICY=$POLICY.before-prosody-sidecar
+POLICY_MARK='# prosody-sidecar: nothing is started while its packages are installed'
+
+say() { printf 'setup: %s\n' "$*"; }
+
+fail() {
+    printf 'setup: %s\n' "$@" >&2
+    exit 1
+}
+
+usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash"; }
+
+# Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
+quietly() {
+    local what=$1 begun=$SECONDS pid rc=0
+    shift
+    say "$what ..."
+    "$@" >"$LOG" 2>&1 </dev/null &
+    pid=$!
+    child=$pid
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        if ((SECONDS - begun >= 10 && (SECONDS - begun) % 10 == 0 && SECONDS != ${last_line:-0})); then
+            last_line=$SECONDS
+            say "  still at it, $((SECONDS - begun)) s: $(tail -n 1 "$LOG" | tr '\r' '\n' | tail -n 1 | cut -c 1-80)"
+        fi
+    done
+    wait "$pid" || rc=$?
+    child=
+    if ((rc)); then
+        tail -n 25 "$LOG" | sed 's/^/    /' >&2
+        return "$rc"
+    fi
+    say "  done in $((SECONDS - begun)) s"
+}
+
+# Ctrl-C ends pip; apt-get is let finish, or packages would be left half installed, and Prosody started.
+child=
+child_finishes=no
+interrupted() {
+    trap '' INT TERM HUP
+    if [ -n "$child" ]; then
+        if [ $child_finishes = yes ]; then
+            say "interrupted; letting apt-get finish first"
+        else
+            kill "$child" 2>/dev/null || true
+        fi
+        wait "$child" || true
+    fi
+    exit 130
+}
+trap interrupted INT TERM HUP
+
+trim() {
+    local text=$1
+    text=${text#"${text%%[![:space:]]*}"}
+    printf '%s' "${text%"${text##*[![:space:]]}"}"
+}
+
+# Fills `missing` and prints each missing package with its reason.
+find_missing() {
+    local package purposes probe why purpose
+    missing=()
+    while IFS='|' read -r package purposes probe why; do
+        package=$(trim "$package")
+        [ -n "$package" ] || continue
+        for purpose in "$@"; do
+            [[ " $purposes " == *" $purpose "* ]] || continue
+            if ! bash -c "$probe" >/dev/null 2>&1; then
+                missing+=("$package")
+                say "Debian package $package is missing: $(trim "$why")"
+            fi
+            break
+        done
+    done <<<"$PACKAGES"
+}
+
+become_root() {
+    if [ "$(id -u)" = 0 ]; then
+        as_root=(env)
+    elif command -v sudo >/dev/null; then
+        as_root=(sudo)
+        sudo true || fail "sudo did not let us in. As root, run:" "  apt-get install --no-install-recommends ${missing[*]}"
+    else
+        fail "Installing needs root, and sudo is not here. As root, run:" \
+            "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" "then come back."
+    fi
+}
+
+# Debian starts a service as soon as it is installed, unless this file says no.
+forbid_starting() {
+    if [ -e "$POLICY" ] && ! grep -qsF "$POLICY_MARK" "$POLICY"; then
+        "${as_root[@]}" mv "$POLICY" "$SAVED_POLICY"
+    fi
+    printf '#!/bin/sh\n%s\nexit 101\n' "$POLICY_MARK" | "${as_root[@]}" tee "$POLICY" >/dev/null
+    "${as_root[@]}" chmod 755 "$POLICY"
+}
+
+allow_starting() {
+    if [ -e "$SAVED_POLICY" ]; then
+        "${as_root[@]}" mv "$SAVED_POLICY" "$POLICY"
+    elif grep -qsF "$POLICY_MARK" "$POLICY"; then
+        "${as_root[@]}" rm -f "$POLICY"
+    fi
+}
+
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@"
+}
+
+known_to_apt() {
+    local package
+    for package in "$@"; do
+        apt-cache show --no-all-versions "$package" >/dev/null 2>&1 || return 1
+    done
+}
+
+# Installed and enabled are two things: an enabled Prosody would start at the next boot.
+after_installing() {
+    allow_starting
+    if [ $had_prosody = no ] && command -v prosody >/dev/null; then
+        "${as_root[@]}" update-rc.d prosody disable >/dev/null 2>&1 || true
+        say "Prosody is installed but neither started nor enabled; the demo and the tests start their own."
+    fi
+}
+
+install_missing() {
+    had_prosody=no
+    command -v apt-get >/dev/null || fail "This is not a Debian machine. Please install what is named above, then come back."
+    become_root
+    command -v prosody >/dev/null && had_prosody=yes
+    trap after_installing EXIT
+    child_finishes=yes
+    forbid_starting
+    if ! known_to_apt "${missing[@]}"; then
+        quietly "apt-get update" apt update || fail "apt-get update failed (above). Is this machine online?"
+    fi
+    if ! quietly "apt-get install ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}"; then
+        say "once more, with fresh package lists"
+        quietly "apt-get update" apt update || fail "apt-get update failed (above). Is this machine online?"
+        quietly "apt-get install ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}" ||
+            fail "apt-get could not install ${missing[*]}; its last lines are above, all of them in $LOG."
+    fi
+    after_installing
+    trap - EXIT
+    child_finishes=no
+}
+
+make_venv() {
+    local stamp=.venv/made-from made_from
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        fail "Python 3.11 or newer is needed; this is $(python3 --version). Debian 12 has it."
+    made_from="$PWD $(python3 -c 'import sys; print(sys.executable, sys.version)') $(cat setup.cfg pyproject.toml | sha256sum)"
+    [ -f $stamp ] && [ "$(cat $stamp)" = "$made_from" ] && return
+    rm -f $stamp
+    if ! .venv/bin/python -c 'import pip' 2>/dev/null || [ "$(cat .venv/home 2>/dev/null)" != "$PWD" ]; then
+        rm -rf .venv
+        quietly "making the virtual environment .venv" python3 -m venv .venv ||
+            fail "python3 -m venv failed (above). Remove .venv and come back."
+        printf '%s' "$PWD" >.venv/home
+    fi
+    quietly "pip install -e .[dev]: the project and its tools, into .venv" \
+        .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' ||
+        fail "pip failed (above; all of it in $LOG). Is this machine online?"
+    printf '%s' "$made_from" >$stamp
+    give_back .venv ./*.egg-info
+}
+
+# What sudo made belongs to the person who typed it.
+give_back() {
+    if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ]; then
+        chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$@"
+    fi
+}
+
+[ $# -gt 0 ] || usage
+for purpose in "$@"; do
+    case $purpose in
+        run | demo | test | lint | crash) ;;
+        *) usage ;;
+    esac
+done
+
+mkdir -p $STATE
+find_missing "$@"
+if ((${#missing[@]})); then
+    install_missing
+    find_missing "$@" >/dev/null
+    ((${#missing[@]} == 0)) || fail "${missing[*]}: installed, but still not usable. Please look at 'apt-get check'."
+fi
+make_venv
+if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
+    bash tools/prosody13.sh
+fi
+give_back .cache
