@@ -85,9 +85,7 @@ class Door:
         check(result.took < DEADLINE + 0.5, f"the answer should come within {DEADLINE:g} s", result.took)
         await person.client.ping()
         room_jid = person.client.room_jid(room)
-        crumbs = [
-            ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)
-        ]
+        crumbs = [ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)]
         check(not crumbs, f"{person.name} should hear nothing else from {room}", crumbs)
         rooms = await self._prosody.rooms()
         check(room not in rooms, f"no room {room} should be left behind", rooms)
@@ -154,9 +152,7 @@ def main() -> int:
         except KeyboardInterrupt:
             console.print("\nInterrupted. All parts are stopped.")
             return 130
-    console.print(
-        f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False
-    )
+    console.print(f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False)
     return 0
 
 

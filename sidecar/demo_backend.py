@@ -416,16 +416,12 @@ def build_app(secret: str | None) -> web.Application:
     return app
 
 
-async def serve(
-    host: str, port: int, secret: str | None, on_ready: Callable[[int], None] | None = None
-) -> None:
+async def serve(host: str, port: int, secret: str | None, on_ready: Callable[[int], None] | None = None) -> None:
     """Serves until cancelled. `on_ready` is told the port once it listens (of use where `port` is 0).
 
     Raises OSError if it cannot listen there.
     """
-    runner = web.AppRunner(
-        build_app(secret), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
-    )
+    runner = web.AppRunner(build_app(secret), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -156,6 +156,11 @@ class Lane:
             self.slots.release_waiting()
             self._wake()
 
+    def configure(self, rules: BreakerRules, max_in_flight: int) -> None:
+        """Other limits from now on; what is under way goes on."""
+        self.breaker.rules = rules
+        self.slots.limit = max_in_flight
+
     def mended(self) -> None:
         """An operator changed something: let an open breaker try at once."""
         self.breaker.try_now(self._clock.monotonic())

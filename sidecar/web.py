@@ -115,6 +115,7 @@ class Webhooks:
     async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> web.Response:
         endpoint = self._route(request)
         exchange.endpoint = str(endpoint)
+        _check_head(request)
         body = await _read(request)
         try:
             message = read_message(endpoint, body)
@@ -138,12 +139,6 @@ class Webhooks:
             endpoint = None
         if endpoint is None or prefix != self.manners.prefix:
             raise _Problem(404, f"there is nothing here; the endpoints are {self.manners.prefix}/{{{_NAMES}}}")
-        if request.method != "POST":
-            raise _Problem(405, f"{request.method} is not understood here; use POST", Allow="POST")
-        if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
-            raise _Problem(415, "the body must be application/json in UTF-8; send Content-Type: application/json")
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise _Problem(415, "the body must not be compressed; leave Content-Encoding out")
         return endpoint
 
     async def _accept(self, endpoint: Endpoint, message: Message, key: str, exchange: _Exchange) -> web.Response:
@@ -167,6 +162,15 @@ class _Exchange:
     trace = ""
     problem = ""
     answer: Answer | None = None
+
+
+def _check_head(request: web.BaseRequest) -> None:
+    if request.method != "POST":
+        raise _Problem(405, f"{request.method} is not understood here; use POST", Allow="POST")
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise _Problem(415, "the body must be application/json in UTF-8; send Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise _Problem(415, "the body must not be compressed; leave Content-Encoding out")
 
 
 async def _read(request: web.BaseRequest) -> bytes:
@@ -230,7 +234,10 @@ def _render_problem(problem: _Problem) -> web.Response:
         document["field"] = problem.field
     headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
     body = json.dumps(document).encode()
-    return web.Response(status=problem.status, body=body, headers=headers, content_type="application/problem+json")
+    response = web.Response(status=problem.status, body=body, headers=headers, content_type="application/problem+json")
+    if "Connection" in headers:
+        response.force_close()
+    return response
 
 
 def _digest(jid: str) -> str:

@@ -31,9 +31,7 @@ class Line:
 
 
 def curl_lines() -> list[Line]:
-    block = re.compile(
-        r"^```sh\n(curl .*?)^```\n(?:```json\n(.*?)^```$)?|`(curl [^`]*http[^`]*)`", re.M | re.S
-    )
+    block = re.compile(r"^```sh\n(curl .*?)^```\n(?:```json\n(.*?)^```$)?|`(curl [^`]*http[^`]*)`", re.M | re.S)
     return [Line(shell or inline, says or None) for shell, says, inline in block.findall(README)]
 
 

@@ -1,0 +1,206 @@
+"""The command `prosody-sidecar`. Exit codes: 0 good, 1 a problem found, 2 usage, 3 daemon not reachable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from sidecar import __version__, console, daemon, demo_backend
+from sidecar.client import ask
+from sidecar.config import Settings, load, parse
+from sidecar.errors import ConfigError, SidecarError
+from sidecar.secret import read_secret
+
+DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
+
+DEMO_PORT = 8790
+DEMO_SECRET = "demo-secret"
+DEMO_CONFIG = f"""
+state_dir: null
+backend:
+  url: http://127.0.0.1:{DEMO_PORT}/webhooks/jitsi
+  secret_env: SIDECAR_DEMO_SECRET
+log: {{format: console}}
+"""
+
+
+class _Cli(click.Group):
+    """Prints the errors meant for people on one line each, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SidecarError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="prosody-sidecar")
+def main() -> None:
+    """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is away."""
+
+
+def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"The config file; without it {DEFAULT_FILES[0]}, then {DEFAULT_FILES[1]}.",
+    )
+    return option(command)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+
+
+def _found(file: Path | None) -> Path:
+    if file is not None:
+        return file
+    return next((each for each in DEFAULT_FILES if each.exists()), DEFAULT_FILES[0])
+
+
+@main.command()
+@_config_option
+@click.option("--demo", is_flag=True, help=f"Bring a demo backend along on port {DEMO_PORT}; needs no config.")
+def run(file: Path | None, demo: bool) -> None:
+    """Run the sidecar in the foreground."""
+    if demo and file is None:
+        os.environ.setdefault("SIDECAR_DEMO_SECRET", DEMO_SECRET)
+        settings = parse(DEMO_CONFIG, "the demo's config")
+        secret = os.environ["SIDECAR_DEMO_SECRET"]
+        asyncio.run(daemon.run(settings, None, lambda: demo_backend.serve("127.0.0.1", DEMO_PORT, secret)))
+        return
+    source = _found(file)
+    asyncio.run(daemon.run(load(source), source))
+
+
+@main.command()
+@_config_option
+@_json_option
+def check(file: Path | None, as_json: bool) -> None:
+    """Say everything that is wrong with a config file."""
+    source = _found(file)
+    try:
+        settings = load(source)
+        read_secret(settings.backend, os.environ)
+    except ConfigError as error:
+        _report(error.problems, as_json)
+    except SidecarError as error:
+        _report([f"{source}: {error}"], as_json)
+    else:
+        if as_json:
+            click.echo(json.dumps({"problems": []}))
+        else:
+            click.echo(f"{source}: good")
+
+
+def _report(problems: list[str], as_json: bool) -> NoReturn:
+    click.echo(json.dumps({"problems": problems}) if as_json else "\n".join(problems), err=not as_json)
+    raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_config_option
+@_json_option
+def status(file: Path | None, as_json: bool) -> None:
+    """Show on one screen how the running sidecar is."""
+    document = ask(_settings(file).admin, "GET", "/status")
+    _show(document, as_json, console.status)
+    if document["reasons"]:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+@click.argument("user", required=False)
+def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> None:
+    """Say what would be answered for ROOM [and USER] now, and why. USER is a bare JID, a user id, or `guest`."""
+    query = {"room": room, **({"user": user} if user else {})}
+    _show(ask(_settings(file).admin, "GET", "/explain", query=query), as_json, console.explain)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.option("--room", help="Forget everything about this room.")
+@click.option("--user", help="Forget everything about this user (bare JID, user id, or `guest`).")
+@click.option("--all", "everything", is_flag=True, help="Forget everything.")
+def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, everything: bool) -> None:
+    """Forget remembered answers, and answers that are under way; the next question asks the backend."""
+    if not (room or user or everything):
+        raise click.UsageError("say what to forget: --room, --user or --all")
+    order = {"room": room, "user": user, "all": everything}
+    document = ask(_settings(file).admin, "POST", "/purge", body=order)
+    _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
+
+
+@main.group()
+def outbox() -> None:
+    """Look at the events on their way to the backend."""
+
+
+@outbox.command("list")
+@_config_option
+@_json_option
+@click.option("--limit", default=100, show_default=True, help="The most events to list.")
+def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
+    """List the parked events and the oldest pending ones."""
+    document = ask(_settings(file).admin, "GET", "/outbox", query={"limit": str(limit)})
+    _show(document, as_json, console.outbox)
+
+
+def _outbox_order(verb: str, past: str, text: str) -> None:
+    @outbox.command(verb, help=text)
+    @_config_option
+    @_json_option
+    @click.argument("ids", nargs=-1, type=int)
+    @click.option("--all", "everything", is_flag=True, help="All parked events.")
+    def order(file: Path | None, as_json: bool, ids: tuple[int, ...], everything: bool) -> None:
+        if everything == bool(ids):
+            raise click.UsageError("give the numbers that `outbox list` shows, or --all")
+        body: dict[str, Any] = {"all": True} if everything else {"ids": list(ids)}
+        document = ask(_settings(file).admin, "POST", f"/outbox/{verb}", body=body)
+        _show(document, as_json, lambda done: click.echo(f"{past}: {done[past]}"))
+
+
+_outbox_order("retry", "retried", "Try parked events again.")
+_outbox_order("drop", "dropped", "Forget parked events for good.")
+
+
+@main.command("demo-backend")
+@_config_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=DEMO_PORT, show_default=True)
+@click.option("--secret", default=None, help="The webhook secret it insists on; none: it takes everybody.")
+def demo_backend_command(file: Path | None, host: str, port: int, secret: str | None) -> None:
+    """Run a small meeting service to play with; GET / on it says how."""
+    try:
+        asyncio.run(demo_backend.serve(host, port, secret))
+    except OSError as error:
+        raise SidecarError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+    except KeyboardInterrupt:
+        return
+
+
+def _settings(file: Path | None) -> Settings:
+    """The config of the daemon to talk to; without any file, the one of `run --demo`, which has the same admin."""
+    source = _found(file)
+    if file is None and not source.exists():
+        return parse(DEMO_CONFIG, "the demo's config")
+    return load(source)
+
+
+def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        in_words(document)

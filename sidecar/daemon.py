@@ -1,0 +1,266 @@
+"""Wires the parts together and runs them: the only file that sees the whole config.
+
+state -> pump -> writer -> listeners        undone in reverse: stop accepting, drain, flush
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from sidecar import __version__, systemd
+from sidecar.admin import Admin
+from sidecar.backend import Backend, Target
+from sidecar.cache import Cache, Limits
+from sidecar.clock import Clock, SystemClock
+from sidecar.config import Settings, load
+from sidecar.core.breaker import BreakerRules, Permit
+from sidecar.core.model import Endpoint, Query, Verdict
+from sidecar.errors import SidecarError, StartError
+from sidecar.gateway import Gateway
+from sidecar.health import Health
+from sidecar.lane import Lane
+from sidecar.logs import Log
+from sidecar.metrics import Metrics
+from sidecar.outbox import Outbox
+from sidecar.rules import rules_from
+from sidecar.secret import read_secret
+from sidecar.signals import Emit, Notice, Reloaded, broadcast
+from sidecar.web import Manners, Webhooks
+
+RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
+"""Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
+
+GRACE = 1.0
+"""Seconds beyond the longest deadline that a stop waits for what is under way."""
+
+_PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Those who are told every fact."""
+
+    log: Log
+    metrics: Metrics
+    health: Health
+
+    def emit(self) -> Emit:
+        """One emitter for all of them."""
+        return broadcast(self.health.observe, self.metrics.observe, self.log.observe)
+
+
+class Daemon:
+    """All parts, built from settings. `serve` runs them until `stop` is called."""
+
+    def __init__(self, settings: Settings, source: Path | None, clock: Clock, environ: dict[str, str]) -> None:
+        """`source` is what a reload reads again. Raises StartError for a secret that cannot be read."""
+        self._settings = settings
+        self._source = source
+        self._clock = clock
+        self._environ = environ
+        self._started_at = clock.wall()
+        self._reloaded_at = self._started_at
+        self._stopping = asyncio.Event()
+        self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
+        self._emit = self._observers.emit()
+        jitter = random.random
+        self._backend = Backend(_target(settings, environ), clock)
+        breaker = BreakerRules(**settings.breaker.model_dump())
+        self._lanes = {
+            endpoint: Lane(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
+            for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
+        }
+        self._cache = Cache(Limits(**settings.cache.model_dump()))
+        self._outbox = Outbox(self._backend.deliver)
+        self._memory = NoMemory()
+        self._gateway = Gateway(
+            self._cache,
+            self._lanes,
+            rules_from(settings),
+            self._memory,
+            self._tell_later,
+            clock,
+            jitter,
+            self._emit,
+        )
+        self._webhooks = Webhooks(self._gateway, self._outbox, _manners(settings), clock, secrets.token_hex, self._emit)
+        self._admin = Admin(
+            self._gateway,
+            self._outbox,
+            self._memory,
+            self._observers.health,
+            self._observers.metrics.expose,
+            self._facts,
+            clock,
+        )
+        self._watch()
+
+    async def serve(self) -> None:
+        """Run until stopped; raises StartError where it cannot start."""
+        settings = self._settings
+        health = self._observers.health
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._backend)
+            stack.push_async_callback(self._drain)
+            admin = web.AppRunner(self._admin.app(), access_log=None, shutdown_timeout=GRACE)
+            await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
+            server = web.Server(self._webhooks.handle, access_log=None, auto_decompress=False)
+            webhooks = web.ServerRunner(server, shutdown_timeout=self._patience())
+            await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
+            health.serving = True
+            self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
+            self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
+            await self._stopping.wait()
+            health.serving = False
+            self._tell_systemd("STOPPING=1", "answering what is under way")
+            self._emit(Notice("stopping: no new connections, answering what is under way"))
+        self._emit(Notice("stopped"))
+
+    def stop(self) -> None:
+        """Begin to stop."""
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the config again: all of it, or, if anything is wrong with it, nothing."""
+        if self._source is None:
+            return
+        try:
+            settings = load(self._source)
+            target = _target(settings, self._environ)
+        except SidecarError as error:
+            self._emit(Reloaded(problems=tuple(str(error).splitlines())))
+            return
+        old, self._settings = self._settings, settings
+        mended = target != self._backend.target
+        self._backend.target = target
+        self._gateway.rules_for = rules_from(settings)
+        self._webhooks.manners = _manners(settings, prefix=old.listen.prefix)
+        self._observers.log.configure(settings.log.level, settings.log.format)
+        for lane in self._lanes.values():
+            lane.configure(BreakerRules(**settings.breaker.model_dump()), settings.backend.max_in_flight)
+            if mended:
+                lane.mended()
+        self._reloaded_at = self._clock.wall()
+        changed = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
+        self._emit(Reloaded(restart_only=changed))
+
+    def _patience(self) -> float:
+        endpoints = self._settings.endpoints
+        return max(endpoints.room_created.deadline, endpoints.validate_access.deadline) + GRACE
+
+    async def _drain(self) -> None:
+        await self._gateway.drain(self._patience())
+
+    def _tell_later(self, query: Query) -> None:
+        pass
+
+    def _tell_systemd(self, state: str, status: str) -> None:
+        systemd.notify(f"{state}\nSTATUS={status}", self._environ.get("NOTIFY_SOCKET"))
+
+    def _facts(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "version": __version__,
+            "uptime_seconds": round(self._clock.wall() - self._started_at, 1),
+            "config": str(self._source) if self._source else "built in",
+            "config_read_at": round(self._reloaded_at, 3),
+            "backend": settings.backend.url,
+            "state_dir": str(settings.state_dir) if settings.state_dir else None,
+        }
+
+    def _watch(self) -> None:
+        """The gauges that are read when Prometheus asks."""
+        watch, clock = self._observers.metrics.watch, self._clock
+
+        def breaker_reader(lane: Lane) -> Callable[[], float]:
+            return lambda: _PERMIT_NUMBER[lane.permit(clock.monotonic(), "")]
+
+        def slots_reader(lane: Lane) -> Callable[[], float]:
+            return lambda: lane.slots.held
+
+        def shelf_reader(verdict: Verdict) -> Callable[[], float]:
+            return lambda: self._cache.count(verdict)
+
+        for endpoint, lane in self._lanes.items():
+            text = "0 closed, 1 half-open, 2 open"
+            watch("breaker_state", text, breaker_reader(lane), endpoint=str(endpoint))
+            text = "Calls to the backend that hold a place now"
+            watch("backend_calls_under_way", text, slots_reader(lane), endpoint=str(endpoint))
+        for verdict in Verdict:
+            watch("cache_entries", "Answers in memory", shelf_reader(verdict), verdict=verdict.value)
+        watch("degraded", "Reasons why /readyz says degraded", lambda: len(self._observers.health.reasons()))
+        watch("outbox_pending", "Events not delivered yet", lambda: self._outbox.counts()["pending"])
+
+
+async def run(settings: Settings, source: Path | None, companion: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Build a daemon and serve until SIGTERM or SIGINT. `companion` runs beside it, such as the demo backend."""
+    daemon = Daemon(settings, source, SystemClock(), dict(os.environ))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    if companion is None:
+        await daemon.serve()
+        return
+    beside = asyncio.ensure_future(companion())
+    try:
+        await daemon.serve()
+    finally:
+        beside.cancel()
+        await asyncio.gather(beside, return_exceptions=True)
+
+
+async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, section: str) -> None:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
+        ) from None
+
+
+def _target(settings: Settings, environ: dict[str, str]) -> Target:
+    backend = settings.backend
+    secret = read_secret(backend, environ)
+    return Target(backend.url, secret, backend.connect_timeout, backend.cache_control == "honour")
+
+
+def _manners(settings: Settings, prefix: str | None = None) -> Manners:
+    domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
+    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities)
+
+
+def _where(settings: Settings) -> str:
+    listen, admin = settings.listen, settings.admin
+    return (
+        f"webhooks on http://{listen.host}:{listen.port}{listen.prefix}, "
+        f"admin on http://{admin.host}:{admin.port}, backend {settings.backend.url}"
+    )
+
+
+class NoMemory:
+    """x."""
+
+    def unsaved(self, key: object) -> bool:
+        """x."""
+        return False
+
+    async def persist(self, seconds: float) -> None:
+        """x."""
+
+    async def recall(self, key: object) -> None:
+        """x."""

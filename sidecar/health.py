@@ -1,0 +1,47 @@
+"""Facts -> is it well, and if not, why, in words. An observer like logs and metrics; it keeps no history."""
+
+from __future__ import annotations
+
+from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, Reloaded
+
+
+class Health:
+    """The reasons why the service is degraded now. It may be degraded and still answer every join rightly."""
+
+    def __init__(self) -> None:
+        """All well until told otherwise."""
+        self.serving = False
+        self._reasons: dict[str, str] = {}
+
+    def observe(self, fact: Fact) -> None:
+        """Note or clear a reason."""
+        match fact:
+            case Asked(outcome="misconfigured"):
+                self._reasons["backend"] = (
+                    f"backend: {fact.reason}; check the webhook secret and the backend's certificate, then reload"
+                )
+            case Asked(outcome="replied" | "rejected"):
+                self._reasons.pop("backend", None)
+            case BreakerMoved(state="open"):
+                reason = fact.reason or "too many failures"
+                self._reasons[f"breaker {fact.endpoint}"] = (
+                    f"backend: {fact.endpoint} is not asked for now ({reason}); answers come from memory and policy"
+                )
+            case BreakerMoved():
+                self._reasons.pop(f"breaker {fact.endpoint}", None)
+            case DiskMoved():
+                if fact.usable:
+                    self._reasons.pop(f"disk {fact.file}", None)
+                else:
+                    self._reasons[f"disk {fact.file}"] = f"disk: {fact.file}: {fact.reason}"
+            case Reloaded():
+                if fact.problems:
+                    self._reasons["reload"] = f"config: the last reload was refused: {fact.problems[0]}"
+                else:
+                    self._reasons.pop("reload", None)
+            case _:
+                pass
+
+    def reasons(self) -> list[str]:
+        """Why it is degraded; empty when all is well."""
+        return list(self._reasons.values())

@@ -1,0 +1,113 @@
+"""Facts -> lines on standard output, JSON or for the console; one canonical line per request."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, TextIO, assert_never
+
+import structlog
+
+from sidecar.signals import (
+    Asked,
+    BreakerMoved,
+    Crashed,
+    DiskMoved,
+    EventAccepted,
+    EventDelivered,
+    EventParked,
+    Fact,
+    Notice,
+    Reloaded,
+    Resolved,
+)
+
+TEXT_LIMIT = 300
+"""Characters of a stranger's text in a line."""
+
+
+class Log:
+    """An observer that writes."""
+
+    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO = sys.stdout) -> None:
+        """`level` is the least that is written: debug, info, warning or error."""
+        self._stream = stream
+        self.configure(level, style)
+
+    def configure(self, level: str, style: Literal["json", "console"]) -> None:
+        """Change level and form, also while running."""
+        renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        if style == "console":
+            renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(self._stream),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                structlog.processors.EventRenamer("event"),
+                renderer,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+            cache_logger_on_first_use=False,
+        )
+
+    def observe(self, fact: Fact) -> None:
+        """Write one fact, at the level it deserves."""
+        match fact:
+            case Resolved():
+                self._resolved(fact)
+            case Asked():
+                level = {"misconfigured": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
+                self._write(level, "backend", fact, seconds=round(fact.seconds, 4), reason=_capped(fact.reason))
+            case BreakerMoved():
+                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
+            case EventAccepted() | EventDelivered():
+                self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
+            case EventParked():
+                self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
+            case DiskMoved():
+                self._write("info" if fact.usable else "error", "state on disk", fact)
+            case Reloaded():
+                self._reloaded(fact)
+            case Notice():
+                getattr(self._log, fact.level)(fact.message)
+            case Crashed():
+                self._log.error(f"defect in {fact.where}: please report it with this line", exc_info=fact.error)
+            case _:
+                assert_never(fact)
+
+    def _write(self, level: str, message: str, fact: Any, **changed: Any) -> None:
+        fields = {name: getattr(fact, name) for name in fact.__slots__}
+        fields.update(changed)
+        getattr(self._log, level)(message, **{name: value for name, value in fields.items() if value not in (None, "")})
+
+    def _resolved(self, fact: Resolved) -> None:
+        level = "info" if fact.status < 500 or fact.answer is not None else "error"
+        fields: dict[str, Any] = {"endpoint": fact.endpoint, "status": fact.status, "ms": round(fact.seconds * 1e3, 2)}
+        if fact.room:
+            fields["room"] = _capped(fact.room)
+        if fact.subject:
+            fields["user"] = _capped(fact.subject)
+        if fact.answer is not None:
+            answer = fact.answer
+            fields["source"] = str(answer.source)
+            optional = {"allowed": answer.allowed, "detail": answer.detail, "backend_status": answer.forward_status}
+            fields.update({name: value for name, value in optional.items() if value is not None})
+            fields["collapsed"] = answer.collapsed or None
+        if fact.problem:
+            fields["problem"] = _capped(fact.problem)
+        if fact.trace:
+            fields["trace"] = fact.trace[3:35]
+        getattr(self._log, level)("request", **{name: value for name, value in fields.items() if value is not None})
+
+    def _reloaded(self, fact: Reloaded) -> None:
+        if fact.problems:
+            self._log.error("reload refused, the old settings stay", problems=list(fact.problems))
+        else:
+            restart_only = {"needs_restart": list(fact.restart_only)} if fact.restart_only else {}
+            self._log.info("reloaded", **restart_only)
+
+
+def _capped(text: str) -> str:
+    return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"
