@@ -226,8 +226,8 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port
     stack.push_async_callback(runner.cleanup)
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        reason = getattr(error, "strerror", None) or str(error)
         raise StartError(
             f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
         ) from None
