@@ -15,7 +15,6 @@ from sidecar.core.breaker import Permit
 from sidecar.core.model import (
     CacheControl,
     Entry,
-    Kind,
     Lifetimes,
     Misconfigured,
     Outcome,
@@ -206,16 +205,16 @@ def _settle_verdict(
     rules: Rules,
     spread: float,
 ) -> Settled:
+    private = outcome.cache_control.private
     if verdict is Verdict.ALLOW and current and current.verdict is Verdict.DENY and current.settled_at > asked_at:
         # Asked before that deny, and arrived after it: the deny is the newer word.
-        return Settled(Reply(200, current.body, Verdict.DENY), outcome=outcome)
+        return Settled(Reply(200, current.body, Verdict.DENY), private=private, outcome=outcome)
     denied = verdict is Verdict.DENY
     if current and not denied and current.asked_at > asked_at:
-        return Settled(Reply(200, outcome.body, verdict), outcome=outcome)  # something newer is remembered already
+        # Something newer is remembered already.
+        return Settled(Reply(200, outcome.body, verdict), private=private, outcome=outcome)
     lifetimes = shorten(rules.lifetimes(verdict), outcome.cache_control)
-    status = 200 if query.key.endpoint.kind is Kind.DECISION else outcome.status
-    reply = Reply(status, outcome.body, verdict)
-    private = outcome.cache_control.private
+    reply = Reply(200, outcome.body, verdict)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
         return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
