@@ -5,9 +5,11 @@ Three LRUs, so that strangers who knock at made-up rooms can only push out other
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cachetools import Cache as BaseCache
 from cachetools import LRUCache
@@ -41,8 +43,10 @@ class Selector:
 def named(subject: str, name: str) -> bool:
     """Whether an operator who types this name means that subject of a key."""
     kind, _, rest = subject.partition(" ")
-    identity = rest.split(" ", 1)[0].strip('"')
-    return name in (subject, identity) or (kind == name and not rest)
+    if kind == "jid" or not rest:
+        return name in (subject, rest or kind)
+    known: Any = json.loads(rest)  # a user id, or a list of whoever it is and the e-mail
+    return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 
 @dataclass(slots=True)

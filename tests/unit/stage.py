@@ -182,12 +182,17 @@ class Disk:
 FRESH, SWR, SIE = 15.0, 15.0, 3600.0
 
 
+ALLOW_LIFETIMES = Lifetimes(FRESH, SWR, SIE)
+DENY_LIFETIMES = Lifetimes(5.0, 0.0, SIE)
+BREAKER_RULES = BreakerRules()
+
+
 def rules(
     *,
     on_unavailable: OnUnavailable = OnUnavailable.REFUSE,
     default_body: bytes | None = None,
-    allow: Lifetimes = Lifetimes(FRESH, SWR, SIE),
-    deny: Lifetimes = Lifetimes(5.0, 0.0, SIE),
+    allow: Lifetimes = ALLOW_LIFETIMES,
+    deny: Lifetimes = DENY_LIFETIMES,
     deadline: float = 4.0,
     answer_within: float = 0.5,
 ) -> Rules:
@@ -206,7 +211,7 @@ class Stage:
     config: Rules = CONFIG_RULES
     rooms: dict[str, Rules] = field(default_factory=dict)
     """Rules of validate-access for single rooms."""
-    breaker: BreakerRules = BreakerRules()
+    breaker: BreakerRules = BREAKER_RULES
     max_in_flight: int = 64
     jitter: float = 0.0
     anonymous: frozenset[str] = frozenset()
