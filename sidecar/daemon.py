@@ -6,6 +6,7 @@ state -> pump -> writer -> listeners        undone in reverse: stop accepting, d
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import secrets
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar import __version__, systemd
 from sidecar.admin import Admin
@@ -36,7 +38,7 @@ from sidecar.outbox import Outbox
 from sidecar.rules import rules_from
 from sidecar.secret import read_secret
 from sidecar.signals import Emit, Notice, Reloaded, broadcast
-from sidecar.web import Manners, Webhooks
+from sidecar.web import Listener, Manners, Webhooks
 
 RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
 """Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
@@ -113,10 +115,11 @@ class Daemon:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._backend)
             stack.push_async_callback(self._drain)
-            admin = web.AppRunner(self._admin.app(), access_log=None, shutdown_timeout=GRACE)
+            admin = web.AppRunner(
+                self._admin.app(), access_log=None, shutdown_timeout=GRACE, logger=_only_our_own_defects()
+            )
             await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
-            server = web.Server(self._webhooks.handle, access_log=None, auto_decompress=False)
-            webhooks = web.ServerRunner(server, shutdown_timeout=self._patience())
+            webhooks = web.ServerRunner(Listener(self._webhooks), shutdown_timeout=self._patience())
             await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
             health.serving = True
             self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
@@ -231,6 +234,13 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port
         raise StartError(
             f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
         ) from None
+
+
+def _only_our_own_defects() -> logging.Logger:
+    """aiohttp's log, without a traceback for every stranger who does not speak HTTP."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return logger
 
 
 def _target(settings: Settings, environ: dict[str, str]) -> Target:
