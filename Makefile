@@ -5,6 +5,8 @@ PYTHON := .venv/bin/python
 
 # make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
 PYTEST_ARGS ?=
+# make faults ARGS="hang reset --seconds 20"
+ARGS ?=
 TESTS ?= tests/unit tests/system tests/prosody
 
 .PHONY: help demo run test lint faults crash bench clean
@@ -31,6 +33,10 @@ lint: ## ruff, mypy --strict, luacheck
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
+
+faults: ## What users get while the backend fails in each way it can, as a table
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.system.faults $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
