@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -16,9 +15,9 @@ from tests.system.faults import Question, Row, Way, acceptable, as_table, matrix
 
 
 @pytest.fixture(scope="module")
-def rows() -> Iterator[dict[Fault, Row]]:
+def rows() -> dict[Fault, Row]:
     """The whole matrix, measured once."""
-    yield {row.fault: row for row in asyncio.run(matrix(list(Fault)))}
+    return {row.fault: row for row in asyncio.run(matrix(list(Fault)))}
 
 
 @pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
