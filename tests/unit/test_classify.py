@@ -76,7 +76,7 @@ BODIES = OBJECTS | GARBAGE
 STATUSES = range(600)
 
 
-def by_the_contract(kind: Kind, status: int, name: str) -> type[Outcome]:  # noqa: PLR0911
+def by_the_contract(kind: Kind, status: int, name: str) -> type[Outcome]:
     """Section 3, read aloud."""
     success, client_error = 200 <= status <= 299, 400 <= status <= 499
     if kind is Kind.DECISION:
