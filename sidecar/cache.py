@@ -5,14 +5,15 @@ Three LRUs, so that strangers who knock at made-up rooms can only push out other
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import Cache as BaseCache
 from cachetools import LRUCache
 
-from sidecar.core.model import Entry, Key, Kind, Verdict
+from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,8 @@ class Selector:
 
 def named(subject: str, name: str) -> bool:
     """Whether an operator who types this name means that subject of a key."""
-    kind, _, rest = subject.partition(" ")
-    identity = rest.split(" ", 1)[0].strip('"')
-    return name in (subject, identity) or (kind == name and not rest)
+    spellings = (f"jid {name}", f"id {name}", f"id {json.dumps(name)}")
+    return subject == name or any(f"{subject} ".startswith(f"{spelling} ") for spelling in spellings)
 
 
 @dataclass(slots=True)
@@ -89,26 +89,37 @@ class Cache:
         return None
 
     def put(self, key: Key, entry: Entry) -> bool:
-        """Remember an answer; False if it was asked before a purge that means it."""
-        if any(entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges):
-            return False
+        """Remember an answer; False if it was asked before a purge that means it.
+
+        Of a deny it is then remembered that it was one, though it answers nobody any more: it takes away an allow that
+        was asked after the purge, and keeps out those that are still on their way.
+        """
+        purged = self._is_purged(key, entry)
+        if purged:
+            if entry.verdict is not Verdict.DENY:
+                return False
+            entry = replace(entry, lifetimes=Lifetimes(0, 0, 0))
         home = self._shelves[entry.verdict]
         for shelf in self._shelves_of(key):
             if shelf is not home:
                 shelf.pop(key, None)
         home[key] = entry
         self.dirty[key] = entry
-        return True
+        return not purged
 
     def restore(self, key: Key, entry: Entry) -> bool:
         """Put back what the disk remembers, unless something newer is known; nothing becomes dirty by it."""
         known = self.get(key)
         if (known is not None and known.settled_at >= entry.settled_at) or key in self.dirty:
             return False
-        if not self.put(key, entry):
+        if self._is_purged(key, entry):
             return False
+        self.put(key, entry)
         self.dirty.pop(key, None)
         return True
+
+    def _is_purged(self, key: Key, entry: Entry) -> bool:
+        return any(entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges)
 
     def drop(self, key: Key) -> None:
         """Forget one key."""

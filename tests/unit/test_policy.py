@@ -323,7 +323,7 @@ def test_an_allow_is_answered_and_stored_with_its_age_counted_from_the_question(
     result = settled(allowed(), spread=0.5)
     assert result.reply == Reply(200, ALLOW, Verdict.ALLOW)
     assert result.store == Entry(Verdict.ALLOW, ALLOW, 100.0, 101.0, ALLOW_LIFETIMES, 0.5)
-    assert not (result.denied or result.drop or result.private)
+    assert (result.denied, result.drop, result.private) == (False, False, False)
 
 
 def test_a_deny_is_answered_stored_and_announced_as_one() -> None:
