@@ -65,14 +65,14 @@ def query_of(
     if endpoint.kind is Kind.CONFIG:
         return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
     caller = document["userJid"].split("/", 1)[0]
-    token = document.get("bearerToken")
+    token = _sent(document, "bearerToken")
     key = Key(
         endpoint,
         message.room,
         room_jid,
         _text(document.get("meetingId")),
         _subject(document, caller, anonymous_domains),
-        hashlib.sha256(json.dumps(token).encode()).hexdigest() if token else None,
+        hashlib.sha256(json.dumps(token).encode()).hexdigest() if token is not None else None,
     )
     return Query(key, message.body, received_at, caller, traceparent)
 
@@ -83,13 +83,19 @@ def traceparent_of(header: str) -> str:
 
 
 def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
-    user_id, email, token = (document.get(name) for name in ("userId", "userEmail", "bearerToken"))
-    if not (user_id or email or token):
+    user_id, email, token = (_sent(document, name) for name in ("userId", "userEmail", "bearerToken"))
+    if user_id is None and email is None and token is None:
         domain = caller.rpartition("@")[2].lower()
         if document.get("guest") is True or domain in anonymous_domains:
             return GUEST
-    subject = f"id {_text(user_id)}" if user_id else jid_subject(caller)
-    return f"{subject} {_text(email)}" if email else subject
+    subject = jid_subject(caller) if user_id is None else f"id {_text(user_id)}"
+    return subject if email is None else f"{subject} {_text(email)}"
+
+
+def _sent(document: dict[str, Any], field: str) -> Any:
+    """What a field says; None if it says nothing. 0 says something."""
+    value = document.get(field)
+    return None if value == "" else value
 
 
 def _text(value: Any) -> str | None:
