@@ -108,18 +108,21 @@ class Cache:
         return not purged
 
     def restore(self, key: Key, entry: Entry) -> bool:
-        """Put back what the disk remembers, unless something newer is known; nothing becomes dirty by it."""
-        known = self.get(key)
-        if (known is not None and known.settled_at >= entry.settled_at) or key in self.dirty:
+        """Put back what the disk remembers, unless memory knows better; nothing becomes dirty by it.
+
+        A deny that comes back makes the room's allows suspect that were asked before it, as it did when it was new.
+        """
+        if entry.verdict is Verdict.DENY:
+            self._suspect_again(key.room, entry.settled_at)
+        if key in self.dirty or any(key in shelf for shelf in self._shelves_of(key)) or self._is_purged(key, entry):
             return False
-        if self._is_purged(key, entry):
-            return False
-        self.put(key, entry)
-        self.dirty.pop(key, None)
+        self._shelves[entry.verdict][key] = entry
         return True
 
     def _is_purged(self, key: Key, entry: Entry) -> bool:
-        return any(entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges)
+        return bool(self._purges) and any(
+            entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges
+        )
 
     def drop(self, key: Key) -> None:
         """Forget one key."""
@@ -168,6 +171,13 @@ class Cache:
             suspicion.before, suspicion.since, suspicion.next_before = now, now, None
         else:
             suspicion.next_before = now
+
+    def _suspect_again(self, room: str, denied_at: float) -> None:
+        suspicion = self._suspicions.get(room)
+        if suspicion is None:
+            self._suspicions[room] = _Suspicion(denied_at, denied_at)
+        else:
+            suspicion.before = max(suspicion.before, denied_at)
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
         """The instant before which the room's allows must have been asked to be suspect now; -inf: none is."""

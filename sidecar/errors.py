@@ -26,6 +26,10 @@ class DiskError(SidecarError):
     """The state on disk cannot be read or written now."""
 
 
+class OutboxFull(SidecarError):
+    """The outbox holds as many events as it may; the caller keeps its event and comes again."""
+
+
 class Unreachable(SidecarError):
     """No daemon answers on the admin listener."""
 
