@@ -158,22 +158,37 @@ def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
     _show(document, as_json, console.outbox)
 
 
-def _outbox_order(verb: str, past: str, text: str) -> None:
-    @outbox.command(verb, help=text)
-    @_config_option
-    @_json_option
-    @click.argument("ids", nargs=-1, type=int)
-    @click.option("--all", "everything", is_flag=True, help="All parked events.")
-    def order(file: Path | None, as_json: bool, ids: tuple[int, ...], everything: bool) -> None:
-        if everything == bool(ids):
-            raise click.UsageError("give the numbers that `outbox list` shows, or --all")
-        body: dict[str, Any] = {"all": True} if everything else {"ids": list(ids)}
-        document = ask(_settings(file).admin, "POST", f"/outbox/{verb}", body=body)
-        _show(document, as_json, lambda done: click.echo(f"{past}: {done[past]}"))
+_numbers = click.argument("numbers", nargs=-1, type=int)
 
 
-_outbox_order("retry", "retried", "Try parked events again.")
-_outbox_order("drop", "dropped", "Forget parked events for good.")
+@outbox.command("retry")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All parked events.")
+def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
+    """Try parked events again: those with these NUMBERS, or all."""
+    document = ask(_settings(file).admin, "POST", "/outbox/retry", body=_which(numbers, everything))
+    _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
+
+
+@outbox.command("drop")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--waiting", is_flag=True, help="Events that wait, rather than parked ones.")
+def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool, waiting: bool) -> None:
+    """Throw events away for good: parked ones with these NUMBERS, or all."""
+    body = {**_which(numbers, everything), "waiting": waiting}
+    document = ask(_settings(file).admin, "POST", "/outbox/drop", body=body)
+    _show(document, as_json, lambda done: click.echo(f"thrown away: {done['dropped']}"))
+
+
+def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
+    if everything == bool(numbers):
+        raise click.UsageError("give the numbers that `outbox list` shows, or --all")
+    return {"all": True} if everything else {"numbers": list(numbers)}
 
 
 @main.command("demo-backend")

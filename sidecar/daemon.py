@@ -6,11 +6,12 @@ state -> pump -> writer -> listeners        undone in reverse: stop accepting, d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ from sidecar.cache import Cache, Limits
 from sidecar.clock import Clock, SystemClock
 from sidecar.config import Settings, load
 from sidecar.core.breaker import BreakerRules, Permit
-from sidecar.core.model import Endpoint, Query, Verdict
-from sidecar.errors import SidecarError, StartError
+from sidecar.core.model import Endpoint, Event, Query, Verdict
+from sidecar.core.outbox import Limits as OutboxLimits
+from sidecar.core.schedule import Pacing
+from sidecar.errors import DiskError, SidecarError, StartError
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 from sidecar.lane import Lane
@@ -35,14 +38,18 @@ from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
 from sidecar.rules import rules_from
 from sidecar.secret import read_secret
-from sidecar.signals import Emit, Notice, Reloaded, broadcast
+from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
+from sidecar.store import Store, read_boot_id
 from sidecar.web import Manners, Webhooks
+from sidecar.writer import Writer
 
 RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
 """Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
 
 GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
+
+Stop = Callable[[], Awaitable[None]]
 
 _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
 
@@ -82,8 +89,19 @@ class Daemon:
             for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
         }
         self._cache = Cache(Limits(**settings.cache.model_dump()))
-        self._outbox = Outbox(self._backend.deliver)
-        self._memory = NoMemory()
+        self._store = Store(settings.state_dir, clock, read_boot_id(), self._emit)
+        self._memory = Writer(self._cache, self._store.decisions)
+        limits = settings.outbox
+        self._outbox = Outbox(
+            self._store.events,
+            self._backend.deliver,
+            clock=clock,
+            jitter=jitter,
+            emit=self._emit,
+            limits=OutboxLimits(max_events=limits.max_events, max_age=limits.max_age),
+            pacing=Pacing(max_in_flight=limits.max_in_flight, cap=limits.backoff_cap),
+            timeout=limits.timeout,
+        )
         self._gateway = Gateway(
             self._cache,
             self._lanes,
@@ -98,7 +116,6 @@ class Daemon:
         self._admin = Admin(
             self._gateway,
             self._outbox,
-            self._memory,
             self._observers.health,
             self._observers.metrics.expose,
             self._facts,
@@ -111,7 +128,10 @@ class Daemon:
         settings = self._settings
         health = self._observers.health
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._store)
             await stack.enter_async_context(self._backend)
+            await self._beside(stack, self._memory.run(), self._memory.stop)
+            await self._beside(stack, self._outbox.run(), self._outbox.stop)
             stack.push_async_callback(self._drain)
             admin = web.AppRunner(self._admin.app(), access_log=None, shutdown_timeout=GRACE)
             await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
@@ -159,11 +179,32 @@ class Daemon:
         endpoints = self._settings.endpoints
         return max(endpoints.room_created.deadline, endpoints.validate_access.deadline) + GRACE
 
+    async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
+        """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._engine_ended)
+
+        async def end() -> None:
+            with contextlib.suppress(DiskError):  # already said as DiskMoved
+                await stop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(end)
+
+    def _engine_ended(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._emit(Crashed("engine", error))
+            self.stop()  # a service manager starts it anew; half a sidecar helps nobody
+
     async def _drain(self) -> None:
         await self._gateway.drain(self._patience())
 
     def _tell_later(self, query: Query) -> None:
-        pass
+        """The backend was away when this room was made: tell it afterwards, before the room's other events."""
+        key = query.key
+        event = Event(key.endpoint, key.room, query.body, secrets.token_hex(16), self._clock.wall(), query.traceparent)
+        self._outbox.tell_later(event)
 
     def _tell_systemd(self, state: str, status: str) -> None:
         systemd.notify(f"{state}\nSTATUS={status}", self._environ.get("NOTIFY_SOCKET"))
@@ -200,7 +241,9 @@ class Daemon:
         for verdict in Verdict:
             watch("cache_entries", "Answers in memory", shelf_reader(verdict), verdict=verdict.value)
         watch("degraded", "Reasons why /readyz says degraded", lambda: len(self._observers.health.reasons()))
-        watch("outbox_pending", "Events not delivered yet", lambda: self._outbox.counts()["pending"])
+        watch("outbox_pending", "Events not delivered yet", self._outbox.pending)
+        watch("outbox_parked", "Events the backend will not take", self._outbox.parked)
+        watch("outbox_oldest_seconds", "Age of the oldest event not delivered yet", self._outbox.oldest_age)
 
 
 async def run(settings: Settings, source: Path | None, companion: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -250,17 +293,3 @@ def _where(settings: Settings) -> str:
         f"webhooks on http://{listen.host}:{listen.port}{listen.prefix}, "
         f"admin on http://{admin.host}:{admin.port}, backend {settings.backend.url}"
     )
-
-
-class NoMemory:
-    """x."""
-
-    def unsaved(self, key: object) -> bool:
-        """x."""
-        return False
-
-    async def persist(self, seconds: float) -> None:
-        """x."""
-
-    async def recall(self, key: object) -> None:
-        """x."""

