@@ -5,12 +5,17 @@ from __future__ import annotations
 from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, Reloaded
 
 
+TELLING = 3
+"""Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
+
+
 class Health:
     """The reasons why the service is degraded now. It may be degraded and still answer every join rightly."""
 
     def __init__(self) -> None:
         """All well until told otherwise."""
         self.serving = False
+        self._failures = 0
         self._reasons: dict[str, str] = {}
 
     def observe(self, fact: Fact) -> None:
@@ -21,7 +26,12 @@ class Health:
                     f"backend: {fact.reason}; check the webhook secret and the backend's certificate, then reload"
                 )
             case Asked(outcome="replied" | "rejected"):
+                self._failures = 0
                 self._reasons.pop("backend", None)
+            case Asked(outcome="unavailable"):
+                self._failures += 1
+                if self._failures >= TELLING:
+                    self._reasons["backend"] = f"backend: the last {self._failures} calls failed ({fact.reason})"
             case BreakerMoved(state="open"):
                 reason = fact.reason or "too many failures"
                 self._reasons[f"breaker {fact.endpoint}"] = (
