@@ -106,6 +106,7 @@ class DecisionMachine(RuleBasedStateMachine):
         self.denied_at: dict[Key, float] = {}
         self.denies: dict[str, list[float]] = {room: [] for room in ROOMS}
         self.waves: dict[str, set[float]] = {room: set() for room in ROOMS}
+        self.ever_denied: set[str] = set()
         self.purges: list[tuple[float, Selector]] = []
         self.strangers = 0
         for room in ROOMS:
@@ -197,11 +198,12 @@ class DecisionMachine(RuleBasedStateMachine):
         after, _, _ = self.look(key, Permit.OPEN)
         assert after is not None
         assert after.verdict is Verdict.DENY, "an allow outlived a deny"
-        if not self.denies[key.room]:
+        if key.room not in self.ever_denied:
             for other in KEYS:
                 entry, state, _ = self.look(other, Permit.CLOSED)
                 if other.room == key.room and entry and entry.verdict is Verdict.ALLOW and entry.asked_at < self.now:
                     assert state in (Freshness.SUSPECT, Freshness.EXPIRED), "the room's first deny changed nothing"
+        self.ever_denied.add(key.room)
         self.denies[key.room].append(self.now)
 
     @precondition(lambda self: self.flights)
@@ -276,6 +278,11 @@ class DecisionMachine(RuleBasedStateMachine):
         self.flights.clear()
         self.purges.clear()
         self.forget_suspicion()
+        written = [(key.room, entry.settled_at) for key, entry in rows if entry.verdict is Verdict.DENY]
+        if len({room for room, _ in written}) <= self.limits.denies:
+            for room, denied_at in sorted(written, key=lambda denial: denial[1]):
+                if room in ROOMS:
+                    self.denies[room].append(denied_at)
 
     def write(self, key: Key) -> None:
         if key not in self.cache.dirty:
@@ -337,8 +344,8 @@ class DecisionMachine(RuleBasedStateMachine):
     @invariant()
     def a_room_is_suspect_at_most_once_per_time(self) -> None:
         for room, denies in self.denies.items():
-            waves = [before for before in self.waves[room] if before > float("-inf")]
             if denies:
+                waves = [before for before in self.waves[room] if before >= denies[0]]
                 assert len(waves) <= (self.now - denies[0]) // EVERY + 1
 
 
