@@ -5,9 +5,10 @@ PYTHON := .venv/bin/python
 
 # make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
 PYTEST_ARGS ?=
+ARGS ?=
 TESTS ?= tests/unit tests/system tests/prosody
 
-.PHONY: help demo run test lint faults crash bench clean
+.PHONY: help demo run test lint faults crash clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +32,14 @@ lint: ## ruff, mypy --strict, luacheck
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
+
+faults: ## What users get while the backend fails in each way it can, as a table
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.faults $(ARGS)
+
+crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.crash $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

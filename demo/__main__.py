@@ -69,9 +69,9 @@ class Door:
         check("110" in result.statuses, f"{person.name} should be told so with status 110", result.statuses)
         occupants = await self._prosody.occupants(room)
         check(person.name in occupants, f"{person.name} should be an occupant of {room}", occupants)
-        config = result.config
-        check(config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
-        check((config or {}).get("chatEnabled") is chat, f"chatEnabled should be {chat} in {room}", config)
+        check(result.config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
+        has_chat = (result.config or {}).get("chatEnabled")
+        check(has_chat is chat, f"ROOM_CONFIG of {room} should have chatEnabled {chat}", has_chat)
         self._teller.tick(words, result.took, source)
 
     async def stays_shut(self, person: Person, room: str, words: str, *, reason: str | None) -> None:
@@ -136,6 +136,8 @@ def explain(console: Console, otherwise: Exception, folder: Path) -> None:
         console.print(otherwise.detail, highlight=False, markup=False, style="dim")
     for log in sorted(folder.rglob("*.log")):
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        if not lines:
+            continue
         console.print(f"\n[bold]The end of {log.name}[/bold]", highlight=False)
         console.print("\n".join(lines), highlight=False, markup=False, style="dim")
 

@@ -145,7 +145,7 @@ async def running_prosody(stage: Stage) -> AsyncIterator[Prosody]:
     """Prosody with our module. If the story goes wrong, its log is kept in the stage's folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(version="0.12", webhook_url=stage.webhooks) as prosody:
+        async with Prosody.start(webhook_url=stage.webhooks, log_level="info") as prosody:
             stage.pids.append(prosody.process.pid)
             stage.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")
