@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?= tests/unit tests/system tests/prosody
 
-.PHONY: help demo run test lint faults crash clean
+.PHONY: help demo run test lint faults crash bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ faults: ## What users get while the backend fails in each way it can, as a table
 crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.crash $(ARGS)
+
+bench: ## Decisions a second and their latency, by where they come from
+	@tools/setup.sh run
+	@$(PYTHON) -m bench $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

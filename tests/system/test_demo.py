@@ -19,7 +19,12 @@ def test_the_demo_tells_its_story_and_ends_well(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for promise in ("is kept out of review", "comes into standup again", "comes into planning", "as promised"):
+    for promise in (
+        "is kept out of review",
+        "comes into standup again",
+        "comes into planning",
+        "as promised",
+    ):
         assert promise in done.stdout
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
