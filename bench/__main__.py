@@ -76,9 +76,7 @@ async def ready(case: Case) -> AsyncIterator[str]:
 async def measure(case: Case, seconds: float) -> Figures:
     async with ready(case) as url:
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(
-            connector=connector, headers={"X-Webhook-Secret": SECRET}
-        ) as session:
+        async with aiohttp.ClientSession(connector=connector, headers={"X-Webhook-Secret": SECRET}) as session:
             times: list[float] = []
             begun = time.perf_counter()
 
@@ -109,9 +107,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of all measurements in turn (default 3)")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(
-        f"prosody-sidecar {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
-    )
+    console.print(f"prosody-sidecar {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores")
     seen: dict[str, list[Figures]] = {case.name: [] for case in CASES}
     for number in range(arguments.rounds):
         for case in CASES:

@@ -42,9 +42,7 @@ async def keep_joining(pair: Pair, number: int, report: Report) -> None:
     while True:
         room, let_in = chance.choice([("open", True), ("cancelled", False)])
         try:
-            asked = await pair.ask(
-                f"{room}-{chance.randrange(20)}", f"user-{chance.randrange(10)}@example.com"
-            )
+            asked = await pair.ask(f"{room}-{chance.randrange(20)}", f"user-{chance.randrange(10)}@example.com")
         except (aiohttp.ClientError, TimeoutError):
             report.down += 1
             await asyncio.sleep(0.005)

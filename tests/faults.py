@@ -72,9 +72,7 @@ def doors() -> list[tuple[str, bool]]:
 def share(results: list[tuple[Asked, bool]]) -> Share:
     times = sorted(asked.seconds for asked, _ in results)
     good = sum(is_good for _, is_good in results)
-    return Share(
-        good, len(results), times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
-    )
+    return Share(good, len(results), times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)])
 
 
 async def in_turn(questions: Iterable[Callable[[], Awaitable[tuple[Asked, bool]]]]) -> Share:

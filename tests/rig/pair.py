@@ -67,9 +67,7 @@ class Pair:
         # One connection a question, as Prosody does; so a restart of the sidecar breaks no idle connection.
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         try:
-            async with aiohttp.ClientSession(
-                connector=connector, timeout=aiohttp.ClientTimeout(total=20)
-            ) as session:
+            async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20)) as session:
                 pair = cls(folder, session, listen, admin, backend_port)
                 try:
                     await pair.start_backend()
