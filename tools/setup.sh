@@ -19,7 +19,6 @@ curl             | run test                 | command -v curl                   
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
-strace           | test crash               | command -v strace                   | shows that an answer leaves only after the disk has it
 '
 debootstrap_line='
 debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
