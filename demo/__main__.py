@@ -9,6 +9,7 @@ is left running. 1: something went otherwise; what, and the last lines of every 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -104,7 +105,10 @@ def check(held: bool, promise: str, saw: object) -> None:
 
 
 async def tell(console: Console, folder: Path) -> None:
-    """The story. Raises WentOtherwise where it does not go as it should."""
+    """The story. Raises WentOtherwise where it does not go as it should, CancelledError on SIGTERM."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     teller = Teller(console)
     console.print("[bold]The parts[/bold]")
     async with set_up(folder, teller.part_is_up) as (stage, prosody, (alice, bob, carol)):
@@ -156,7 +160,7 @@ def main() -> int:
         except (WentOtherwise, AssertionError) as otherwise:
             explain(console, otherwise, Path(name))
             return 1
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("\nInterrupted. All parts are stopped.")
             return 130
     console.print(f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False)
