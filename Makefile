@@ -5,6 +5,7 @@ PYTHON := .venv/bin/python
 
 # make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
 PYTEST_ARGS ?=
+ARGS ?=
 TESTS ?= tests/unit tests/system tests/prosody
 
 .PHONY: help demo run test lint faults crash bench clean
@@ -31,6 +32,18 @@ lint: ## ruff, mypy --strict, luacheck
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
+
+faults: ## What users get while the backend fails in each way it can, as a table
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.faults $(ARGS)
+
+crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.crash $(ARGS)
+
+bench: ## Decisions a second and their latency, by where they come from
+	@tools/setup.sh run
+	@$(PYTHON) -m bench $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,4 +1,4 @@
-"""README's `curl` lines, run as they stand against what `make run` starts, in the order one meets them."""
+"""README's lines to try, run as they stand against what `make run` starts, in the order one meets them."""
 
 import json
 import re
@@ -30,9 +30,12 @@ class Line:
         return self.command[:60]
 
 
-def curl_lines() -> list[Line]:
-    block = re.compile(r"^```sh\n(curl .*?)^```\n(?:```json\n(.*?)^```$)?|`(curl [^`]*http[^`]*)`", re.M | re.S)
-    return [Line(shell or inline, says or None) for shell, says, inline in block.findall(README)]
+def lines_to_try() -> list[Line]:
+    block = re.compile(
+        r"^```sh\n((?:curl|\.venv/bin/prosody-sidecar) .*?)^```\n(?:```json\n(.*?)^```$)?|`(curl [^`]*http[^`]*)`",
+        re.M | re.S,
+    )
+    return [Line((shell or inline).rstrip(), says or None) for shell, says, inline in block.findall(README)]
 
 
 def the_same(said: str, answered: str) -> bool:
@@ -76,19 +79,15 @@ def test_make_run_is_the_command_tested_here() -> None:
 
 
 def test_readme_has_the_lines() -> None:
-    assert len(curl_lines()) >= 8
+    assert len(lines_to_try()) >= 9
 
 
 @pytest.mark.usefixtures("make_run")
-@pytest.mark.parametrize("line", curl_lines(), ids=str)
+@pytest.mark.parametrize("line", lines_to_try(), ids=str)
 def test_a_line_of_readme_works_and_answers_what_it_says(line: Line) -> None:
-    done = subprocess.run(
-        ["bash", "-c", line.command.rstrip() + " --fail-with-body"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-    )
+    command = line.command.replace(".venv/bin/prosody-sidecar", f"{sys.executable} -m sidecar")
+    command = command.replace("curl ", "curl --fail-with-body ")
+    done = subprocess.run(["bash", "-ec", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=10)
     assert done.returncode == 0, done.stdout + done.stderr
     if line.says is not None:
         assert the_same(line.says, done.stdout), done.stdout
