@@ -7,7 +7,9 @@ After each test the server's log must hold no traceback.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -108,7 +110,15 @@ async def stage(stages: Stages) -> Stage:
 def room(request: pytest.FixtureRequest) -> str:
     """A room that no other test uses."""
     name: str = request.node.name
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
+    short = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50]
+    return f"{short}-{zlib.crc32(request.node.nodeid.encode()):08x}"
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+    """Waits for something in the server that nobody announces."""
+    async with asyncio.timeout(within):
+        while not await check():
+            await asyncio.sleep(0.01)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -245,6 +245,14 @@ class Prosody:
         )
         return sorted(nicks.splitlines())
 
+    async def has_session(self, jid: str) -> bool:
+        """Whether the server still knows this full JID."""
+        return bool(await self.lua(f'return prosody.full_sessions["{jid}"] ~= nil'))
+
+    async def destroy(self, room: str) -> None:
+        """Destroys a room as its owner would."""
+        await self.module(f'assert(muc.get_room_from_jid("{room}@{self.muc}")):destroy(nil, "test")')
+
     async def reload(self, module: str = "muc_webhook", host: str | None = None) -> None:
         code = f'require "core.modulemanager".reload("{host or self.muc}", "{module}")'
         await self.lua(f"assert({code})")

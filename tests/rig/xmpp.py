@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import itertools
 import json
 import random
@@ -135,6 +136,7 @@ class TcpTransport:
         self._writer: asyncio.StreamWriter
         self._parser: ET.XMLPullParser[Any] = ET.XMLPullParser(("start", "end"))
         self._depth = 0
+        self._ended = False
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_connection(*self._address)
@@ -152,20 +154,20 @@ class TcpTransport:
         await self._writer.drain()
 
     async def receive(self) -> list[ET.Element]:
-        while True:
+        while not self._ended:
             data = await self._reader.read(65536)
             if not data:
-                raise ConnectionGone
+                break
             self._parser.feed(data)
             found: list[ET.Element] = []
             for event, element in cast("Iterator[tuple[str, ET.Element]]", self._parser.read_events()):
                 self._depth += 1 if event == "start" else -1
                 if event == "end" and self._depth == 1:
                     found.append(element)
-                elif event == "end" and self._depth == 0:
-                    raise ConnectionGone
+                self._ended = self._depth == 0
             if found:
                 return found
+        raise ConnectionGone
 
     async def close(self) -> None:
         self._writer.close()
@@ -181,6 +183,33 @@ class TcpTransport:
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
+
+
+class ComponentTransport(TcpTransport):
+    """The stream of an external component, which speaks for all users of its domain."""
+
+    def __init__(self, server: Prosody, domain: str) -> None:
+        super().__init__(server, domain)
+        self._address = ("127.0.0.1", server.component_port)
+
+    async def restart(self) -> None:
+        await self.send(
+            "<stream:stream xmlns='jabber:component:accept' "
+            f"xmlns:stream='http://etherx.jabber.org/streams' to='{self._domain}'>"
+        )
+        while self._depth == 0:
+            self._parser.feed(await self._reader.read(65536))
+            for event, element in cast("Iterator[tuple[str, ET.Element]]", self._parser.read_events()):
+                assert event == "start", "the stream was refused"
+                self._depth, stream_id = 1, element.get("id", "")
+        digest = hashlib.sha1(f"{stream_id}secret".encode()).hexdigest()
+        await self.send(f"<handshake>{digest}</handshake>")
+
+    async def receive(self) -> list[ET.Element]:
+        stanzas = await super().receive()
+        for element in (e for stanza in stanzas for e in stanza.iter()):
+            element.tag = element.tag.replace("{jabber:component:accept}", CLIENT)
+        return stanzas
 
 
 class WebSocketTransport:
@@ -305,6 +334,7 @@ class Client:
         self.domain = domain
         self.transport = transport
         self.jid = ""
+        self._stanza_attributes = "xmlns='jabber:client'"
         self.resume_id = ""
         self.inbox: list[ET.Element] = []
         self.received = 0
@@ -354,6 +384,22 @@ class Client:
         await client.transport.restart()
         await client.expect(lambda e: e.tag.endswith("}features"))
         return client
+
+    @classmethod
+    @asynccontextmanager
+    async def component(cls, server: Prosody, user: str = "bot") -> AsyncIterator[Self]:
+        """A user behind the external component, whose stanzas come in on the component's stream."""
+        domain = "component.localhost"
+        client = cls(server, domain, ComponentTransport(server, domain))
+        client.jid = f"{user}@{domain}/rig"
+        client._stanza_attributes = f"from='{client.jid}'"
+        await client.transport.open()
+        client._reader = asyncio.create_task(client._read())
+        try:
+            await client.expect(lambda e: e.tag == f"{CLIENT}handshake")
+            yield client
+        finally:
+            await client.close()
 
     async def bind(self, resource: str | None = None) -> None:
         wish = f"<resource>{escape(resource)}</resource>" if resource else ""
@@ -456,7 +502,9 @@ class Client:
 
     async def send(self, xml: str) -> None:
         """Sends one element; stanzas get their namespace, which only TCP's stream would give them."""
-        await self.transport.send(re.sub(r"^<(presence|message|iq)\b", r"<\1 xmlns='jabber:client'", xml))
+        await self.transport.send(
+            re.sub(r"^<(presence|message|iq)\b", rf"<\1 {self._stanza_attributes}", xml)
+        )
 
     async def iq(self, kind: str, payload: str, to: str | None = None) -> ET.Element:
         """Sends an iq and gives its result."""
@@ -468,7 +516,7 @@ class Client:
     async def ping(self) -> float:
         """Seconds that the server takes to answer; all that was sent to us before is in the inbox then."""
         started = time.monotonic()
-        await self.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to=self.domain)
+        await self.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to=self.server.domain)
         return time.monotonic() - started
 
     async def expect(self, wanted: Predicate, within: float = 10.0) -> ET.Element:
