@@ -145,6 +145,7 @@ local state = {
 	questions = {}; -- open request -> function that ends it
 	queue = { lanes = {}; ready = {}; size = 0; in_flight = 0; dropped = 0; paused_until = 0; failures = 0 };
 	primary_down_until = 0;
+	swept_at = 0;
 	pending_joins = 0;
 	counts = { allowed = 0; denied = 0; refused = 0; unavailable = 0; exempt = 0 };
 };
@@ -667,7 +668,19 @@ local function fetch_config(record)
 	end);
 end
 
+-- Records whose room never came to be, or went without a word.
+local function forget_leftovers()
+	if now() - state.swept_at < 60 then return; end
+	state.swept_at = now();
+	for room_jid, record in pairs(state.records) do
+		if record.state ~= "pending" and now() - record.asked_at > 60 and not room_of(room_jid) then
+			state.records[room_jid] = nil;
+		end
+	end
+end
+
 local function new_record(room_jid, room, creator)
+	forget_leftovers();
 	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; waiters = {}; };
 	state.records[room_jid] = record;
 	fetch_config(record);
@@ -1250,16 +1263,6 @@ module:hook("muc-broadcast-presence", on_presence);
 module:hook("muc-occupant-left", on_left);
 module:hook("muc-occupant-left", note_end, -0.5); -- before mod_muc destroys an empty room, at -1
 module:hook("muc-room-destroyed", on_destroyed, 5); -- before mod_muc forgets it, at 0
-
--- A record whose room never came to be, or went without a word.
-module:add_timer(60, function ()
-	for room_jid, record in pairs(state.records) do
-		if record.state ~= "pending" and now() - record.asked_at > 60 and not room_of(room_jid) then
-			state.records[room_jid] = nil;
-		end
-	end
-	return 60;
-end);
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- Reload, unload, shutdown

@@ -114,10 +114,10 @@ def room(request: pytest.FixtureRequest) -> str:
     return f"{short}-{zlib.crc32(request.node.nodeid.encode()):08x}"
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], within: float = 5.0) -> None:
+async def eventually(look: Callable[[], Awaitable[Any]], expected: object, within: float = 5.0) -> None:
     """Waits for something in the server that nobody announces."""
     async with asyncio.timeout(within):
-        while not await check():
+        while await look() != expected:
             await asyncio.sleep(0.01)
 
 
