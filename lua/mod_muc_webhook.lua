@@ -142,7 +142,8 @@ local state = {
 	lives = setmetatable({}, { __mode = "k" }); -- room -> what happened in it, see "Events"
 	grants = setmetatable({}, { __mode = "k" }); -- stanzas that were let in and come by once more
 	detached = {}; -- user and room JID -> ticket of a join that waits outside its session's thread
-	questions = {}; -- open request -> function that ends it
+	questions = {}; -- open question -> function that ends it
+	deliveries = {}; -- the same for events on their way
 	queue = { lanes = {}; ready = {}; size = 0; in_flight = 0; dropped = 0; paused_until = 0; failures = 0 };
 	primary_down_until = 0;
 	swept_at = 0;
@@ -192,14 +193,14 @@ local function headers_for(secret, more)
 end
 
 -- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
--- and body why. Returns a function that ends the request early with such a code 0.
-local function post_once(url, body, headers, timeout, on_answer)
+-- and body why. Until then `under_way` holds a function that ends the request early.
+local function post_once(under_way, url, body, headers, timeout, on_answer)
 	local request, timeout_task, finished;
 
 	local function finish(code, answer)
 		if finished then return; end
 		finished = true;
-		state.questions[on_answer] = nil;
+		under_way[on_answer] = nil;
 		if timeout_task then timer.stop(timeout_task); end
 		safely("Taking in an answer", on_answer, code, answer);
 	end
@@ -212,7 +213,7 @@ local function post_once(url, body, headers, timeout, on_answer)
 		finish(0, reason);
 	end
 
-	state.questions[on_answer] = give_up;
+	under_way[on_answer] = give_up;
 	timeout_task = timer.add_task(timeout, function ()
 		timeout_task = nil;
 		give_up("timeout");
@@ -229,7 +230,6 @@ local function post_once(url, body, headers, timeout, on_answer)
 		end);
 	end);
 	if not ok then give_up(tostring(err)); end
-	return give_up;
 end
 
 -- A pooled connection may have been closed by the other side just as it was used again: worth one more try, and so
@@ -245,7 +245,8 @@ local function post(endpoint, body, on_answer)
 	end
 
 	local function ask_fallback()
-		post_once(fallback_url.."/"..endpoint, body, headers_for(fallback_secret), math.max(deadline - now(), 0.1), answered);
+		local left = math.max(deadline - now(), 0.1);
+		post_once(state.questions, fallback_url.."/"..endpoint, body, headers_for(fallback_secret), left, answered);
 	end
 
 	if fallback_url and state.primary_down_until > started then
@@ -254,8 +255,8 @@ local function post(endpoint, body, on_answer)
 
 	local retried = false;
 	local function ask()
-		local asked_at = now();
-		post_once(webhook_url.."/"..endpoint, body, headers_for(webhook_secret), deadline - asked_at, function (code, answer)
+		local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
+		post_once(state.questions, url, body, headers, deadline - now(), function (code, answer)
 			if code ~= 0 then
 				return answered(code, answer);
 			elseif answer == "closed" and not retried and now() < deadline - 0.1 then
@@ -969,16 +970,19 @@ local function drop_event(room_jid, why)
 	end
 end
 
-local function pause_queue()
+local function pump_later()
 	local queue = state.queue;
-	queue.failures = queue.failures + 1;
-	local delay = math.min(30, 0.25 * 2 ^ queue.failures) * (0.75 + math.random() / 2);
-	queue.paused_until = now() + delay;
-	if queue.timer then timer.stop(queue.timer); end
-	queue.timer = timer.add_task(delay, function ()
+	if queue.timer then return; end
+	queue.timer = timer.add_task(math.max(0, queue.paused_until - now()), function ()
 		queue.timer = nil;
 		pump();
 	end);
+end
+
+local function pause_queue()
+	local queue = state.queue;
+	queue.failures = queue.failures + 1;
+	queue.paused_until = now() + math.min(30, 0.25 * 2 ^ queue.failures) * (0.75 + math.random() / 2);
 end
 
 local function settle_event(lane, item, code, answer)
@@ -1006,14 +1010,15 @@ end
 
 function pump()
 	local queue = state.queue;
-	if not webhook_url then return; end
+	if not webhook_url or state.stopped then return; end
+	if queue.ready[1] and now() < queue.paused_until then return pump_later(); end
 	while queue.in_flight < most_in_flight and queue.ready[1] and now() >= queue.paused_until do
 		local lane = table.remove(queue.ready, 1);
 		local item = lane[1];
 		lane.busy = true;
 		queue.in_flight = queue.in_flight + 1;
 		local headers = headers_for(webhook_secret, { ["Idempotency-Key"] = item.id });
-		post_once(webhook_url.."/"..item.endpoint, item.body, headers, webhook_timeout, function (code, answer)
+		post_once(state.deliveries, webhook_url.."/"..item.endpoint, item.body, headers, webhook_timeout, function (code, answer)
 			settle_event(lane, item, code, answer);
 		end);
 	end
@@ -1068,9 +1073,9 @@ local function on_joined(event)
 	local identity = identity_of(event.origin);
 	local person = {
 		jid = occupant.bare_jid; name = display_name(event.stanza, identity); id = identity.id; email = identity.email;
-		guest = event.origin and is_guest(event.origin, identity) or nil; joined_at = os.time();
-		moderator = occupant.role == "moderator";
+		joined_at = os.time(); moderator = occupant.role == "moderator";
 	};
+	if event.origin then person.guest = is_guest(event.origin, identity); end
 	life_of(room).people[event.nick] = person;
 	local details = about(person, event.nick);
 	details.role, details.moderator, details.participants = occupant.role, person.moderator, real_occupants(room);
@@ -1111,7 +1116,8 @@ end
 local function departure_of(event, person)
 	if event.room.destroying then return "room-destroyed"; end
 	if person.departure then return person.departure; end
-	if event.origin and not event.origin.conn then return "disconnected"; end
+	local origin = event.origin;
+	if origin and origin.full_jid and prosody.full_sessions[origin.full_jid] ~= origin then return "disconnected"; end
 	return "left";
 end
 
@@ -1285,11 +1291,42 @@ local function stop_timers()
 	end
 end
 
+local function end_all(under_way)
+	local ends = {};
+	for _, give_up in pairs(under_way) do table.insert(ends, give_up); end
+	for _, give_up in ipairs(ends) do give_up("module unloaded"); end
+end
+
 -- Whoever waits is told now that there is no decision, instead of never.
 local function end_questions()
-	local questions = state.questions;
-	state.questions = {};
-	for _, give_up in pairs(questions) do give_up("module unloaded"); end
+	end_all(state.questions);
+end
+
+local queue_store = module:open_store("muc_webhook_queue");
+
+local function put_queue_away()
+	local items = {};
+	for _, lane in pairs(state.queue.lanes) do
+		for _, item in ipairs(lane) do
+			table.insert(items, { room = lane.jid; id = item.id; endpoint = item.endpoint; body = item.body });
+		end
+	end
+	if not items[1] then return; end
+	local ok, err = queue_store:set(nil, { items = items });
+	if not ok then module:log("error", "%d events could not be kept for later: %s", #items, err); end
+end
+
+local function take_queue_back()
+	local kept = queue_store:get(nil);
+	if not kept or type(kept.items) ~= "table" then return; end
+	queue_store:set(nil, nil);
+	for _, item in ipairs(kept.items) do
+		enqueue(item.room, { id = item.id; endpoint = item.endpoint; body = item.body });
+	end
+end
+
+function module.load(reloading)
+	if not reloading then take_queue_back(); end
 end
 
 function module.save()
@@ -1307,7 +1344,12 @@ end
 
 function module.unload()
 	stop_timers();
-	if not module.reloading then end_questions(); end
+	if module.reloading then return; end
+	state.stopped = true;
+	end_questions();
+	end_all(state.deliveries);
+	put_queue_away();
 end
 
 module:hook_global("server-stopping", end_questions, 10);
+module:hook_global("server-stopped", put_queue_away);
