@@ -56,9 +56,7 @@ class Theatre:
         hook = await into.enter_async_context(Webhook.start())
         options = {"muc_webhook_timeout": 1.0, **start.pop("options", {})}
         start.setdefault("webhook_url", hook.url)
-        start = {
-            k: (v.format(hook=hook) if isinstance(v, str) and "{hook" in v else v) for k, v in start.items()
-        }
+        start = {k: (v.format(hook=hook) if isinstance(v, str) and "{hook" in v else v) for k, v in start.items()}
         server = await into.enter_async_context(Prosody.start(version=version, options=options, **start))
         stage = Stage(server, hook)
         if stack is None:
@@ -95,9 +93,7 @@ async def stages(theatre: Theatre, version: str) -> AsyncIterator[Stages]:
         logs = [stage.log() for stage in used]
     for log in logs:
         bad = TRACEBACK.search(log)
-        assert bad is None, (
-            f"Prosody's log holds an error:\n{log[max(0, bad.start() - 2000) : bad.end() + 2000]}"
-        )
+        assert bad is None, f"Prosody's log holds an error:\n{log[max(0, bad.start() - 2000) : bad.end() + 2000]}"
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -159,9 +159,7 @@ async def test_the_frontend_gets_what_is_on_the_white_list(stage: Stage, room: s
 
 async def test_the_operator_may_name_more_but_no_secrets(stages: Stages, room: str) -> None:
     stage = await stages(options={"muc_webhook_frontend_settings": ["theme", "password", "moderators"]})
-    stage.hook.on(
-        "room-created", reply({"theme": {"dark": True}, "password": "x", "moderators": [], "other": 1})
-    )
+    stage.hook.on("room-created", reply({"theme": {"dark": True}, "password": "x", "moderators": [], "other": 1}))
     async with Client.connect(stage.server) as ann:
         assert (await ann.join(room, password="x")).config == {"theme": {"dark": True}}
 
@@ -178,11 +176,7 @@ async def test_the_config_comes_after_history_and_subject(stage: Stage, room: st
         await bob.ping()
         messages = [s for s in bob.inbox if s.tag == f"{CLIENT}message"]
         kinds = [
-            "config"
-            if json_message(m)
-            else "subject"
-            if m.find(f"{CLIENT}subject") is not None
-            else "history"
+            "config" if json_message(m) else "subject" if m.find(f"{CLIENT}subject") is not None else "history"
             for m in messages
         ]
         assert kinds == ["history", "subject", "config"]
@@ -236,9 +230,7 @@ async def test_recording_needs_both_settings(stage: Stage, room: str, config: di
 
 
 async def test_moderators_are_known_by_jid(stage: Stage, room: str) -> None:
-    stage.hook.on(
-        "room-created", reply({"moderators": ["Ann@auth.localhost", "", "@", "not a jid@@", "example.com"]})
-    )
+    stage.hook.on("room-created", reply({"moderators": ["Ann@auth.localhost", "", "@", "not a jid@@", "example.com"]}))
     async with (
         Client.connect(stage.server) as first,
         Client.connect(stage.server, user="ann") as ann,
@@ -431,9 +423,7 @@ async def test_a_refused_room_is_refused_with_fail_open_too(stages: Stages, room
         assert (await ann.join(room)).error == StanzaError("cancel", "not-allowed", "Gone")
 
 
-async def test_a_backend_that_only_fails_for_jicofos_room_is_asked_again_for_the_user(
-    stage: Stage, room: str
-) -> None:
+async def test_a_backend_that_only_fails_for_jicofos_room_is_asked_again_for_the_user(stage: Stage, room: str) -> None:
     stage.hook.on("room-created", reply({}, status=500))
     async with Client.connect(stage.server, user="focus") as focus, Client.connect(stage.server) as ann:
         await focus.join(room, nick="focus")
@@ -446,9 +436,7 @@ async def test_a_backend_that_only_fails_for_jicofos_room_is_asked_again_for_the
 # -- rooms that outlive their users
 
 
-async def test_a_persistent_room_keeps_its_settings_when_the_backend_is_away(
-    stages: Stages, room: str
-) -> None:
+async def test_a_persistent_room_keeps_its_settings_when_the_backend_is_away(stages: Stages, room: str) -> None:
     stage = await stages(fresh=True)
     stage.hook.on("room-created", reply({"persistent": True, "chatEnabled": False, "maxParticipants": 1}))
     async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:

@@ -69,9 +69,7 @@ async def test_the_story_of_a_meeting(watched: Stage, room: str) -> None:
     assert len({e.body["eventId"] for e in events}) == 5
     assert all(e.headers["Idempotency-Key"] == e.body["eventId"] for e in events)
     assert len({e.body["roomInstance"] for e in events}) == 1
-    assert {(e.body["roomJid"], e.body["meetingId"]) for e in events} == {
-        (f"{room}@conference.localhost", 42)
-    }
+    assert {(e.body["roomJid"], e.body["meetingId"]) for e in events} == {(f"{room}@conference.localhost", 42)}
     first, second, third = (e.body for e in events[:3])
     assert (first["userName"], first["nick"], first["guest"], first["moderator"], first["participants"]) == (
         "Ann Example",
@@ -228,9 +226,7 @@ async def test_events_wait_in_order_while_the_sidecar_is_away(watched: Stage, ro
         await watched.hook.received("user-joined", room)
         await watched.hook.stop()
         await ann.leave(room, "ann")
-        await eventually(
-            lambda: watched.server.module("return webhook.module.save().queue.failures > 0"), True
-        )
+        await eventually(lambda: watched.server.module("return webhook.module.save().queue.failures > 0"), True)
         await watched.hook.listen()
         await watched.hook.received("room-destroyed", room, within=10)
     assert names(told(watched, room)) == ["user-joined", "user-left", "room-destroyed"]
@@ -264,9 +260,7 @@ async def test_rooms_do_not_wait_for_each_other(watched: Stage, room: str) -> No
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 410, 413, 422])
-async def test_an_event_that_is_refused_for_good_blocks_nobody(
-    watched: Stage, room: str, status: int
-) -> None:
+async def test_an_event_that_is_refused_for_good_blocks_nobody(watched: Stage, room: str, status: int) -> None:
     watched.hook.on("user-joined", reply({"error": "no"}, status=status))
     async with Client.connect(watched.server) as ann:
         await ann.join(room, nick="ann")
@@ -351,9 +345,7 @@ async def test_the_end_is_announced(stages: Stages, room: str) -> None:
     ending(stage, room, 3)
     async with Client.connect(stage.server) as ann:
         await ann.join(room, nick="ann")
-        warning = await ann.expect(
-            lambda s: (s.findtext(f"{CLIENT}body") or "").startswith("This meeting ends in")
-        )
+        warning = await ann.expect(lambda s: (s.findtext(f"{CLIENT}body") or "").startswith("This meeting ends in"))
         assert warning.get("from") == ann.room_jid(room)
         ann.inbox.append(warning)
         assert ann.json_messages(room)[-1]["type"] == "MEETING_ENDING"
@@ -400,9 +392,7 @@ async def test_time_runs_from_the_first_real_participant(watched: Stage, room: s
     ending(watched, room, 60)
     async with Client.connect(watched.server, user="focus") as focus, Client.connect(watched.server) as ann:
         await focus.join(room, nick="focus")
-        started = (
-            f'return muc.get_room_from_jid("{room}@conference.localhost")._data.muc_webhook_started_at ~= nil'
-        )
+        started = f'return muc.get_room_from_jid("{room}@conference.localhost")._data.muc_webhook_started_at ~= nil'
         assert await watched.server.module(started) is False
         await ann.join(room, nick="ann")
         assert await watched.server.module(started) is True

@@ -186,9 +186,7 @@ async def test_a_4xx_with_a_clear_no_is_a_denial(stage: Stage, room: str, status
         ("<b>&\"'", "<b>&\"'"),
     ],
 )
-async def test_reasons_of_any_kind_are_shown_safely(
-    stage: Stage, room: str, reason: object, shown: str
-) -> None:
+async def test_reasons_of_any_kind_are_shown_safely(stage: Stage, room: str, reason: object, shown: str) -> None:
     stage.hook.on("validate-access", reply({"allowed": False, "reason": reason}))
     async with Client.connect(stage.server) as ann:
         error = (await ann.join(room)).error
@@ -200,9 +198,7 @@ async def test_a_join_without_a_nick_makes_no_room(stage: Stage, room: str, to: 
     stage.hook.on("validate-access", deny())
     before = await stage.server.rooms()
     async with Client.connect(stage.server) as ann:
-        await ann.send(
-            f"<presence to='{to.format(room=room)}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
-        )
+        await ann.send(f"<presence to='{to.format(room=room)}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
         error = await ann.expect(lambda s: s.get("type") == "error")
         assert error.find(f"{CLIENT}error/") is not None
         await ann.ping()
@@ -212,9 +208,7 @@ async def test_a_join_without_a_nick_makes_no_room(stage: Stage, room: str, to: 
 async def test_the_component_itself_is_no_way_around(stage: Stage) -> None:
     stage.hook.on("validate-access", deny("No"))
     async with Client.connect(stage.server) as ann:
-        await ann.send(
-            "<presence to='conference.localhost/ann'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
-        )
+        await ann.send("<presence to='conference.localhost/ann'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
         error = await ann.expect(lambda s: s.get("type") == "error")
         assert error.find(f"{CLIENT}error/{{urn:ietf:params:xml:ns:xmpp-stanzas}}not-allowed") is not None
     assert "conference.localhost" not in await stage.server.rooms()

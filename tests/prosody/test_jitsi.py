@@ -148,9 +148,7 @@ async def test_a_lobby_is_opened_by_jitsis_own_event(stages: Stages, room: str) 
             f'return muc.get_room_from_jid("{room}@conference.localhost")._data.lobbyroom'
         )
         assert lobby == f"{room}@lobby.localhost", "never true: other plugins expect a JID"
-        assert str((await bob.join(room, nick="bob")).error) == "auth/registration-required", (
-            "waits in the lobby"
-        )
+        assert str((await bob.join(room, nick="bob")).error) == "auth/registration-required", "waits in the lobby"
         assert (await mod.join(room, nick="mod")).role == "moderator"
 
 

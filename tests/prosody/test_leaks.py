@@ -62,9 +62,7 @@ async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: 
             for which in range(40):
                 hook.on("validate-access", rng.choice(answers), room=f"{room}-{which}")
                 hook.on("room-created", rng.choice(configs), room=f"{room}-{which}")
-            joined += sum(
-                await asyncio.gather(*(come_and_go(c, i) for i, c in enumerate(crowd, number * 50)))
-            )
+            joined += sum(await asyncio.gather(*(come_and_go(c, i) for i, c in enumerate(crowd, number * 50))))
         assert 0 < joined < 1000
 
         async def sockets() -> int:

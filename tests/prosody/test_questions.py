@@ -122,9 +122,7 @@ async def test_without_a_secret_there_is_no_such_header(stage: Stage, room: str)
     ("user", "domain"),
     [("focus", "auth.localhost"), ("recorder", "recorder.localhost"), ("transcriber", "recorder.localhost")],
 )
-async def test_the_servers_own_users_are_not_asked_for(
-    stage: Stage, room: str, user: str, domain: str
-) -> None:
+async def test_the_servers_own_users_are_not_asked_for(stage: Stage, room: str, user: str, domain: str) -> None:
     stage.hook.on("validate-access", NO)
     async with Client.connect(stage.server, user=user, domain=domain) as own:
         assert (await own.join(room, nick="bot")).joined
@@ -201,9 +199,7 @@ async def test_where_only_admins_make_rooms_the_others_are_not_asked_for(stages:
         assert len(stage.hook.asked("room-created", room)) == 1
 
 
-async def test_where_locals_make_rooms_strangers_are_not_asked_for(
-    stages: Stages, room: str, version: str
-) -> None:
+async def test_where_locals_make_rooms_strangers_are_not_asked_for(stages: Stages, room: str, version: str) -> None:
     stage = await stages(options={"restrict_room_creation": "local"})
     async with Client.component(stage.server) as bot:
         assert str((await bot.join(room, nick="bot")).error) == "cancel/not-allowed"

@@ -100,9 +100,7 @@ async def test_a_room_destroyed_meanwhile_is_made_anew(stage: Stage, room: str) 
         assert len(stage.hook.asked("room-created", room)) == 2, "a new life, a new config"
 
 
-async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(
-    stage: Stage, room: str
-) -> None:
+async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(stage: Stage, room: str) -> None:
     old, new = hold(reply({"meetingTitle": "Old"})), hold(reply({"meetingTitle": "New"}))
     stage.hook.on("room-created", old)
     async with Client.connect(stage.server, user="focus") as focus, Client.connect(stage.server) as bob:
@@ -146,9 +144,7 @@ async def test_a_session_resumed_while_its_join_waits_gets_the_answer(
             await after.close()
 
 
-async def test_a_session_without_a_connection_joins_and_finds_out_when_it_is_back(
-    stage: Stage, room: str
-) -> None:
+async def test_a_session_without_a_connection_joins_and_finds_out_when_it_is_back(stage: Stage, room: str) -> None:
     slow = hold(allow())
     stage.hook.on("validate-access", slow)
     async with Client.connect(stage.server, user="ann", smacks=True) as before:

@@ -231,8 +231,7 @@ class Prosody:
     async def rooms(self) -> list[str]:
         """The JIDs of the rooms that are in memory, without their domain."""
         rooms = await self.module(
-            "local t = {}; for room in muc.live_rooms() do t[#t+1] = room.jid; end "
-            "return table.concat(t, ' ')"
+            "local t = {}; for room in muc.live_rooms() do t[#t+1] = room.jid; end return table.concat(t, ' ')"
         )
         return sorted(jid.partition("@")[0] for jid in rooms.split())
 

@@ -294,10 +294,7 @@ class BoshTransport:
     def _post(self, payload: str, attributes: str) -> None:
         self._rid += 1
         sid = f"sid='{self._sid}'" if self._sid else ""
-        body = (
-            f"<body rid='{self._rid}' {sid} {attributes} xmlns='{BOSH}' xmlns:xmpp='urn:xmpp:xbosh'>"
-            f"{payload}</body>"
-        )
+        body = f"<body rid='{self._rid}' {sid} {attributes} xmlns='{BOSH}' xmlns:xmpp='urn:xmpp:xbosh'>{payload}</body>"
         task = asyncio.create_task(self._exchange(body))
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
@@ -502,9 +499,7 @@ class Client:
 
     async def send(self, xml: str) -> None:
         """Sends one element; stanzas get their namespace, which only TCP's stream would give them."""
-        await self.transport.send(
-            re.sub(r"^<(presence|message|iq)\b", rf"<\1 {self._stanza_attributes}", xml)
-        )
+        await self.transport.send(re.sub(r"^<(presence|message|iq)\b", rf"<\1 {self._stanza_attributes}", xml))
 
     async def iq(self, kind: str, payload: str, to: str | None = None) -> ET.Element:
         """Sends an iq and gives its result."""
