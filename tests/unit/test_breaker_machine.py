@@ -80,7 +80,7 @@ class BreakerMachine(RuleBasedStateMachine):
         ratio=st.sampled_from([0.25, 0.5, 1.0]), calls=st.integers(1, 6), rooms=st.integers(1, 3), cap=st.integers(4, 8)
     )
     def start(self, ratio: float, calls: int, rooms: int, cap: int) -> None:
-        self.rules = BreakerRules(
+        self.limits = BreakerRules(
             failure_ratio=ratio,
             minimum_calls=calls,
             minimum_rooms=rooms,
@@ -89,7 +89,7 @@ class BreakerMachine(RuleBasedStateMachine):
             open_for=5.0,
             retry_after_cap=float(cap),
         )
-        self.breaker = Breaker(self.rules)
+        self.breaker = Breaker(self.limits)
 
     # ---- what happens
 
@@ -132,15 +132,15 @@ class BreakerMachine(RuleBasedStateMachine):
         if counts:
             self.model.verdicts.append((self.now, call.room, True))
             if retry_after is not None:
-                self.wait_until = max(self.wait_until, self.now + min(retry_after, self.rules.retry_after_cap))
-        expected = counts and (call.probe or self.model.should_open(self.now, self.rules, self.sent))
+                self.wait_until = max(self.wait_until, self.now + min(retry_after, self.limits.retry_after_cap))
+        expected = counts and (call.probe or self.model.should_open(self.now, self.limits, self.sent))
         assert opened is expected
         if opened:
             if call.probe:
                 self.held_back = call.room
             self.model.begin_anew()
             self.probe = None
-            self.open_until = max(self.now + self.rules.open_for * (0.9 + 0.3 * jitter), self.wait_until)
+            self.open_until = max(self.now + self.limits.open_for * (0.9 + 0.3 * jitter), self.wait_until)
             assert self.breaker.open_until() == self.open_until
 
     @precondition(lambda self: self.calls)
@@ -179,7 +179,7 @@ class BreakerMachine(RuleBasedStateMachine):
             return Permit.CLOSED
         if self.now < self.open_until:
             return Permit.OPEN
-        if self.probe is not None and self.now < self.probe.sent_at + self.rules.slow_after:
+        if self.probe is not None and self.now < self.probe.sent_at + self.limits.slow_after:
             return Permit.PROBE_OUT
         if room == self.held_back and self.now < self.open_until + HOLD_BACK:
             return Permit.PROBE_OUT
@@ -189,7 +189,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def it_never_stays_open_longer_than_its_rules_allow(self) -> None:
         until = self.breaker.open_until()
         if until is not None:
-            longest = max(1.2 * self.rules.open_for, self.rules.retry_after_cap)
+            longest = max(1.2 * self.limits.open_for, self.limits.retry_after_cap)
             assert until <= self.now + longest
 
     @invariant()
@@ -200,7 +200,7 @@ class BreakerMachine(RuleBasedStateMachine):
             until = breaker.open_until()
             if until is None:
                 continue
-            later = max(self.now, until) + max(HOLD_BACK, self.rules.slow_after)
+            later = max(self.now, until) + max(HOLD_BACK, self.limits.slow_after)
             assert breaker.permit(later, room) is Permit.PROBE_FREE
             assert breaker.succeed(later, breaker.admit(later, room))
             assert breaker.permit(later, room) is Permit.CLOSED

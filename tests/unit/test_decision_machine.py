@@ -100,7 +100,7 @@ class DecisionMachine(RuleBasedStateMachine):
         self.limits = Limits(allows=4, denies=5, configs=2)
         self.cache = Cache(self.limits)
         self.disk: dict[Key, Entry] = {}
-        self.rules = some_rules(LIFETIMES[0], DENY_LIFETIMES)
+        self.policy = some_rules(LIFETIMES[0], DENY_LIFETIMES)
         self.flights: list[Flight] = []
         self.words: dict[Key, list[Word]] = {key: [] for key in KEYS}
         self.denied_at: dict[Key, float] = {}
@@ -118,7 +118,7 @@ class DecisionMachine(RuleBasedStateMachine):
         entry = self.cache.get(key)
         suspect_before = self.cache.suspect_before(key.room, self.now, EVERY)
         self.waves[key.room].add(suspect_before)
-        limits = self.rules.lifetimes(entry.verdict) if entry else None
+        limits = self.policy.lifetimes(entry.verdict) if entry else None
         state = freshness(entry, limits, self.now, suspect_before)
         return entry, state, decide(state, permit)
 
@@ -126,7 +126,9 @@ class DecisionMachine(RuleBasedStateMachine):
         assert entry is not None
         if entry.verdict is not Verdict.ALLOW:
             return
-        today = self.rules.allow.fresh + max(self.rules.allow.stale_while_revalidate, self.rules.allow.stale_if_error)
+        today = self.policy.allow.fresh + max(
+            self.policy.allow.stale_while_revalidate, self.policy.allow.stale_if_error
+        )
         assert any(
             self.now - word.asked_at < min(word.usable_for, today)
             for word in self.words[key]
@@ -176,8 +178,8 @@ class DecisionMachine(RuleBasedStateMachine):
         assert isinstance(outcome, Replied | Rejected)
         assert outcome.verdict is not None
         current = self.cache.get(flight.key)
-        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.rules, spread)
-        word = Word(outcome.verdict, flight.asked_at, usable_for(self.rules.lifetimes(outcome.verdict), header))
+        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.policy, spread)
+        word = Word(outcome.verdict, flight.asked_at, usable_for(self.policy.lifetimes(outcome.verdict), header))
         self.words[flight.key].append(word)
         if result.drop:
             self.cache.drop(flight.key)
@@ -212,7 +214,7 @@ class DecisionMachine(RuleBasedStateMachine):
         flight = self.land(data)
         outcome = classify(flight.key.endpoint.kind, *said, cache_control=header)
         current = self.cache.get(flight.key)
-        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.rules)
+        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.policy)
         assert (result.reply, result.store, result.drop, result.denied) == (None, None, False, False)
         self.answer_without_the_backend(flight.key)
 
@@ -259,7 +261,7 @@ class DecisionMachine(RuleBasedStateMachine):
 
     @rule(lifetimes=st.sampled_from(LIFETIMES))
     def an_operator_changes_the_rules(self, lifetimes: Lifetimes) -> None:
-        self.rules = some_rules(lifetimes, DENY_LIFETIMES)
+        self.policy = some_rules(lifetimes, DENY_LIFETIMES)
 
     @rule()
     def everything_is_written(self) -> None:
