@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, assert_never
 
 from sidecar.core.model import (
     CacheControl,
@@ -83,6 +83,8 @@ def classify(
             return Misconfigured(f"the backend answered {status}", status)
         case Class.UNAVAILABLE:
             return Unavailable(_complaint(kind, status, document), status=status, retry_after=retry_after)
+        case _:
+            assert_never(row.outcome)
 
 
 def parse_cache_control(header: str) -> CacheControl:

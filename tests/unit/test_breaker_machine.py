@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -15,9 +15,7 @@ ROOMS = st.sampled_from(["lobby", "standup", "retro", "all-hands"])
 TICK = 0.25
 """All times are multiples of it, so that sums of them are exact."""
 
-SETTINGS = settings(
-    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SETTINGS = settings(max_examples=80, stateful_step_count=50)
 
 
 @dataclass(eq=False)

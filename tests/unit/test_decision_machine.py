@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -20,9 +20,7 @@ from sidecar.core.model import Entry, Key, Lifetimes, Rejected, Replied, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, Plan, decide, freshness, settle
 from tests.unit.builders import ALLOW, CONFIG, DENY, a_config_key, a_key, a_query, an_entry, some_rules
 
-SETTINGS = settings(
-    max_examples=100, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SETTINGS = settings(max_examples=100, stateful_step_count=60)
 
 ROOMS = ("standup", "retro")
 SUBJECTS = ("jid ann@example.org", 'id "bob"')
