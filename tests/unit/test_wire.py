@@ -222,10 +222,9 @@ def test_only_a_decision_needs_a_jid(endpoint: Endpoint) -> None:
 def test_no_body_makes_reading_fail_in_another_way(body: bytes) -> None:
     try:
         message = read_message(Endpoint.VALIDATE_ACCESS, body)
-    except Malformed as error:
-        assert str(error)
-    else:
-        assert json.loads(body)["roomName"] == message.room
+    except Malformed:
+        return
+    assert json.loads(body)["roomName"] == message.room
 
 
 # ---- traceparent
