@@ -9,6 +9,7 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cachetools import Cache as BaseCache
 from cachetools import LRUCache
@@ -41,8 +42,11 @@ class Selector:
 
 def named(subject: str, name: str) -> bool:
     """Whether an operator who types this name means that subject of a key."""
-    spellings = (f"jid {name}", f"id {name}", f"id {json.dumps(name)}")
-    return subject == name or any(f"{subject} ".startswith(f"{spelling} ") for spelling in spellings)
+    kind, _, rest = subject.partition(" ")
+    if kind == "jid" or not rest:
+        return name in (subject, rest or kind)
+    known: Any = json.loads(rest)  # a user id, or a list of whoever it is and the e-mail
+    return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 
 @dataclass(slots=True)

@@ -40,7 +40,11 @@ def _prefix(value: str) -> str:
 
 def _backend_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable or any(character.isspace() for character in value):
         raise ValueError("must be an absolute URL such as https://api.example.com/webhooks/jitsi")
     if parts.username or parts.password:
         raise ValueError("must not hold a user or password; use secret_file for the shared secret")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import secrets
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar import __version__, systemd
 from sidecar.admin import Admin
@@ -40,7 +42,7 @@ from sidecar.rules import rules_from
 from sidecar.secret import read_secret
 from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
-from sidecar.web import Manners, Webhooks
+from sidecar.web import Listener, Manners, Webhooks
 from sidecar.writer import Writer
 
 RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
@@ -133,10 +135,11 @@ class Daemon:
             await self._beside(stack, self._memory.run(), self._memory.stop)
             await self._beside(stack, self._outbox.run(), self._outbox.stop)
             stack.push_async_callback(self._drain)
-            admin = web.AppRunner(self._admin.app(), access_log=None, shutdown_timeout=GRACE)
+            admin = web.AppRunner(
+                self._admin.app(), access_log=None, shutdown_timeout=GRACE, logger=_only_our_own_defects()
+            )
             await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
-            server = web.Server(self._webhooks.handle, access_log=None, auto_decompress=False)
-            webhooks = web.ServerRunner(server, shutdown_timeout=self._patience())
+            webhooks = web.ServerRunner(Listener(self._webhooks), shutdown_timeout=self._patience())
             await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
             health.serving = True
             self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
@@ -269,11 +272,18 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port
     stack.push_async_callback(runner.cleanup)
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        reason = getattr(error, "strerror", None) or str(error)
         raise StartError(
             f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
         ) from None
+
+
+def _only_our_own_defects() -> logging.Logger:
+    """aiohttp's log, without a traceback for every stranger who does not speak HTTP."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return logger
 
 
 def _target(settings: Settings, environ: dict[str, str]) -> Target:

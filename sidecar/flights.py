@@ -58,8 +58,9 @@ class Flights(Generic[K, V]):
         return len(self._tasks)
 
     def get(self, key: K) -> Flight[V] | None:
-        """The flight one would join."""
-        return self._by_key.get(key)
+        """The flight one would join; one that has ended is none, even before its end was noted."""
+        flight = self._by_key.get(key)
+        return None if flight is None or flight.task.done() else flight
 
     def start(self, key: K, now: float, call: Coroutine[Any, Any, V]) -> Flight[V]:
         """Begin a flight. One that is under way for this key goes on for those who wait for it."""

@@ -8,15 +8,14 @@ whoever still waits gets the reply; without one, the column of the open breaker 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from sidecar.cache import Cache, Selector
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
-from sidecar.core.breaker import Permit
+from sidecar.core.breaker import Permit, Ticket
 from sidecar.core.model import (
     GUEST,
     Answer,
@@ -25,6 +24,8 @@ from sidecar.core.model import (
     Key,
     Kind,
     Query,
+    Rejected,
+    Replied,
     Verdict,
 )
 from sidecar.core.policy import (
@@ -117,7 +118,10 @@ class Gateway:
         self._tell_later = tell_later
         self._clock = clock
         self._jitter = jitter
+        self._emit = emit
         self._flights: Flights[Key, Landing] = Flights(lambda error: emit(Crashed("flight", error)))
+        self._answered_early: set[Key] = set()
+        """Rooms whose `room-created` memory has answered while the question is still under way."""
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
@@ -127,7 +131,7 @@ class Gateway:
         while True:
             query = self._identified(query)
             if not self._memory.loaded and self.cache.get(query.key) is None:
-                await self._memory.recall(query.key)
+                await self._disk(self._memory.recall(query.key), until)
             # From here until the plan is under way nothing is awaited: what was seen is still so.
             now = self._clock.monotonic()
             permit = self.lanes[query.key.endpoint].permit(now, query.key.room)
@@ -137,7 +141,7 @@ class Gateway:
             match view.plan.act:
                 case Act.ANSWER:
                     if view.plan.refresh:
-                        self._flight(query, rules, now + rules.deadline, now, permit, behind=True)
+                        self._flight(query, view, now, behind=True)
                     return await self._remembered(query, view, now, told=view.plan.refresh)
                 case Act.REFUSE:
                     return self._unavailable(query, view, now)
@@ -146,7 +150,7 @@ class Gateway:
                     lane = self.lanes[query.key.endpoint]
                     await lane.breaker_moves(min(PROBE_PATIENCE, until - now))
                 case Act.ASK:
-                    flight, led = self._flight(query, rules, until, now, permit)
+                    flight, led = self._flight(query, view, now)
                     late = now - flight.started_at > LATE_FOLLOWER and not second_chance_taken
                     second_chance_taken = second_chance_taken or late
                     answer = await self._await_flight(query, view, flight, led=led, late=late, until=until)
@@ -174,6 +178,8 @@ class Gateway:
             case Pending():
                 after = self._view(query.key, view.rules, now, Permit.OPEN)
                 if impatient and after.state is not Freshness.SUSPECT and after.plan.act is Act.ANSWER:
+                    if query.key.endpoint.kind is Kind.CONFIG:
+                        self._answered_early.add(query.key)
                     return await self._remembered(query, after, now, told=True)
                 return None  # past the deadline the next look takes the open column; before it, it asks on
             case Settled(reply=Reply() as reply):
@@ -213,41 +219,56 @@ class Gateway:
 
     def _view(self, key: Key, rules: Rules, now: float, permit: Permit) -> View:
         entry = self.cache.get(key)
-        suspect_before = float("-inf")
-        if entry is not None and entry.verdict is Verdict.ALLOW:
-            suspect_before = self.cache.suspect_before(key.room, now, rules.deny.fresh)
+        allowed = entry is not None and entry.verdict is Verdict.ALLOW
+        suspect_before = self._suspect_before(key, rules, now) if allowed else float("-inf")
         limits = rules.lifetimes(entry.verdict) if entry is not None else None
         state = freshness(entry, limits, now, suspect_before)
         return View(rules, entry, state, permit, decide(state, permit))
 
-    def _flight(
-        self, query: Query, rules: Rules, until: float, now: float, permit: Permit, *, behind: bool = False
-    ) -> tuple[Flight[Landing], bool]:
+    def _suspect_before(self, key: Key, rules: Rules, now: float) -> float:
+        if key.endpoint.kind is Kind.CONFIG:
+            return float("-inf")
+        return self.cache.suspect_before(key.room, now, rules.deny.fresh)
+
+    def _flight(self, query: Query, view: View, now: float, *, behind: bool = False) -> tuple[Flight[Landing], bool]:
         """The flight to wait for, and whether it was begun for this question."""
         probe = None
-        if permit is Permit.PROBE_FREE:
+        if view.permit is Permit.PROBE_FREE:
             # A flight from before the outage may hang until its deadline; the probe does not join it.
             probe = self.lanes[query.key.endpoint].take_probe(now, query.key.room)
-        elif (flight := self._flights.get(query.key)) is not None:
-            return flight, False
+        else:
+            flight = self._flights.get(query.key)
+            # Nobody takes the answer to a question that is older than the last deny in the room.
+            if flight is not None and flight.started_at >= self._suspect_before(query.key, view.rules, now):
+                return flight, False
+        return self._flights.start(query.key, now, self._fly(query, view.rules, now, probe, behind=behind)), True
 
-        async def fly() -> Landing:
+    async def _fly(self, query: Query, rules: Rules, now: float, probe: Ticket | None, *, behind: bool) -> Landing:
+        # Its own time, not the caller's: whoever joins it later may have far more left.
+        until = now + rules.deadline - RENDERING
+        try:
             carried = await self.lanes[query.key.endpoint].carry(query, until, probe, behind=behind)
             if isinstance(carried, Released):
+                if behind or query.key in self._answered_early:
+                    self._tell_if_answered(query, rules, now)
                 return carried
+            outcome = carried.outcome
+            if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
+                self.cache.keep_guests_alone(query.key)
+                query = query.alone()
             landed_at = self._clock.monotonic()
             current = self.cache.get(query.key)
-            settled = settle(landed_at, query, carried.asked_at, current, carried.outcome, rules, self._jitter())
+            settled = settle(landed_at, query, carried.asked_at, current, outcome, rules, self._jitter())
             await self._remember(query, rules, settled, landed_at, until)
-            return settled
-
-        return self._flights.start(query.key, now, fly()), True
+        except BaseException:
+            self._tell_if_answered(query, rules, now)
+            raise
+        finally:
+            self._answered_early.discard(query.key)
+        return settled
 
     async def _remember(self, query: Query, rules: Rules, settled: Settled, now: float, until: float) -> None:
         key = query.key
-        if settled.private and key.subject == GUEST:
-            self.cache.keep_guests_alone(key)
-            key = query.alone().key
         if settled.drop:
             self.cache.drop(key)
         if settled.store is not None:
@@ -255,19 +276,31 @@ class Gateway:
         if settled.denied:
             self.cache.suspect(key.room, now, rules.deny.fresh)
             await self._on_disk(key, until)
-        if settled.reply is None and key.endpoint.kind is Kind.CONFIG:
-            # Those who waited were answered from memory or with the default config: the backend hears of it later.
-            after = self._view(key, rules, now, Permit.OPEN)
-            if after.plan.act is Act.ANSWER or rules.on_unavailable is OnUnavailable.DEFAULT:
+        if settled.reply is None:
+            self._tell_if_answered(query, rules, now)
+
+    def _tell_if_answered(self, query: Query, rules: Rules, now: float) -> None:
+        """The backend has not heard of this room, and those who waited were answered from memory or with the default
+        config: it hears of it later."""
+        if query.key.endpoint.kind is Kind.CONFIG:
+            view = self._view(query.key, rules, now, Permit.OPEN)
+            if view.plan.act is Act.ANSWER or rules.on_unavailable is OnUnavailable.DEFAULT:
                 self._tell_later(query)
+
+    async def _disk(self, work: Awaitable[None], until: float) -> None:
+        """Wait for the disk for a moment. One that hangs or fails turns nobody away."""
+        try:
+            async with asyncio.timeout(min(DISK_PATIENCE, max(0.0, until - self._clock.monotonic()))):
+                await work
+        except (TimeoutError, DiskError):
+            pass  # the store has said so already
+        except Exception as error:  # noqa: BLE001 - a defect of ours, and no reason to keep anybody out
+            self._emit(Crashed("disk", error))
 
     async def _on_disk(self, key: Key, until: float) -> None:
         """Wait until a deny is on disk: a crash must not bring back the allow it took away."""
-        if key not in self.cache.dirty:
-            return
-        with contextlib.suppress(DiskError, TimeoutError):
-            async with asyncio.timeout(min(DISK_PATIENCE, max(0.0, until - self._clock.monotonic()))):
-                await self._memory.persist()
+        if key in self.cache.dirty:
+            await self._disk(self._memory.persist(), until)
 
     async def _remembered(self, query: Query, view: View, now: float, *, told: bool) -> Answer:
         """Answer from the cache. `told`: the backend was, or is being, asked about this question too."""

@@ -159,7 +159,7 @@ class Lane:
     def configure(self, rules: BreakerRules, max_in_flight: int) -> None:
         """Other limits from now on; what is under way goes on."""
         self.breaker.rules = rules
-        self.slots.limit = max_in_flight
+        self.slots.resize(max_in_flight)
 
     def mended(self) -> None:
         """An operator changed something: let an open breaker try at once."""

@@ -26,12 +26,31 @@ TEXT_LIMIT = 300
 """Characters of a stranger's text in a line."""
 
 
-class Log:
-    """An observer that writes."""
+class _Page:
+    """A stream that may fail: what cannot be written is counted, and said once writing works again."""
 
-    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO = sys.stdout) -> None:
-        """`level` is the least that is written: debug, info, warning or error."""
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.lost = 0
+
+    def msg(self, line: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        try:
+            self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a full disk, a reader that has gone, a stream that was closed
+            self.lost += 1
+
+    debug = info = warning = error = msg
+
+
+class Log:
+    """An observer that writes. Its stream may fail; nothing is ever raised for that."""
+
+    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO | None = None) -> None:
+        """`level` is the least that is written: debug, info, warning or error. No stream: standard output."""
+        self._stream = sys.stdout if stream is None else stream
+        self._page = _Page(self._stream)
         self.configure(level, style)
 
     def configure(self, level: str, style: Literal["json", "console"]) -> None:
@@ -40,7 +59,7 @@ class Log:
         if style == "console":
             renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
         self._log = structlog.wrap_logger(
-            structlog.PrintLogger(self._stream),
+            self._page,
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -54,12 +73,21 @@ class Log:
 
     def observe(self, fact: Fact) -> None:
         """Write one fact, at the level it deserves."""
+        page = self._page
+        lost = page.lost
+        self._write_fact(fact)
+        if lost and page.lost == lost:
+            page.lost = 0
+            self._log.warning("lines of this log could not be written", lost=lost)
+            page.lost = lost if page.lost else 0
+
+    def _write_fact(self, fact: Fact) -> None:
         match fact:
             case Resolved():
                 self._resolved(fact)
             case Asked():
                 level = {"misconfigured": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
-                self._write(level, "backend", fact, seconds=round(fact.seconds, 4), reason=_capped(fact.reason))
+                self._write(level, "backend", fact, seconds=round(fact.seconds, 4))
             case BreakerMoved():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
             case EventAccepted() | EventDelivered():
@@ -80,7 +108,9 @@ class Log:
     def _write(self, level: str, message: str, fact: Any, **changed: Any) -> None:
         fields = {name: getattr(fact, name) for name in fact.__slots__}
         fields.update(changed)
-        getattr(self._log, level)(message, **{name: value for name, value in fields.items() if value not in (None, "")})
+        said = {name: value for name, value in fields.items() if value not in (None, "")}
+        capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
+        getattr(self._log, level)(message, **capped)
 
     def _resolved(self, fact: Resolved) -> None:
         level = "info" if fact.status < 500 or fact.answer is not None else "error"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -121,10 +122,12 @@ Emit = Callable[[Fact], None]
 
 
 def broadcast(*observers: Emit) -> Emit:
-    """One emitter that tells every observer, in order."""
+    """One emitter that tells every observer, in order. One that fails is passed over: whoever emits a fact is
+    answering a join, and a full disk under the log must not turn anybody away."""
 
     def emit(fact: Fact) -> None:
         for observe in observers:
-            observe(fact)
+            with contextlib.suppress(Exception):
+                observe(fact)
 
     return emit

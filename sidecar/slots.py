@@ -86,6 +86,11 @@ class Slots:
                 room.waiting.popleft().set_result(Grant.RELEASED)
             self._tidy(name, room)
 
+    def resize(self, limit: int) -> None:
+        """Another number of places; those held stay held."""
+        self.limit = limit
+        self._serve()
+
     def _may_have(self, room: _Room) -> bool:
         half = max(1, self.limit // 2)
         most = max(half, self.limit - max(1, self.limit // 8))

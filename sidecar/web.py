@@ -12,7 +12,7 @@ import http
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -112,6 +112,14 @@ class Webhooks:
         )
         return response
 
+    def not_http(self, status: int, error: BaseException | None) -> web.Response:
+        """Answer what could not even be read as a request."""
+        if status >= 500 and error is not None:
+            self._emit(Crashed("listener", error))
+        problem = _Problem(status, "this is not HTTP as the sidecar understands it", Connection="close")
+        self._emit(Resolved("other", status, 0.0, problem=str(problem)))
+        return _render_problem(problem)
+
     async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> web.Response:
         endpoint = self._route(request)
         exchange.endpoint = str(endpoint)
@@ -151,6 +159,37 @@ class Webhooks:
             raise _Problem(503, f"the event was not taken, send it again: {error}", Retry_After="5") from None
         exchange.answer = Answer(202, b'{"accepted":true}', Source.OUTBOX)
         return _render(exchange.answer)
+
+
+class Listener(web.Server):
+    """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        """Hand every request to `webhooks`."""
+        super().__init__(webhooks.handle)
+        self._webhooks = webhooks
+
+    def __call__(self) -> web.RequestHandler:
+        """A new connection."""
+        loop = asyncio.get_running_loop()
+        return _Connection(self._webhooks, self, loop=loop, access_log=None, auto_decompress=False)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_webhooks",)
+
+    def __init__(self, webhooks: Webhooks, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._webhooks = webhooks
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        return self._webhooks.not_http(status, exc)
 
 
 class _Exchange:

@@ -15,7 +15,6 @@ from sidecar.core.breaker import Permit
 from sidecar.core.model import (
     CacheControl,
     Entry,
-    Kind,
     Lifetimes,
     Misconfigured,
     Outcome,
@@ -204,8 +203,7 @@ def _settle_verdict(
     spread: float,
 ) -> Settled:
     denied = verdict is Verdict.DENY
-    status = 200 if query.key.endpoint.kind is Kind.DECISION else outcome.status
-    reply = Reply(status, outcome.body, verdict)
+    reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
     if current and not denied and current.verdict is Verdict.DENY and current.settled_at > asked_at:
         # Asked before that deny, and arrived after it: the deny is the newer word.

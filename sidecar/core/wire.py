@@ -16,7 +16,6 @@ BODY_LIMIT = 64 * 1024
 NAME_LIMIT = 1023
 """Bytes of a room name or JID: the limit of one part of a JID (RFC 7622)."""
 
-_JID_LIMIT = 3 * NAME_LIMIT + 2
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -41,7 +40,7 @@ class Message:
 def read_message(endpoint: Endpoint, body: bytes) -> Message:
     """Check what every endpoint needs; raises Malformed."""
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unambiguous)
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -52,7 +51,7 @@ def read_message(endpoint: Endpoint, body: bytes) -> Message:
         raise Malformed(f"the body must be a JSON object, not {_type(document)}")
     room = _name(document, "roomName", NAME_LIMIT)
     if endpoint.kind is Kind.DECISION:
-        _name(document, "userJid", _JID_LIMIT)
+        _name(document, "userJid", NAME_LIMIT)
     return Message(room, document, body)
 
 
@@ -65,14 +64,14 @@ def query_of(
     if endpoint.kind is Kind.CONFIG:
         return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
     caller = document["userJid"].split("/", 1)[0]
-    token = _sent(document, "bearerToken")
+    token = document.get("bearerToken")
     key = Key(
         endpoint,
         message.room,
         room_jid,
         _text(document.get("meetingId")),
         _subject(document, caller, anonymous_domains),
-        hashlib.sha256(json.dumps(token).encode()).hexdigest() if token is not None else None,
+        hashlib.sha256(json.dumps(token).encode()).hexdigest() if _is_sent(token) else None,
     )
     return Query(key, message.body, received_at, caller, traceparent)
 
@@ -83,19 +82,29 @@ def traceparent_of(header: str) -> str:
 
 
 def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
-    user_id, email, token = (_sent(document, name) for name in ("userId", "userEmail", "bearerToken"))
-    if user_id is None and email is None and token is None:
+    user_id, email, token = (document.get(name) for name in ("userId", "userEmail", "bearerToken"))
+    if not (_is_sent(user_id) or _is_sent(email) or _is_sent(token)):
         domain = caller.rpartition("@")[2].lower()
         if document.get("guest") is True or domain in anonymous_domains:
             return GUEST
-    subject = jid_subject(caller) if user_id is None else f"id {_text(user_id)}"
-    return subject if email is None else f"{subject} {_text(email)}"
+    if not _is_sent(email):
+        return f"id {_text(user_id)}" if _is_sent(user_id) else jid_subject(caller)
+    # As JSON: joined by a space, a JID that ends in a quoted word would be another's JID and e-mail.
+    return f"id+email {_text([user_id, email])}" if _is_sent(user_id) else f"jid+email {_text([caller, email])}"
 
 
-def _sent(document: dict[str, Any], field: str) -> Any:
-    """What a field says; None if it says nothing. 0 says something."""
-    value = document.get(field)
-    return None if value == "" else value
+def _is_sent(value: Any) -> bool:
+    """Whether a field says something; 0 does, and is not the same as nothing."""
+    return value is not None and value != ""
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is there twice, and whoever reads it may take either")
+    return document
 
 
 def _text(value: Any) -> str | None:

@@ -347,8 +347,8 @@ def test_a_config_is_answered_and_stored_with_its_own_lifetimes() -> None:
     assert not result.denied
 
 
-def test_a_config_keeps_the_backends_status() -> None:
-    assert settled(Replied(201, CONFIG, Verdict.CONFIG), config=True).reply == Reply(201, CONFIG, Verdict.CONFIG)
+def test_a_config_is_answered_with_200_whatever_success_the_backend_called_it() -> None:
+    assert settled(Replied(201, CONFIG, Verdict.CONFIG), config=True).reply == Reply(200, CONFIG, Verdict.CONFIG)
 
 
 @pytest.mark.parametrize("asked_at", [0.0, 99.0, 100.0, 100.5])
@@ -398,7 +398,7 @@ def test_an_older_allow_is_answered_but_does_not_take_the_place_of_a_newer_one()
 def test_an_older_config_is_answered_but_does_not_take_the_place_of_a_newer_one() -> None:
     late = Replied(201, CONFIG, Verdict.CONFIG)
     result = settled(late, current=an_entry(Verdict.CONFIG, asked_at=100.5), config=True)
-    assert result.reply == Reply(201, CONFIG, Verdict.CONFIG)
+    assert result.reply == Reply(200, CONFIG, Verdict.CONFIG)
     assert result.store is None
 
 

@@ -1,250 +1,314 @@
-"""What Prosody sends: which questions share a key, which do not, and what is malformed."""
+"""What Prosody sends: what is understood, what is refused and why, and which questions are the same question."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.model import GUEST, Endpoint, Key, Query
+from sidecar.core.model import Endpoint, Key
 from sidecar.core.wire import NAME_LIMIT, Malformed, query_of, read_message, traceparent_of
 
-ANN = "ann@example.org"
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+DECISION, CONFIG, EVENT = Endpoint.VALIDATE_ACCESS, Endpoint.ROOM_CREATED, Endpoint.USER_JOINED
+GUESTS = frozenset({"guest.example.com"})
 
 
-def a_query(endpoint: Endpoint = Endpoint.VALIDATE_ACCESS, *, anonymous: str = "", **fields: object) -> Query:
-    """The question of somebody who wants into the standup, with these fields on top."""
-    body = {"roomName": "standup", "userJid": f"{ANN}/desk", "userName": "Ann", "timestamp": 1} | fields
-    message = read_message(endpoint, json.dumps(body).encode())
-    return query_of(endpoint, message, 12.5, TRACE, frozenset(filter(None, [anonymous])))
+def body(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
 
 
-def a_key(**fields: object) -> Key:
-    """The key of such a question."""
-    return a_query(**fields).key  # type: ignore[arg-type]
+def key_of(endpoint: Endpoint = DECISION, **fields: Any) -> Key:
+    whole = {"roomName": "standup", "userJid": "alice@example.com/phone", **fields}
+    sent = {name: value for name, value in whole.items() if value is not ...}
+    return query_of(endpoint, read_message(endpoint, body(**sent)), 0.0, "", GUESTS).key
 
 
-def complaint(body: bytes, endpoint: Endpoint = Endpoint.VALIDATE_ACCESS) -> tuple[str, str | None]:
-    """What is wrong with a body, and in which field."""
+def complaint(endpoint: Endpoint, raw: bytes) -> tuple[str | None, str]:
     with pytest.raises(Malformed) as caught:
-        read_message(endpoint, body)
-    return str(caught.value), caught.value.field
+        read_message(endpoint, raw)
+    return caught.value.field, str(caught.value)
 
 
-# ---- keys
-
-
-def test_a_question_goes_to_the_backend_byte_for_byte() -> None:
-    body = b' {"userJid":"ann@example.org/desk", "roomName":"standup","x":1e3} '
-    query = query_of(Endpoint.VALIDATE_ACCESS, read_message(Endpoint.VALIDATE_ACCESS, body), 12.5, TRACE, frozenset())
-    assert query == Query(
-        Key(Endpoint.VALIDATE_ACCESS, "standup", subject=f"jid {ANN}"), body, 12.5, caller=ANN, traceparent=TRACE
-    )
-
-
-def test_a_room_config_is_keyed_by_its_room_alone() -> None:
-    assert a_query(Endpoint.ROOM_CREATED, roomJid="standup@rooms", meetingId=1, userId=2, creator="x").key == Key(
-        Endpoint.ROOM_CREATED, "standup", '"standup@rooms"'
-    )
+# --- what cannot be understood -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("raw", "field", "says"),
     [
-        {"timestamp": 2},
-        {"event": "x"},
-        {"userName": "Annie"},
-        {"userJid": f"{ANN}/phone"},
-        {"userJid": ANN},
-        {"bearerToken": None},
-        {"bearerToken": ""},
-        {"userId": None},
-        {"userId": ""},
-        {"userEmail": ""},
-        {"meetingId": None},
-        {"roomJid": None},
-        {"guest": False},
-        {"guest": 1},
-        {"guest": "true"},
+        (b"", None, "not JSON"),
+        (b"{", None, "not JSON"),
+        (b"hello", None, "not JSON"),
+        (b'{"roomName":"a"} trailing', None, "not JSON"),
+        (b"{'roomName':'a'}", None, "not JSON"),
+        (b"\xff\xfe{}", None, "not UTF-8"),
+        (b"\xef\xbb\xbf{}", None, "JSON"),
+        (b'{"roomName":"\xed\xa0\x80"}', None, "not UTF-8"),
+        (b"null", None, "must be a JSON object, not null"),
+        (b"[]", None, "must be a JSON object, not an array"),
+        (b'"text"', None, "must be a JSON object, not a string"),
+        (b"7", None, "must be a JSON object, not a number"),
+        (b"true", None, "must be a JSON object, not a boolean"),
+        (b"NaN", None, "not usable JSON"),
+        (b'{"roomName":"a","userJid":"b","meetingId":NaN}', None, "NaN"),
+        (b'{"roomName":"a","userJid":"b","meetingId":-Infinity}', None, "-Infinity"),
+        (b"[" * 60_000, None, "not usable JSON"),
+        (b'{"roomName":' + b"9" * 5000 + b"}", None, "not usable JSON"),
+        (b'{"roomName":"a","roomName":"b","userJid":"c"}', None, "'roomName' is there twice"),
+        (b'{"roomName":"a","userJid":"b","userJid":"c"}', None, "'userJid' is there twice"),
+        (b'{"roomName":"a","userJid":"b","meetingId":{"x":1,"x":2}}', None, "'x' is there twice"),
+        (b"{}", "roomName", "roomName is missing"),
+        (body(roomName=None), "roomName", "must be a string, not null"),
+        (body(roomName=7), "roomName", "must be a string, not a number"),
+        (body(roomName=True), "roomName", "must be a string, not a boolean"),
+        (body(roomName=["a"]), "roomName", "must be a string, not an array"),
+        (body(roomName={}), "roomName", "must be a string, not an object"),
+        (body(roomName=""), "roomName", "must not be empty"),
+        (body(roomName="r" * 1024), "roomName", "1024 bytes long; at most 1023"),
+        (body(roomName="é" * 512), "roomName", "1024 bytes long"),
+        (b'{"roomName":"\\ud800"}', "roomName", "half a surrogate pair"),
+        (body(roomName="a"), "userJid", "userJid is missing"),
+        (body(roomName="a", userJid=None), "userJid", "must be a string"),
+        (body(roomName="a", userJid=""), "userJid", "must not be empty"),
+        (body(roomName="a", userJid="u" * 1024), "userJid", "at most 1023"),
+        (body(roomName="a", userJid=["x"]), "userJid", "not an array"),
     ],
 )
-def test_what_changes_by_itself_or_says_nothing_is_no_part_of_the_key(fields: Mapping[str, object]) -> None:
-    assert a_key(**fields) == a_key()
+def test_what_cannot_be_understood_says_which_field_and_why(raw: bytes, field: str | None, says: str) -> None:
+    found, text = complaint(DECISION, raw)
+    assert found == field
+    assert says in text
+    assert "\n" not in text
+    assert len(text) < 300
 
 
-QUESTIONS: list[Mapping[str, object]] = [
-    {},
-    {"roomName": "Standup"},
-    {"roomJid": "standup@rooms"},
-    {"roomJid": "standup@other"},
-    {"meetingId": 1},
-    {"meetingId": "1"},
-    {"meetingId": 1.0},
-    {"meetingId": True},
-    {"meetingId": "true"},
-    {"meetingId": 0},
-    {"meetingId": ""},
-    {"meetingId": [1]},
-    {"userJid": "bob@example.org"},
-    {"userId": 0},
-    {"userId": 7},
-    {"userId": "7"},
-    {"userId": False},
-    {"userId": "ann"},
-    {"userId": "ann", "userEmail": "a@mail.example"},
-    {"userId": 'ann" "a@mail.example'},
-    {"userEmail": "a@mail.example"},
-    {"userEmail": "b@mail.example"},
-    {"bearerToken": "t1"},
-    {"bearerToken": "t2"},
-    {"bearerToken": 0},
-    {"bearerToken": "0"},
-    {"guest": True},
-    {"guest": True, "userId": "bob"},
-    {"guest": True, "userId": 0, "meetingId": 2},
-    {"guest": True, "meetingId": 2},
-]
+@pytest.mark.parametrize("endpoint", [CONFIG, EVENT])
+def test_only_a_decision_needs_a_user(endpoint: Endpoint) -> None:
+    assert read_message(endpoint, body(roomName="a")).room == "a"
 
 
-def test_no_two_of_these_questions_share_a_key() -> None:
-    keys: dict[Key, Mapping[str, object]] = {}
-    for fields in QUESTIONS:
-        key = a_key(**fields)
-        assert key not in keys, f"{fields} is taken for {keys[key]}"
-        keys[key] = fields
+def test_a_name_of_exactly_the_limit_is_understood() -> None:
+    message = read_message(DECISION, body(roomName="é" * 511 + "x", userJid="u" * NAME_LIMIT))
+    assert len(message.room.encode()) == NAME_LIMIT
 
 
-def test_an_object_as_meeting_id_is_the_same_in_any_order() -> None:
-    assert a_key(meetingId={"a": 1, "b": 2}) == a_key(meetingId={"b": 2, "a": 1})
+def test_a_body_is_kept_byte_for_byte() -> None:
+    raw = '{ "roomName" : "a",\t"x":1.50, "y":"\\u00e9é" }\n'.encode()
+    assert read_message(CONFIG, raw).body is raw
 
 
-def test_a_token_is_kept_as_a_digest_only() -> None:
-    key = a_key(bearerToken="secret-token")
-    assert key.token is not None
-    assert len(key.token) == 64
-    assert "secret-token" not in repr(key)
-
-
-@pytest.mark.parametrize("jid", ["x7@guests.example.org/a", "y8@guests.example.org/b"])
-def test_the_guests_of_a_room_are_one_subject(jid: str) -> None:
-    assert a_key(userJid=jid, guest=True).subject == GUEST
-    assert a_key(userJid=jid, anonymous="guests.example.org").subject == GUEST
-    assert a_key(userJid=jid.upper(), anonymous="guests.example.org").subject == GUEST
-    assert a_key(userJid=jid, anonymous="example.org").subject == f"jid {jid.partition('/')[0]}"
-
-
-@pytest.mark.parametrize("proof", [{"userId": "u"}, {"userId": 0}, {"userEmail": "e"}, {"bearerToken": "t"}])
-def test_who_shows_anything_is_no_guest(proof: Mapping[str, object]) -> None:
-    assert a_key(guest=True, **proof).subject != GUEST
-    assert a_key(anonymous="example.org", **proof).subject != GUEST
-
-
-def test_a_guest_who_is_asked_about_alone_is_known_by_jid() -> None:
-    query = a_query(guest=True)
-    assert query.alone() == Query(
-        query.key._replace(subject=f"jid {ANN}"), query.body, query.received_at, ANN, query.traceparent
-    )
-
-
-IDENTITY = st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3) | st.floats(-3, 3)
-
-
-@given(*[st.fixed_dictionaries({}, optional=dict.fromkeys(["userId", "meetingId", "bearerToken"], IDENTITY))] * 2)
-def test_two_questions_share_a_key_only_if_they_say_the_same(
-    one: Mapping[str, object], other: Mapping[str, object]
-) -> None:
-    def said(fields: Mapping[str, object]) -> dict[str, str]:
-        nothing: dict[str, tuple[object, ...]] = {"meetingId": (None,)}
-        return {
-            name: json.dumps(value)
-            for name, value in fields.items()
-            if not any(value is silent or value == silent == "" for silent in nothing.get(name, (None, "")))
-        }
-
-    assert (a_key(**one) == a_key(**other)) is (said(one) == said(other))
-
-
-# ---- malformed bodies
-
-
-@pytest.mark.parametrize(
-    ("body", "words", "field"),
-    [
-        (b"\xff", "the body is not UTF-8 (byte 0)", None),
-        (b"", "the body is not JSON: Expecting value (line 1 column 1)", None),
-        (b"{", "the body is not JSON", None),
-        (b'{"a":NaN}', "the body is not usable JSON: NaN is not a JSON value", None),
-        (b'{"a":' + b"9" * 5000 + b"}", "the body is not usable JSON", None),
-        (b"[" * 30_000, "the body is not usable JSON", None),
-        (b"null", "the body must be a JSON object, not null", None),
-        (b"true", "the body must be a JSON object, not a boolean", None),
-        (b"1", "the body must be a JSON object, not a number", None),
-        (b"1.5", "the body must be a JSON object, not a number", None),
-        (b'"x"', "the body must be a JSON object, not a string", None),
-        (b"[]", "the body must be a JSON object, not an array", None),
-        (b"{}", "roomName is missing", "roomName"),
-        (b'{"roomName":null}', "roomName must be a string, not null", "roomName"),
-        (b'{"roomName":{}}', "roomName must be a string, not an object", "roomName"),
-        (b'{"roomName":""}', "roomName must not be empty", "roomName"),
-        (b'{"roomName":"\\ud800"}', "roomName holds half a surrogate pair", "roomName"),
-        (b'{"roomName":"x"}', "userJid is missing", "userJid"),
-        (b'{"roomName":"x","userJid":7}', "userJid must be a string, not a number", "userJid"),
-        (b'{"roomName":"x","userJid":""}', "userJid must not be empty", "userJid"),
-    ],
-)
-def test_a_malformed_body_is_told_apart_with_field_and_reason(body: bytes, words: str, field: str | None) -> None:
-    said, where = complaint(body)
-    assert said.startswith(words)
-    assert where == field
-
-
-def test_a_name_may_be_as_long_as_a_part_of_a_jid_counted_in_bytes() -> None:
-    assert a_key(roomName="ö" * (NAME_LIMIT // 2)).room == "ö" * 511
-    said, field = complaint(json.dumps({"roomName": "ö" * 512}).encode())
-    assert (said, field) == ("roomName is 1024 bytes long; at most 1023 are allowed", "roomName")
-
-
-def test_a_jid_may_have_three_such_parts() -> None:
-    assert a_query(userJid="a" * 1023 + "@" + "b" * 1023 + "/" + "c" * 1023).caller.endswith("b")
-    assert complaint(json.dumps({"roomName": "x", "userJid": "a" * 3072}).encode())[1] == "userJid"
-
-
-@pytest.mark.parametrize("endpoint", [Endpoint.ROOM_CREATED, Endpoint.USER_LEFT])
-def test_only_a_decision_needs_a_jid(endpoint: Endpoint) -> None:
-    assert read_message(endpoint, b'{"roomName":"x"}').room == "x"
-
-
-@given(st.binary(max_size=40))
-def test_no_body_makes_reading_fail_in_another_way(body: bytes) -> None:
+@pytest.mark.parametrize("depth", range(880, 1010))
+def test_a_body_nested_deeply_is_either_a_question_or_malformed(depth: int) -> None:
+    raw = b'{"roomName":"a","userJid":"b","meetingId":' + b"[" * depth + b"]" * depth + b"}"
     try:
-        message = read_message(Endpoint.VALIDATE_ACCESS, body)
+        message = read_message(DECISION, raw)
     except Malformed:
         return
-    assert json.loads(body)["roomName"] == message.room
+    query_of(DECISION, message, 0.0, "", GUESTS)
 
 
-# ---- traceparent
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_malformed(raw: bytes) -> None:
+    for endpoint in (DECISION, CONFIG, EVENT):
+        try:
+            message = read_message(endpoint, raw)
+        except Malformed:
+            continue
+        assert message.room
+
+
+# --- which questions are the same --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"timestamp": 2}, {"event": "x"}, {"userName": "Al"}, {"meetingId": None}])
+def test_what_changes_by_itself_is_no_part_of_the_key(change: dict[str, Any]) -> None:
+    assert key_of(timestamp=1, userName="Alice", event="join") == key_of(**change)
+
+
+def test_two_devices_of_one_user_ask_the_same() -> None:
+    assert key_of(userJid="alice@example.com/phone") == key_of(userJid="alice@example.com/laptop")
 
 
 @pytest.mark.parametrize(
-    "header",
+    "change",
     [
-        "",
-        "x" + TRACE,
-        TRACE + "\n",
-        TRACE.upper(),
-        "ff" + TRACE[2:],
-        "00-" + "0" * 32 + TRACE[35:],
-        TRACE[:36] + "0" * 16 + "-01",
+        {"roomName": "board"},
+        {"roomName": "[tenant]standup"},
+        {"roomJid": "standup@conference.example.com"},
+        {"meetingId": 1},
+        {"meetingId": "1"},
+        {"meetingId": 0},
+        {"meetingId": False},
+        {"meetingId": ""},
+        {"meetingId": [1]},
+        {"userJid": "bob@example.com"},
+        {"userId": "alice"},
+        {"userId": 0},
+        {"userEmail": "alice@example.com"},
+        {"bearerToken": "t"},
+        {"bearerToken": 0},
+        {"guest": True},
     ],
 )
-def test_a_traceparent_that_is_none_is_not_passed_on(header: str) -> None:
-    assert traceparent_of(header) == ""
+def test_each_of_these_makes_it_another_question(change: dict[str, Any]) -> None:
+    assert key_of(**change) != key_of()
 
 
-def test_a_valid_traceparent_is_passed_on() -> None:
-    assert traceparent_of(TRACE) == TRACE
+def test_the_type_of_a_meeting_id_counts() -> None:
+    assert len({key_of(meetingId=value) for value in (1, "1", 1.5, "1.5", True, "true", [1], ["1"], {"a": 1})}) == 9
+
+
+def test_a_users_id_counts_for_more_than_the_jid() -> None:
+    assert key_of(userId="u7", userJid="x1@guest.example.com") == key_of(userId="u7", userJid="x2@example.com")
+
+
+def test_a_jid_that_looks_like_a_jid_and_an_email_is_not_them() -> None:
+    assert key_of(userJid='a@b "c"') != key_of(userJid="a@b", userEmail="c")
+    assert key_of(userId='u" "e') != key_of(userId="u", userEmail="e")
+    assert key_of(userJid='a", "b') != key_of(userJid="a", userEmail="b")
+
+
+def test_nobody_can_call_himself_the_guest() -> None:
+    guest = key_of(guest=True)
+    names: list[dict[str, Any]] = [
+        {"userJid": "guest"},
+        {"userId": "guest"},
+        {"userEmail": "guest"},
+        {"userJid": "guest/x"},
+    ]
+    for who in names:
+        assert key_of(**who) != guest
+
+
+@pytest.mark.parametrize(
+    "who", [{"guest": True}, {"userJid": "x@guest.example.com/r"}, {"userJid": "x@GUEST.example.COM"}]
+)
+def test_guests_of_a_room_are_one_subject(who: dict[str, Any]) -> None:
+    assert key_of(**who).subject == "guest"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"guest": "true"},
+        {"guest": 1},
+        {"guest": False},
+        {"userJid": "x@sub.guest.example.com"},
+        {"userJid": "guest.example.com@example.com"},
+        {"guest": True, "bearerToken": "t"},
+        {"guest": True, "userId": "u"},
+        {"guest": True, "userId": 0},
+        {"guest": True, "userEmail": "e@example.com"},
+        {"userJid": "x@guest.example.com", "bearerToken": "t"},
+    ],
+)
+def test_these_are_no_guests(who: dict[str, Any]) -> None:
+    assert key_of(**who).subject != "guest"
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_field_that_says_nothing_is_as_if_it_were_not_sent(nothing: object) -> None:
+    assert key_of(userId=nothing, userEmail=nothing, bearerToken=nothing) == key_of()
+
+
+def test_no_token_is_kept() -> None:
+    assert "s3cret" not in repr(key_of(bearerToken="s3cret"))
+    assert "s3cret" not in repr(
+        query_of(
+            DECISION, read_message(DECISION, body(roomName="a", userJid="b", bearerToken="s3cret")), 0.0, "", GUESTS
+        )
+    )
+
+
+def test_a_config_is_the_same_question_whoever_creates_the_room() -> None:
+    assert key_of(CONFIG, creator="alice") == key_of(CONFIG, creator="bob", userId="x")
+    assert key_of(CONFIG, roomJid="a@x") != key_of(CONFIG, roomJid="a@y")
+
+
+SMALL = st.sampled_from(["a", "b", "a b", '"', '"a"', "a\\", "1", "guest", "jid a", "é", "a@b", "null", "a\n"])
+VALUES = st.none() | SMALL | st.integers(0, 2) | st.booleans() | st.lists(SMALL | st.integers(0, 1), max_size=2)
+PERSON = (
+    SMALL | SMALL.map(lambda text: f"{text}@guest.example.com") | st.tuples(SMALL, SMALL).map("{0[0]}/{0[1]}".format)
+)
+QUESTIONS = st.fixed_dictionaries(
+    {"roomName": SMALL, "userJid": PERSON},
+    optional={
+        "roomJid": VALUES,
+        "meetingId": VALUES,
+        "userId": VALUES,
+        "userEmail": VALUES,
+        "bearerToken": VALUES,
+        "guest": st.booleans(),
+    },
+)
+
+
+def inputs_of_the_answer(question: dict[str, Any]) -> str:
+    """The words of contract §4, written a second time and for reading only: what an answer may depend on."""
+
+    def sent(name: str) -> bool:
+        return question.get(name) is not None and question[name] is not False and question[name] != ""
+
+    bare = question["userJid"].split("/")[0]
+    is_named = sent("userId") or sent("userEmail") or sent("bearerToken")
+    guest = not is_named and (question.get("guest") is True or bare.split("@")[-1] in GUESTS)
+    subject: list[Any]
+    if sent("userId"):
+        subject = ["by id", question["userId"]]
+    elif guest:
+        subject = ["a guest"]
+    else:
+        subject = ["by jid", bare]
+    if sent("userEmail"):
+        subject.append(question["userEmail"])
+    return json.dumps(
+        [
+            question["roomName"],
+            [name in question and question[name] is not None and question[name] for name in ("roomJid", "meetingId")],
+            [name for name in ("roomJid", "meetingId") if question.get(name) is not None],
+            subject,
+            question["bearerToken"] if sent("bearerToken") else None,
+        ]
+    )
+
+
+@settings(max_examples=400)
+@given(st.lists(QUESTIONS, min_size=2, max_size=8))
+def test_two_different_questions_never_share_a_key_and_the_same_one_always_does(
+    questions: list[dict[str, Any]],
+) -> None:
+    keys = [key_of(DECISION, **question) for question in questions]
+    inputs = [inputs_of_the_answer(question) for question in questions]
+    for first in range(len(questions)):
+        for second in range(first):
+            assert (keys[first] == keys[second]) is (inputs[first] == inputs[second])
+
+
+@settings(max_examples=300)
+@given(QUESTIONS, st.sampled_from(["userEmail", "userId", "bearerToken", "meetingId", "roomJid", "roomName"]), SMALL)
+def test_a_change_of_one_field_is_a_change_of_the_key(question: dict[str, Any], field: str, value: str) -> None:
+    other = {**question, field: value}
+    same = inputs_of_the_answer(question) == inputs_of_the_answer(other)
+    assert (key_of(DECISION, **question) == key_of(DECISION, **other)) is same
+
+
+# --- traces ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "good"),
+    [
+        ("00-" + "a" * 32 + "-" + "b" * 16 + "-01", True),
+        ("00-" + "A" * 32 + "-" + "b" * 16 + "-01", False),
+        ("ff-" + "a" * 32 + "-" + "b" * 16 + "-01", False),
+        ("00-" + "0" * 32 + "-" + "b" * 16 + "-01", False),
+        ("00-" + "a" * 32 + "-" + "0" * 16 + "-01", False),
+        ("00-" + "a" * 32 + "-" + "b" * 16 + "-01\n", False),
+        ("hello", False),
+        ("", False),
+    ],
+)
+def test_only_a_valid_trace_is_passed_on(header: str, good: bool) -> None:
+    assert traceparent_of(header) == (header if good else "")
