@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Entry, Event, Key, Lifetimes, Verdict
 from sidecar.signals import Fact
 from sidecar.store.database import Database
@@ -99,7 +100,7 @@ async def decisions(
 
 @contextlib.asynccontextmanager
 async def events(
-    folder: Path | None, clock: FakeClock, facts: Facts | None = None, heal_every: float = 0.01
+    folder: Path | None, clock: Clock, facts: Facts | None = None, heal_every: float = 0.01
 ) -> AsyncIterator[Events]:
     """The events in a folder, as one process sees them."""
     database = Database(folder, OUTBOX, clock, facts or Facts(), heal_every=heal_every)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,8 +17,12 @@ from sidecar.core.outbox import Limits, Mark, Pending
 from sidecar.errors import DiskError, StartError
 from sidecar.signals import DiskMoved, Notice
 from sidecar.store import Store, read_boot_id
+from sidecar.store.database import Connection, Database
+from sidecar.store.decisions import LAYOUT, Decisions
 from sidecar.store.events import Events
 from tests.unit.disk import Facts, FakeClock, a_key, an_entry, an_event, decisions, events, loaded, until
+
+T = TypeVar("T")
 
 EVERY_PART = Key(Endpoint.VALIDATE_ACCESS, "r", "r@muc", "1", 'id "7"', "ab" * 32)
 NO_PART = Key(Endpoint.ROOM_CREATED, "r")
@@ -175,18 +180,22 @@ async def test_a_damaged_row_is_left_out_said_and_removed(tmp_path: Path) -> Non
     assert facts.all == [Notice("decisions.db: 4 damaged rows are left out", level="error")]
 
 
-async def test_deletes_and_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Path) -> None:
-    seen = []
-    async with decisions(tmp_path, FakeClock()) as store:
+async def test_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Path) -> None:
+    synced = []
 
-        async def write(job: Any, *, durable: bool) -> None:
-            seen.append(durable)
+    class Watched(Database):
+        async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
+            synced.append(durable)
+            return await super().write(job, durable=durable)
 
-        store._database.write = write  # type: ignore[method-assign]
-        await store.save({a_key(): an_entry()})
-        await store.save({a_key(): an_entry(), a_key("b"): an_entry(Verdict.DENY)})
-        await store.save({a_key(): None}, durable=True)
-    assert seen == [False, True, True]
+    clock, facts = FakeClock(), Facts()
+    database = Watched(tmp_path, LAYOUT, clock, facts)
+    store = Decisions(database, clock, "boot-1", facts)
+    await store.save({a_key(): an_entry()})
+    await store.save({a_key(): an_entry(), a_key("b"): an_entry(Verdict.DENY)})
+    await store.save({a_key(): None}, durable=True)
+    await database.close()
+    assert synced == [False, True, True]
 
 
 # ---- files
