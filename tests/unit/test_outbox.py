@@ -35,7 +35,7 @@ class FakeBackend:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    async def __call__(self, event: Event, timeout: float) -> Outcome:
+    async def __call__(self, event: Event, seconds: float) -> Outcome:
         self.tried.append(event)
         self.in_flight += 1
         self.most_in_flight = max(self.in_flight, self.most_in_flight)
