@@ -118,6 +118,7 @@ class Outbox:
         self._marking = asyncio.Event()
         self._generation = store.generation
         self._stopping = False
+        self._stopped = asyncio.Event()
 
     # ---- bringing events
 
@@ -189,12 +190,13 @@ class Outbox:
     # ---- taking them to the backend
 
     async def run(self) -> None:
-        """Deliver until stopped."""
+        """Deliver until stopped, or cancelled."""
         marker = asyncio.create_task(self._mark_behind())
         try:
             while not self._stopping:
                 await self._take_stock()
                 await self._pump()
+            await self._stopped.wait()
         finally:
             for task in (marker, *self._turns):
                 task.cancel()
@@ -210,6 +212,7 @@ class Outbox:
             await asyncio.wait([self._committer], timeout=grace)
         with contextlib.suppress(DiskError):
             await self._write_marks()
+        self._stopped.set()
 
     def nudge(self) -> None:
         """There is reason to believe that the backend is back: those who wait of their own accord try at once."""

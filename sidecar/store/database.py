@@ -140,12 +140,12 @@ class Database:
             self._emit(self._file.facts.popleft())
 
     async def _heal(self) -> None:
-        while True:
-            await asyncio.sleep(self._heal_every)
+        while True:  # at once the first time: in place of a file that was moved aside a new one can be begun
             with contextlib.suppress(DiskError):
                 await self._attempt(self._file.probe)
                 self._healer = None
                 return
+            await asyncio.sleep(self._heal_every)
 
 
 class _File:
