@@ -197,7 +197,7 @@ end
 -- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
 -- and body why. Until then `under_way` holds a function that ends the request early.
 local function post_once(under_way, url, body, headers, timeout, on_answer)
-	local request, timeout_task, finished;
+	local request, timeout_task, finished, on_old_connection;
 
 	local function finish(code, answer)
 		if finished then return; end
@@ -215,30 +215,36 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		finish(0, reason);
 	end
 
+	local function send(is_second_try)
+		local ok, err = pcall(function ()
+			request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
+				if finished then return; end
+				if code == 0 and on_old_connection and not is_second_try then
+					send(true); -- the other side had closed the connection just as it was used again
+				elseif code == 0 or type(answer) ~= "string" then
+					finish(0, answer or "connection failed");
+				elseif #answer > biggest_answer then
+					finish(0, "answer too big");
+				else
+					finish(code, answer);
+				end
+			end);
+		end);
+		if not ok then give_up(tostring(err)); end
+		on_old_connection = request and request.conn ~= nil; -- a new one takes a moment to be there
+	end
+
 	under_way[on_answer] = give_up;
 	timeout_task = timer.add_task(timeout, function ()
 		timeout_task = nil;
 		give_up("timeout");
 	end);
-	local ok, err = pcall(function ()
-		request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
-			if code == 0 or type(answer) ~= "string" then
-				finish(0, answer or "connection failed");
-			elseif #answer > biggest_answer then
-				finish(0, "answer too big");
-			else
-				finish(code, answer);
-			end
-		end);
-	end);
-	if not ok then give_up(tostring(err)); end
+	send(false);
 end
 
--- A pooled connection may have been closed by the other side just as it was used again: worth one more try, and so
--- is the backend itself while the sidecar cannot be reached.
+-- While the sidecar cannot be reached, the backend itself is asked, if its address is known.
 local function post(endpoint, body, on_answer)
-	local started = now();
-	local deadline = started + webhook_timeout;
+	local deadline = now() + webhook_timeout;
 	local measured = measure.request();
 
 	local function answered(code, answer)
@@ -251,28 +257,15 @@ local function post(endpoint, body, on_answer)
 		post_once(state.questions, fallback_url.."/"..endpoint, body, headers_for(fallback_secret), left, answered);
 	end
 
-	if fallback_url and state.primary_down_until > started then
-		return ask_fallback();
-	end
-
-	local retried = false;
-	local function ask()
-		local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
-		post_once(state.questions, url, body, headers, deadline - now(), function (code, answer)
-			if code ~= 0 then
-				return answered(code, answer);
-			elseif answer == "closed" and not retried and now() < deadline - 0.1 then
-				retried = true;
-				return ask();
-			elseif fallback_url and answer ~= "module unloaded" then
-				state.primary_down_until = now() + 5;
-				module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
-				if now() < deadline - 0.1 then return ask_fallback(); end
-			end
-			return answered(code, answer);
-		end);
-	end
-	ask();
+	if fallback_url and state.primary_down_until > now() then return ask_fallback(); end
+	post_once(state.questions, webhook_url.."/"..endpoint, body, headers_for(webhook_secret), webhook_timeout, function (code, answer)
+		if code == 0 and fallback_url and answer ~= "module unloaded" then
+			state.primary_down_until = now() + 5;
+			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
+			if now() < deadline - 0.1 then return ask_fallback(); end
+		end
+		answered(code, answer);
+	end);
 end
 
 -- Only in an async context: asks and waits for the answer.
