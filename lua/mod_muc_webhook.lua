@@ -197,7 +197,7 @@ end
 -- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
 -- and body why. Until then `under_way` holds a function that ends the request early.
 local function post_once(under_way, url, body, headers, timeout, on_answer)
-	local request, timeout_task, finished, on_old_connection;
+	local request, timeout_task, finished, is_over, on_old_connection;
 
 	local function finish(code, answer)
 		if finished then return; end
@@ -207,17 +207,28 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		safely("Taking in an answer", on_answer, code, answer);
 	end
 
-	local function give_up(reason)
-		if finished then return; end
+	-- A request whose connection is still being made cannot be ended: it has to be waited for, or it would then sit
+	-- there, sent and forgotten, for as long as the other side likes.
+	local function hang_up()
+		if is_over or not request then return nil; end
+		if not request.conn then return 1; end
 		-- The second argument keeps Prosody 13 from handing the busy connection, and with it this request's
 		-- late answer, to the next user.
-		if request then pcall(http.destroy_request, request, true); end
+		pcall(http.destroy_request, request, true);
+		return nil;
+	end
+
+	local function give_up(reason)
+		if finished then return; end
+		if hang_up() then timer.add_task(1, hang_up); end
 		finish(0, reason);
 	end
 
 	local function send(is_second_try)
+		is_over = false;
 		local ok, err = pcall(function ()
 			request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
+				is_over = true;
 				if finished then return; end
 				if code == 0 and on_old_connection and not is_second_try then
 					send(true); -- the other side had closed the connection just as it was used again
@@ -258,7 +269,8 @@ local function post(endpoint, body, on_answer)
 	end
 
 	if fallback_url and state.primary_down_until > now() then return ask_fallback(); end
-	post_once(state.questions, webhook_url.."/"..endpoint, body, headers_for(webhook_secret), webhook_timeout, function (code, answer)
+	local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
+	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer)
 		if code == 0 and fallback_url and answer ~= "module unloaded" then
 			state.primary_down_until = now() + 5;
 			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
