@@ -14,6 +14,7 @@ if muc_host_type ~= "component" then
 	error("mod_muc_webhook belongs on the MUC component, not on a "..muc_host_type.." host", 0);
 end
 
+local array = require "util.array";
 local async = require "util.async";
 local http = require "net.http";
 local jid = require "util.jid";
@@ -44,7 +45,8 @@ local function option(name, default, check, expected)
 	if value == nil then return default; end
 	local checked = check(value);
 	if checked == nil then
-		table.insert(problems, ("%s has to be %s, not %s"):format(name, expected, tostring(value)));
+		local shown = name:find("secret", 1, true) and "what it is" or tostring(value);
+		table.insert(problems, ("%s has to be %s, not %s"):format(name, expected, shown));
 		return default;
 	end
 	return checked;
@@ -139,7 +141,7 @@ local misconfigured = #problems > 0;
 
 local state = {
 	records = {}; -- room JID -> record, see "Room config"
-	lives = setmetatable({}, { __mode = "k" }); -- room -> what happened in it, see "Events"
+	lives = {}; -- room JID -> what happened in it, see "Events"
 	grants = setmetatable({}, { __mode = "k" }); -- stanzas that were let in and come by once more
 	detached = {}; -- user and room JID -> ticket of a join that waits outside its session's thread
 	questions = {}; -- open question -> function that ends it
@@ -195,7 +197,7 @@ end
 -- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
 -- and body why. Until then `under_way` holds a function that ends the request early.
 local function post_once(under_way, url, body, headers, timeout, on_answer)
-	local request, timeout_task, finished;
+	local request, timeout_task, finished, is_over, on_old_connection;
 
 	local function finish(code, answer)
 		if finished then return; end
@@ -205,12 +207,42 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		safely("Taking in an answer", on_answer, code, answer);
 	end
 
-	local function give_up(reason)
-		if finished then return; end
+	-- A request whose connection is still being made cannot be ended: it has to be waited for, or it would then sit
+	-- there, sent and forgotten, for as long as the other side likes.
+	local function hang_up()
+		if is_over or not request then return nil; end
+		if not request.conn then return 1; end
 		-- The second argument keeps Prosody 13 from handing the busy connection, and with it this request's
 		-- late answer, to the next user.
-		if request then pcall(http.destroy_request, request, true); end
+		pcall(http.destroy_request, request, true);
+		return nil;
+	end
+
+	local function give_up(reason)
+		if finished then return; end
+		if hang_up() then timer.add_task(1, hang_up); end
 		finish(0, reason);
+	end
+
+	local function send(is_second_try)
+		is_over = false;
+		local ok, err = pcall(function ()
+			request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
+				is_over = true;
+				if finished then return; end
+				if code == 0 and on_old_connection and not is_second_try then
+					send(true); -- the other side had closed the connection just as it was used again
+				elseif code == 0 or type(answer) ~= "string" then
+					finish(0, answer or "connection failed");
+				elseif #answer > biggest_answer then
+					finish(0, "answer too big");
+				else
+					finish(code, answer);
+				end
+			end);
+		end);
+		if not ok then give_up(tostring(err)); end
+		on_old_connection = request and request.conn ~= nil; -- a new one takes a moment to be there
 	end
 
 	under_way[on_answer] = give_up;
@@ -218,25 +250,12 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		timeout_task = nil;
 		give_up("timeout");
 	end);
-	local ok, err = pcall(function ()
-		request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
-			if code == 0 or type(answer) ~= "string" then
-				finish(0, answer or "connection failed");
-			elseif #answer > biggest_answer then
-				finish(0, "answer too big");
-			else
-				finish(code, answer);
-			end
-		end);
-	end);
-	if not ok then give_up(tostring(err)); end
+	send(false);
 end
 
--- A pooled connection may have been closed by the other side just as it was used again: worth one more try, and so
--- is the backend itself while the sidecar cannot be reached.
+-- While the sidecar cannot be reached, the backend itself is asked, if its address is known.
 local function post(endpoint, body, on_answer)
-	local started = now();
-	local deadline = started + webhook_timeout;
+	local deadline = now() + webhook_timeout;
 	local measured = measure.request();
 
 	local function answered(code, answer)
@@ -249,28 +268,16 @@ local function post(endpoint, body, on_answer)
 		post_once(state.questions, fallback_url.."/"..endpoint, body, headers_for(fallback_secret), left, answered);
 	end
 
-	if fallback_url and state.primary_down_until > started then
-		return ask_fallback();
-	end
-
-	local retried = false;
-	local function ask()
-		local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
-		post_once(state.questions, url, body, headers, deadline - now(), function (code, answer)
-			if code ~= 0 then
-				return answered(code, answer);
-			elseif answer == "closed" and not retried and now() < deadline - 0.1 then
-				retried = true;
-				return ask();
-			elseif fallback_url and answer ~= "module unloaded" then
-				state.primary_down_until = now() + 5;
-				module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
-				if now() < deadline - 0.1 then return ask_fallback(); end
-			end
-			return answered(code, answer);
-		end);
-	end
-	ask();
+	if fallback_url and state.primary_down_until > now() then return ask_fallback(); end
+	local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
+	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer)
+		if code == 0 and fallback_url and answer ~= "module unloaded" then
+			state.primary_down_until = now() + 5;
+			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
+			if now() < deadline - 0.1 then return ask_fallback(); end
+		end
+		answered(code, answer);
+	end);
 end
 
 -- Only in an async context: asks and waits for the answer.
@@ -678,6 +685,9 @@ local function forget_leftovers()
 			state.records[room_jid] = nil;
 		end
 	end
+	for room_jid, life in pairs(state.lives) do
+		if not life.timer and not room_of(room_jid) then state.lives[room_jid] = nil; end
+	end
 end
 
 local function new_record(room_jid, room, creator)
@@ -922,10 +932,10 @@ local function limit_participants(event)
 end
 
 local function life_of(room)
-	local life = state.lives[room];
+	local life = state.lives[room.jid];
 	if not life then
 		life = { id = new_uuid(); sequence = 0; people = {} };
-		state.lives[room] = life;
+		state.lives[room.jid] = life;
 	end
 	return life;
 end
@@ -1087,7 +1097,7 @@ local departures = { ["301"] = "banned"; ["307"] = "kicked"; ["321"] = "removed"
 -- Runs for each presence that goes out, so it looks before it works.
 local function on_presence(event)
 	local room, occupant = event.room, event.occupant;
-	local life = state.lives[room];
+	local life = state.lives[room.jid];
 	local person = life and life.people[occupant.nick];
 	if not person then return; end
 	if not occupant.role then
@@ -1123,7 +1133,7 @@ end
 
 local function on_left(event)
 	local room = event.room;
-	local life = state.lives[room];
+	local life = state.lives[room.jid];
 	local person = life and life.people[event.nick];
 	if not person then return; end
 	life.people[event.nick] = nil;
@@ -1147,20 +1157,18 @@ local function on_destroyed(event)
 	if record and (record.room == nil or record.room == room) then
 		state.records[room.jid] = nil;
 	end
-	local life = state.lives[room];
-	if life and life.timer then
-		timer.stop(life.timer);
-		life.timer = nil;
-	end
+	local life = state.lives[room.jid];
+	state.lives[room.jid] = nil;
+	if life and life.timer then timer.stop(life.timer); end
 	-- Health checks, and the lobby's and other modules' rooms that nobody was asked for, have nothing to tell.
-	if not is_watched(room) or room._data.destroyed then return; end
-	life = life_of(room);
-	if life.over then return; end
-	life.over = true;
+	if not is_watched(room) or room._data.destroyed or room.muc_webhook_over then return; end
+	room.muc_webhook_over = true;
+	state.lives[room.jid] = life;
 	tell("room-destroyed", room, {
-		reason = life.ending or (room.destroying and "destroyed") or "empty";
+		reason = life and life.ending or (room.destroying and "destroyed") or "empty";
 		reasonText = event.reason;
 	});
+	state.lives[room.jid] = nil;
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -1271,6 +1279,118 @@ module:hook("muc-occupant-left", note_end, -0.5); -- before mod_muc destroys an 
 module:hook("muc-room-destroyed", on_destroyed, 5); -- before mod_muc forgets it, at 0
 
 -- ---------------------------------------------------------------------------------------------------------------
+-- For operators: prosodyctl shell, and advice
+-- ---------------------------------------------------------------------------------------------------------------
+
+-- What works but is probably not meant.
+local function advice()
+	local list = {};
+	for name, url in pairs { muc_webhook_url = webhook_url, muc_webhook_fallback_url = fallback_url } do
+		local host = url:match("^http://%[?([^/%]]-)%]?:?%d*$") or url:match("^http://([^/:]+)");
+		local secret = name == "muc_webhook_url" and webhook_secret or name ~= "muc_webhook_url" and fallback_secret;
+		if host and secret and host ~= "localhost" and not host:find("^127%.") and host ~= "[" then
+			table.insert(list, ("%s is not https: the secret can be read on the way to %s"):format(name, host));
+		end
+	end
+	if webhook_url and webhook_url == fallback_url then
+		table.insert(list, "muc_webhook_fallback_url is muc_webhook_url: it helps only if it leads elsewhere");
+	end
+	if fail_open then
+		table.insert(list, "muc_webhook_fail_open lets everybody in while the meeting service cannot be reached");
+	end
+	table.sort(list);
+	return list;
+end
+
+local function count_of(set)
+	local n = 0;
+	for _ in pairs(set) do n = n + 1; end
+	return n;
+end
+
+local function print_status(print)
+	print(("%s asks %s"):format(module.host, webhook_url or "nobody"));
+	for _, problem in ipairs(problems) do print("  problem: "..problem); end
+	for _, hint in ipairs(advice()) do print("  advice: "..hint); end
+	local counts, queue = state.counts, state.queue;
+	print(("  joins: %d pending, %d allowed, %d denied, %d into refused rooms, %d without a decision, %d not asked for"):format(
+		state.pending_joins, counts.allowed, counts.denied, counts.refused, counts.unavailable, counts.exempt));
+	print(("  rooms: %d with a config, or waiting for one"):format(count_of(state.records)));
+	print(("  events: %d waiting, %d dropped%s"):format(queue.size, queue.dropped,
+		queue.failures > 0 and (", the last %d tries failed"):format(queue.failures) or ""));
+	if fallback_url then
+		local direct = state.primary_down_until > now();
+		print(("  fallback: %s, %s"):format(fallback_url, direct and "in use" or "not in use"));
+	end
+end
+
+local function print_room(print, room_jid)
+	local record, life, room = state.records[room_jid], state.lives[room_jid], room_of(room_jid);
+	if not record and not room then return false; end
+	print(("%s is %s"):format(room_jid, room and ("there, with %d participants"):format(real_occupants(room)) or "not there"));
+	if record then
+		print(("  config: %s, asked for %.0f seconds ago%s"):format(record.degraded and "Prosody's defaults" or record.state,
+			now() - record.asked_at, record.waiters[1] and (", %d joins wait for it"):format(#record.waiters) or ""));
+		local settings = {};
+		for name, value in pairs(record.settings or {}) do settings[name] = value; end
+		for name, value in pairs(record.frontend or {}) do settings[name] = value; end
+		if settings.password then settings.password = "(set)"; end
+		local names = {};
+		for name in pairs(settings) do table.insert(names, name); end
+		table.sort(names);
+		for _, name in ipairs(names) do print(("    %s = %s"):format(name, json.encode(settings[name]))); end
+	else
+		print("  config: none yet; the next join asks for it");
+	end
+	if life then print(("  events so far: %d"):format(life.sequence)); end
+	local started_at = room and room._data.muc_webhook_started_at;
+	if started_at then
+		print(("  meeting since %s%s"):format(os.date("%Y-%m-%d %H:%M:%S", started_at), life and life.timer and ", limited" or ""));
+	end
+	return true;
+end
+
+-- The shell is one for all hosts, so the components share its section.
+local instances = module:shared("/*/muc_webhook/instances");
+local shell = module:shared("/*/admin_shell/env");
+
+instances[module.host] = { status = print_status, room = print_room };
+
+local function status_command(self)
+	for _, instance in pairs(instances) do instance.status(self.session.print); end
+	return true, ("%d component(s)"):format(count_of(instances));
+end
+
+local function room_command(self, name)
+	if type(name) ~= "string" then return nil, "Which room? Give its name or its JID"; end
+	local found = 0;
+	for host, instance in pairs(instances) do
+		local room_jid = name:find("@", 1, true) and name or name.."@"..host;
+		if instance.room(self.session.print, room_jid) then found = found + 1; end
+	end
+	if found == 0 then return nil, "Nothing is known of "..name; end
+	return true, ("%d room(s)"):format(found);
+end
+
+shell.muc_webhook = setmetatable({ status = status_command, room = room_command }, {
+	help = { -- Prosody 13 reads this; 0.12 takes no notice
+		desc = "Joins and rooms that a meeting service decides about";
+		commands = {
+			status = { desc = "What was asked and answered so far", args = array {}, module = module.name };
+			room = { desc = "What is known of a room", args = array { { name = "room", type = "string" } }, module = module.name };
+		};
+	};
+});
+
+local function leave_shell()
+	instances[module.host] = nil;
+	if next(instances) == nil then shell.muc_webhook = nil; end
+end
+
+for _, hint in ipairs(advice()) do module:log("warn", "%s", hint); end
+if misconfigured and module.set_status then module:set_status("error", problems[1]); end
+
+-- ---------------------------------------------------------------------------------------------------------------
 -- Reload, unload, shutdown
 -- ---------------------------------------------------------------------------------------------------------------
 
@@ -1345,6 +1465,7 @@ end
 function module.unload()
 	stop_timers();
 	if module.reloading then return; end
+	leave_shell();
 	state.stopped = true;
 	end_questions();
 	end_all(state.deliveries);

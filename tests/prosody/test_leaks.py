@@ -22,12 +22,12 @@ LEFT = """
 
 
 async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_timeout": 0.3}, log_level="info")
+    stage = await stages(options={"muc_webhook_timeout": 0.2}, log_level="info")
     server, hook, rng = stage.server, stage.hook, random.Random(4)
     answers: list[Answer] = [
         allow(),
         deny("No"),
-        deny("No", after=0.02),
+        deny("No", after=0.01),
         raw("nonsense"),
         raw("[" * 10_000),
         reply({}, status=500),
@@ -43,7 +43,7 @@ async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: 
         raw("x"),
     ]
     async with AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(Client.connect(server)) for _ in range(50)]
+        crowd = [await stack.enter_async_context(Client.connect(server)) for _ in range(100)]
         for client in crowd:
             await client.join(f"warm-{room}")
             await client.leave(f"warm-{room}")
@@ -58,17 +58,17 @@ async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: 
             return result.joined
 
         joined = 0
-        for number in range(20):
+        for number in range(10):
             for which in range(40):
                 hook.on("validate-access", rng.choice(answers), room=f"{room}-{which}")
                 hook.on("room-created", rng.choice(configs), room=f"{room}-{which}")
-            joined += sum(await asyncio.gather(*(come_and_go(c, i) for i, c in enumerate(crowd, number * 50))))
+            joined += sum(await asyncio.gather(*(come_and_go(c, i) for i, c in enumerate(crowd, number * 100))))
         assert 0 < joined < 1000
 
-        async def sockets() -> int:
-            return server.sockets()
+        async def surplus() -> int:
+            return max(0, server.sockets() - sockets_before)  # a kept connection may have been closed
 
-        await eventually(sockets, sockets_before)
+        await eventually(surplus, 0)
         assert await server.rooms() == rooms_before
         left = await server.module(LEFT)
         left.pop("records")  # those of rooms that were refused for their password, swept after a minute

@@ -168,6 +168,25 @@ async def test_no_exemption_can_be_forged(stage: Stage, room: str, user: str, ni
         assert (await eve.join(room, nick=nick, extra=extra)).denied
 
 
+async def test_a_recorder_of_another_server_is_a_stranger(stage: Stage, room: str) -> None:
+    """Anybody may run a server that is called recorder.something."""
+    stage.hook.on("validate-access", NO)
+    answer = await stage.server.module(f"""
+        local async, st = require "util.async", require "util.stanza";
+        local wait, done = async.waiter();
+        local answer;
+        local attr = {{ from = "recorder@recorder.evil.example/x"; to = "{room}@conference.localhost/r" }};
+        local stanza = st.presence(attr)
+            :tag("x", {{ xmlns = "http://jabber.org/protocol/muc" }}):up();
+        prosody.core_post_stanza({{
+            type = "s2sin"; from_host = "recorder.evil.example"; hosts = {{}};
+            send = function (reply) answer = tostring(reply); done(); end;
+        }}, stanza);
+        wait();
+        return answer""")
+    assert "not-allowed" in answer
+
+
 async def test_a_resource_is_no_exemption(stage: Stage, room: str) -> None:
     stage.hook.on("validate-access", NO)
     async with Client.connect(stage.server, user="eve", resource="focus@auth.localhost") as eve:

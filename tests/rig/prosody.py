@@ -264,6 +264,28 @@ class Prosody:
         code = f'require "core.modulemanager".load("{host or self.muc}", "{module}")'
         await self.lua(f"assert({code})")
 
+    async def shell(self, line: str) -> str:
+        """What `prosodyctl shell` prints for this line."""
+        chroot = [] if self.version == "0.12" else ["chroot", str(CHROOT.resolve())]
+        folder = str(self.folder) if self.version == "0.12" else f"/tmp/{self.folder.name}"
+        process = await asyncio.create_subprocess_exec(
+            *chroot,
+            *(
+                "lua5.4",
+                "/usr/bin/prosodyctl",
+                "--root",
+                "--config",
+                f"{folder}/prosody.cfg.lua",
+                "shell",
+                line,
+            ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return output.decode()
+
     def sockets(self) -> int:
         """How many sockets the process has open."""
         count = 0
@@ -303,7 +325,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         return
     process.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(3):  # it waits longer for clients that do not hang up
             await process.wait()
     except TimeoutError:
         process.kill()

@@ -31,6 +31,7 @@ class Request:
     body: Json
     headers: Mapping[str, str]
     at: float
+    connection: int  # tells connections apart: the port at the other end
     web_request: web.Request = field(repr=False, compare=False)
 
     @property
@@ -167,11 +168,11 @@ class Webhook:
     async def _serve(self, web_request: web.Request) -> web.StreamResponse:
         endpoint = web_request.match_info["endpoint"]
         body = await web_request.json()
-        request = Request(endpoint, body, dict(web_request.headers), time.monotonic(), web_request)
+        peer = web_request.transport.get_extra_info("peername") if web_request.transport else None
+        headers = dict(web_request.headers)
+        request = Request(endpoint, body, headers, time.monotonic(), peer[1] if peer else 0, web_request)
         async with self._news:
             self.requests.append(request)
             self._news.notify_all()
         answer = self._answers.get((endpoint, request.room)) or self._answers.get((endpoint, None))
-        if answer is None:
-            return web.Response(status=202)
-        return await answer(request)
+        return web.Response(status=202) if answer is None else await answer(request)
