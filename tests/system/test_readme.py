@@ -56,27 +56,31 @@ def wait_until_free() -> None:
         time.sleep(0.2)
 
 
-def wait_until_up(process: subprocess.Popen[bytes], output: Path) -> None:
+def start(output: Path) -> subprocess.Popen[bytes] | None:
+    """What `make run` runs, once it is ready; None if somebody else was quicker to take its ports."""
+    with output.open("wb") as file:
+        process = subprocess.Popen([sys.executable, *COMMAND], cwd=ROOT, stdout=file, stderr=file)
     until = time.monotonic() + 15
     while time.monotonic() < until and process.poll() is None:
-        if "ready" in output.read_text() and all(is_listening(port) for port in PORTS):
-            return
+        if "ready: " in output.read_text() and all(is_listening(port) for port in PORTS):
+            return process
         time.sleep(0.05)
+    process.kill()
+    process.wait()
+    if "in use" in output.read_text():
+        return None
     pytest.fail(f"`make run` did not come up:\n{output.read_text()}")
 
 
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    output = tmp_path_factory.mktemp("make-run") / "output"
-    wait_until_free()
-    with output.open("wb") as file:
-        process = subprocess.Popen([sys.executable, *COMMAND], cwd=ROOT, stdout=file, stderr=file)
-    try:
-        wait_until_up(process, output)
-        yield
-    finally:
-        process.terminate()
-        code = process.wait(timeout=10)
+    output, process = tmp_path_factory.mktemp("make-run") / "output", None
+    while process is None:
+        wait_until_free()
+        process = start(output)
+    yield
+    process.terminate()
+    code = process.wait(timeout=10)
     assert code == 0, output.read_text()
 
 
