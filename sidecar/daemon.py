@@ -21,10 +21,11 @@ from aiohttp import web
 
 from sidecar import __version__, systemd
 from sidecar.admin import Admin
-from sidecar.backend import Backend, Target
+from sidecar.advice import warnings
+from sidecar.backend import Backend
 from sidecar.cache import Cache, Limits
 from sidecar.clock import Clock, SystemClock
-from sidecar.config import Settings, load
+from sidecar.config import dotted, load
 from sidecar.core.breaker import BreakerRules, Permit
 from sidecar.core.model import Endpoint, Event, Query, Verdict
 from sidecar.core.outbox import Limits as OutboxLimits
@@ -37,9 +38,10 @@ from sidecar.logs import Log
 from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
 from sidecar.rules import rules_from
-from sidecar.secret import read_secret
+from sidecar.settings import Settings
 from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
+from sidecar.target import target_from
 from sidecar.web import Manners, Webhooks
 from sidecar.writer import Writer
 
@@ -82,7 +84,7 @@ class Daemon:
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
         self._emit = self._observers.emit()
         jitter = random.random
-        self._backend = Backend(_target(settings, environ), clock)
+        self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())
         self._lanes = {
             endpoint: Lane(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
@@ -140,6 +142,7 @@ class Daemon:
             await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
             health.serving = True
             self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
+            self._say_what_is_unwise()
             self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
             await self._stopping.wait()
             health.serving = False
@@ -157,7 +160,7 @@ class Daemon:
             return
         try:
             settings = load(self._source)
-            target = _target(settings, self._environ)
+            target = target_from(settings, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
@@ -174,6 +177,11 @@ class Daemon:
         self._reloaded_at = self._clock.wall()
         changed = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
         self._emit(Reloaded(restart_only=changed))
+        self._say_what_is_unwise()
+
+    def _say_what_is_unwise(self) -> None:
+        for advice in warnings(self._settings) if self._source is not None else ():
+            self._emit(Notice(f"config: {dotted(advice.where)}: {advice.text}", "warning"))
 
     def _patience(self) -> float:
         endpoints = self._settings.endpoints
@@ -274,12 +282,6 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port
         raise StartError(
             f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
         ) from None
-
-
-def _target(settings: Settings, environ: dict[str, str]) -> Target:
-    backend = settings.backend
-    secret = read_secret(backend, environ)
-    return Target(backend.url, secret, backend.connect_timeout, backend.cache_control == "honour")
 
 
 def _manners(settings: Settings, prefix: str | None = None) -> Manners:
