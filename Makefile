@@ -10,8 +10,10 @@ TESTS ?= tests/unit tests/system tests/prosody
 
 .PHONY: help demo run test lint faults crash bench clean
 
+include packaging/packaging.mk
+
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The main job as a short story: real Prosody, real sidecar, a backend that dies and comes back
 	@tools/setup.sh demo

@@ -6,16 +6,19 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from sidecar import __version__, console, daemon, demo_backend
+from sidecar import __version__, check, console, daemon, demo_backend
 from sidecar.client import ask
-from sidecar.config import Settings, load, parse
-from sidecar.errors import ConfigError, SidecarError
-from sidecar.secret import read_secret
+from sidecar.config import load, parse
+from sidecar.errors import SidecarError
+from sidecar.online import Step, look
+from sidecar.settings import Settings
+from sidecar.target import target_from
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -81,29 +84,29 @@ def run(file: Path | None, demo: bool) -> None:
     asyncio.run(daemon.run(load(source), source))
 
 
-@main.command()
+@main.command("check")
 @_config_option
 @_json_option
-def check(file: Path | None, as_json: bool) -> None:
-    """Say everything that is wrong with a config file."""
+@click.option("--online", is_flag=True, help="Also ask the backend: DNS, TCP, TLS, secret, latency.")
+def check_command(file: Path | None, as_json: bool, online: bool) -> None:
+    """Say everything that is wrong or unwise in a config file. Warnings leave the exit code as it is."""
     source = _found(file)
-    try:
-        settings = load(source)
-        read_secret(settings.backend, os.environ)
-    except ConfigError as error:
-        _report(error.problems, as_json)
-    except SidecarError as error:
-        _report([f"{source}: {error}"], as_json)
+    report = check.check(source, os.environ)
+    steps: list[Step] = []
+    if online and report.settings is not None:
+        steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
+    good = not report.problems and all(step.good for step in steps)
+    if as_json:
+        document = {"problems": report.problems, "warnings": report.warnings}
+        click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
-        if as_json:
-            click.echo(json.dumps({"problems": []}))
-        else:
-            click.echo(f"{source}: good")
-
-
-def _report(problems: list[str], as_json: bool) -> NoReturn:
-    click.echo(json.dumps({"problems": problems}) if as_json else "\n".join(problems), err=not as_json)
-    raise click.exceptions.Exit(1)
+        for line in (*report.problems, *report.warnings):
+            click.echo(line, err=True)
+        if not report.problems:
+            click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+        console.steps(steps)
+    if not good:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from sidecar.online import Step
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -33,6 +36,15 @@ def status(document: dict[str, Any]) -> None:
     table.add_row("remembered", ", ".join(f"{number} {kind}" for kind, number in document["cache"].items()))
     table.add_row("outbox", _counts(document["outbox"]))
     _console.print(table)
+
+
+def steps(walked: Sequence[Step]) -> None:
+    """What `check --online` found, with what to do where something is not as it should be."""
+    marks = {"ok": Text("✓", style="green"), "unwise": Text("!", style="yellow"), "failed": Text("✗", style="bold red")}
+    for step in walked:
+        _console.print(marks[step.state], Text(f" {step.name:8}", style="bold"), Text(step.found), sep="")
+        if step.advice:
+            _console.print(f"           -> {step.advice}")
 
 
 def explain(document: dict[str, Any]) -> None:

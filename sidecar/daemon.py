@@ -23,25 +23,29 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar import __version__, systemd
 from sidecar.admin import Admin
-from sidecar.backend import Backend, Target
+from sidecar.advice import warnings
+from sidecar.backend import Backend
 from sidecar.cache import Cache, Limits
 from sidecar.clock import Clock, SystemClock
-from sidecar.config import Settings, load
+from sidecar.config import dotted, load
 from sidecar.core.breaker import BreakerRules, Permit
 from sidecar.core.model import Endpoint, Event, Query, Verdict
 from sidecar.core.outbox import Limits as OutboxLimits
 from sidecar.core.schedule import Pacing
-from sidecar.errors import DiskError, SidecarError, StartError
+from sidecar.errors import DiskError, SidecarError
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 from sidecar.lane import Lane
+from sidecar.listening import listen
 from sidecar.logs import Log
 from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
+from sidecar.pulse import Pulse
 from sidecar.rules import rules_from
-from sidecar.secret import read_secret
+from sidecar.settings import Settings
 from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
+from sidecar.target import target_from
 from sidecar.web import Listener, Manners, Webhooks
 from sidecar.writer import Writer
 
@@ -81,10 +85,13 @@ class Daemon:
         self._started_at = clock.wall()
         self._reloaded_at = self._started_at
         self._stopping = asyncio.Event()
+        self._passed = systemd.passed_sockets(environ)
+        watchdog = systemd.watchdog_seconds(environ)
+        self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
         self._emit = self._observers.emit()
         jitter = random.random
-        self._backend = Backend(_target(settings, environ), clock)
+        self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())
         self._lanes = {
             endpoint: Lane(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
@@ -138,15 +145,17 @@ class Daemon:
             admin = web.AppRunner(
                 self._admin.app(), access_log=None, shutdown_timeout=GRACE, logger=_only_our_own_defects()
             )
-            await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
+            await listen(stack, admin, "admin", settings.admin, self._passed, self._emit)
             webhooks = web.ServerRunner(Listener(self._webhooks), shutdown_timeout=self._patience())
-            await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
+            await listen(stack, webhooks, "listen", settings.listen, self._passed, self._emit)
             health.serving = True
-            self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
+            self._tell_systemd("READY=1")
+            await self._beside(stack, self._pulse.run(), _nothing_to_stop)
+            self._say_what_is_unwise()
             self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
             await self._stopping.wait()
             health.serving = False
-            self._tell_systemd("STOPPING=1", "answering what is under way")
+            self._tell_systemd("STOPPING=1\nSTATUS=Stopping: answering what is under way")
             self._emit(Notice("stopping: no new connections, answering what is under way"))
         self._emit(Notice("stopped"))
 
@@ -158,9 +167,14 @@ class Daemon:
         """Read the config again: all of it, or, if anything is wrong with it, nothing."""
         if self._source is None:
             return
+        self._tell_systemd("RELOADING=1")
+        self._read_again(self._source)
+        self._tell_systemd("READY=1")
+
+    def _read_again(self, source: Path) -> None:
         try:
-            settings = load(self._source)
-            target = _target(settings, self._environ)
+            settings = load(source)
+            target = target_from(settings, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
@@ -177,6 +191,11 @@ class Daemon:
         self._reloaded_at = self._clock.wall()
         changed = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
         self._emit(Reloaded(restart_only=changed))
+        self._say_what_is_unwise()
+
+    def _say_what_is_unwise(self) -> None:
+        for advice in warnings(self._settings) if self._source is not None else ():
+            self._emit(Notice(f"config: {dotted(advice.where)}: {advice.text}", "warning"))
 
     def _patience(self) -> float:
         endpoints = self._settings.endpoints
@@ -209,8 +228,19 @@ class Daemon:
         event = Event(key.endpoint, key.room, query.body, secrets.token_hex(16), self._clock.wall(), query.traceparent)
         self._outbox.tell_later(event)
 
-    def _tell_systemd(self, state: str, status: str) -> None:
-        systemd.notify(f"{state}\nSTATUS={status}", self._environ.get("NOTIFY_SOCKET"))
+    def _tell_systemd(self, message: str) -> None:
+        systemd.notify(message, self._environ.get("NOTIFY_SOCKET"))
+
+    def _in_words(self) -> str:
+        """One sentence for `systemctl status`."""
+        reasons = self._observers.health.reasons()
+        if not self._observers.health.serving:
+            return "Stopping: answering what is under way"
+        if reasons:
+            more = f" (and {len(reasons) - 1} more: prosody-sidecar status)" if len(reasons) > 1 else ""
+            return f"Degraded: {reasons[0][:300]}{more}"
+        remembered = sum(self._cache.count(verdict) for verdict in Verdict)
+        return f"Well: {remembered} answers remembered, {self._outbox.pending():.0f} events on their way"
 
     def _facts(self) -> dict[str, Any]:
         settings = self._settings
@@ -243,6 +273,7 @@ class Daemon:
             watch("backend_calls_under_way", text, slots_reader(lane), endpoint=str(endpoint))
         for verdict in Verdict:
             watch("cache_entries", "Answers in memory", shelf_reader(verdict), verdict=verdict.value)
+        watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: self._pulse.lag)
         watch("degraded", "Reasons why /readyz says degraded", lambda: len(self._observers.health.reasons()))
         watch("outbox_pending", "Events not delivered yet", self._outbox.pending)
         watch("outbox_parked", "Events the backend will not take", self._outbox.parked)
@@ -267,18 +298,6 @@ async def run(settings: Settings, source: Path | None, companion: Callable[[], A
         await asyncio.gather(beside, return_exceptions=True)
 
 
-async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, section: str) -> None:
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartError(
-            f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
-        ) from None
-
-
 def _only_our_own_defects() -> logging.Logger:
     """aiohttp's log, without a traceback for every stranger who does not speak HTTP."""
     logger = logging.getLogger("aiohttp.server")
@@ -286,10 +305,8 @@ def _only_our_own_defects() -> logging.Logger:
     return logger
 
 
-def _target(settings: Settings, environ: dict[str, str]) -> Target:
-    backend = settings.backend
-    secret = read_secret(backend, environ)
-    return Target(backend.url, secret, backend.connect_timeout, backend.cache_control == "honour")
+async def _nothing_to_stop() -> None:
+    pass
 
 
 def _manners(settings: Settings, prefix: str | None = None) -> Manners:

@@ -95,7 +95,7 @@ def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset
 
 def _is_sent(value: Any) -> bool:
     """Whether a field says something; 0 does, and is not the same as nothing."""
-    return value is not None and value != ""
+    return value is not None and value is not False and value != ""
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

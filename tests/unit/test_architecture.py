@@ -20,11 +20,13 @@ ROOT = Path(sidecar.__file__).parent
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "core": ("core",),
-    "vocabulary": ("clock", "config", "errors", "rules", "signals", "wire"),
+    "vocabulary": ("advice", "clock", "config", "errors", "rules", "settings", "signals", "wire", "wording"),
     "adapters": ("backend", "client", "logs", "metrics", "secret", "store", "systemd"),
-    "engines": ("cache", "explain", "flights", "gateway", "health", "lane", "outbox", "slots", "writer"),
+    "engines": ("cache", "explain", "flights", "gateway", "health", "lane", "outbox", "pulse", "slots", "writer"),
     "edges": ("admin", "web"),
-    "wiring": ("__main__", "cli", "console", "daemon", "demo_backend", "status"),
+    "wiring": (
+        *("__main__", "check", "cli", "console", "daemon", "demo_backend", "listening", "online", "status", "target"),
+    ),
 }
 """A name is a module of sidecar/ or a package in it; a package is one thing, its modules may import each other."""
 
@@ -38,11 +40,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 
 HOMES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "web"}),
+    "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "listening", "web"}),
     "cachetools": frozenset({"cache"}),
     "click": frozenset({"cli"}),
     "prometheus_client": frozenset({"metrics"}),
-    "pydantic": frozenset({"config", "wire"}),
+    "pydantic": frozenset({"config", "settings", "wire"}),
     "random": frozenset({"daemon"}),
     "rich": frozenset({"cli", "console", "status"}),
     "secrets": frozenset({"daemon"}),
