@@ -11,8 +11,10 @@ TESTS ?= tests/unit tests/system tests/prosody
 
 .PHONY: help demo run test lint faults crash bench clean
 
+include packaging/packaging.mk
+
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The main job as a short story: real Prosody, real sidecar, a backend that dies and comes back
 	@tools/setup.sh demo
@@ -37,6 +39,14 @@ lint: ## ruff, mypy --strict, luacheck
 faults: ## What users get while the backend fails in each way it can, as a table
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.system.faults $(ARGS)
+
+crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.crash $(ARGS)
+
+bench: ## Decisions a second and their latency, by where they come from
+	@tools/setup.sh run
+	@$(PYTHON) -m bench $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
 	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

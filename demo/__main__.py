@@ -9,6 +9,7 @@ is left running. 1: something went otherwise; what, and the last lines of every 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,8 @@ class Teller:
         self._console.print(f"\n[bold]{title}[/bold]", highlight=False)
 
     def tick(self, what: str, seconds: float, source: str = "") -> None:
-        text = f"  [green]✓[/green] {what:<48} {seconds * 1000:6.0f} ms  [dim]{source}[/dim]"
+        told = f"source: {source}" if source else ""
+        text = f"  [green]✓[/green] {what:<42} {seconds * 1000:6.0f} ms   {told}"
         self._console.print(text.rstrip(), highlight=False)
 
     def remark(self, text: str) -> None:
@@ -56,27 +58,31 @@ class Door:
         self._prosody = prosody
         self._teller = teller
 
-    async def _knock(self, person: Person, room: str) -> tuple[JoinResult, str]:
+    async def _knock(self, person: Person, room: str, source: str) -> JoinResult:
         before = await figures.read(self._stage.session, self._stage.metrics)
         result = await person.client.join(room, nick=person.name)
         after = await figures.read(self._stage.session, self._stage.metrics)
-        return result, figures.in_words(before, after, "validate-access")
+        seen = figures.in_words(before, after, "validate-access")
+        check(seen == source, f"the sidecar should decide on {person.name} by source {source!r}", seen)
+        return result
 
-    async def opens(self, person: Person, room: str, words: str, *, chat: bool) -> None:
+    async def opens(self, person: Person, room: str, words: str, *, source: str, chat: bool) -> None:
         """They are in, are told so, and have the room's settings as the backend said."""
-        result, source = await self._knock(person, room)
+        result = await self._knock(person, room, source)
         check(result.joined, f"{person.name} should get into {room}", result.error)
         check("110" in result.statuses, f"{person.name} should be told so with status 110", result.statuses)
         occupants = await self._prosody.occupants(room)
         check(person.name in occupants, f"{person.name} should be an occupant of {room}", occupants)
-        config = result.config
-        check(config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
-        check((config or {}).get("chatEnabled") is chat, f"chatEnabled should be {chat} in {room}", config)
+        check(result.config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
+        has_chat = (result.config or {}).get("chatEnabled")
+        check(has_chat is chat, f"ROOM_CONFIG of {room} should have chatEnabled {chat}", has_chat)
         self._teller.tick(words, result.took, source)
 
-    async def stays_shut(self, person: Person, room: str, words: str, *, reason: str | None) -> None:
+    async def stays_shut(
+        self, person: Person, room: str, words: str, *, source: str, reason: str | None = None
+    ) -> None:
         """They read why, are at no moment an occupant, and leave no room behind."""
-        result, source = await self._knock(person, room)
+        result = await self._knock(person, room, source)
         check(result.denied, f"{person.name} should be kept out of {room}", result)
         text = result.error.text if result.error else None
         check(bool(text), f"{person.name} should be told why", result.error)
@@ -99,7 +105,10 @@ def check(held: bool, promise: str, saw: object) -> None:
 
 
 async def tell(console: Console, folder: Path) -> None:
-    """The story. Raises WentOtherwise where it does not go as it should."""
+    """The story. Raises WentOtherwise where it does not go as it should, CancelledError on SIGTERM."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     teller = Teller(console)
     console.print("[bold]The parts[/bold]")
     async with set_up(folder, teller.part_is_up) as (stage, prosody, (alice, bob, carol)):
@@ -108,23 +117,23 @@ async def tell(console: Console, folder: Path) -> None:
         teller.chapter("The backend is well")
         await stage.set_up_room("standup", config=NO_CHAT)
         await stage.set_up_room("review", cancelled=True, reason=REASON)
-        await door.opens(alice, "standup", "alice comes into standup", chat=False)
+        await door.opens(alice, "standup", "alice comes into standup", source="backend", chat=False)
         teller.remark("the backend wants no chat there: her ROOM_CONFIG says chatEnabled false")
-        await door.stays_shut(bob, "review", "bob is kept out of review", reason=REASON)
+        await door.stays_shut(bob, "review", "bob is kept out of review", source="backend", reason=REASON)
         await alice.client.leave("standup", "alice")
         await asyncio.sleep(1.5 * FRESH)
 
-        teller.chapter("The backend is killed")
-        await stage.kill_backend()
-        await door.opens(alice, "standup", "alice comes into standup again", chat=False)
+        pid = await stage.kill_backend()
+        teller.chapter(f"The backend is killed (kill -9 {pid})")
+        await door.opens(alice, "standup", "alice comes into standup again", source="stale", chat=False)
         teller.remark("as the backend said before; still without chat")
-        await door.stays_shut(bob, "review", "bob is still kept out of review", reason=REASON)
-        await door.stays_shut(carol, "planning", "carol, whom nobody knows, is refused", reason=None)
+        await door.stays_shut(bob, "review", "bob is still kept out of review", source="stale", reason=REASON)
+        await door.stays_shut(carol, "planning", "carol, whom nobody knows, is refused", source="policy")
         await alice.client.leave("standup", "alice")
 
         teller.chapter("The backend comes back")
         await stage.start_backend()
-        await door.opens(carol, "planning", "carol comes into planning", chat=True)
+        await door.opens(carol, "planning", "carol comes into planning", source="backend", chat=True)
     teller.chapter("All parts are stopped")
     teller.remark(f"{len(stage.pids)} processes ended, {len(stage.ports)} ports closed")
 
@@ -136,6 +145,8 @@ def explain(console: Console, otherwise: Exception, folder: Path) -> None:
         console.print(otherwise.detail, highlight=False, markup=False, style="dim")
     for log in sorted(folder.rglob("*.log")):
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        if not lines:
+            continue
         console.print(f"\n[bold]The end of {log.name}[/bold]", highlight=False)
         console.print("\n".join(lines), highlight=False, markup=False, style="dim")
 
@@ -149,7 +160,7 @@ def main() -> int:
         except (WentOtherwise, AssertionError) as otherwise:
             explain(console, otherwise, Path(name))
             return 1
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("\nInterrupted. All parts are stopped.")
             return 130
     console.print(f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False)

@@ -68,11 +68,13 @@ class Stage:
         self.pids.append(self.backend.pid)
         self.announce("demo backend", self.backend_port, time.monotonic() - begun)
 
-    async def kill_backend(self) -> None:
-        if self.backend is not None:
-            await self.backend.kill()
+    async def kill_backend(self) -> int:
+        """Kills it with -9, sees to it that it is gone, and returns its pid."""
+        assert self.backend is not None
+        await self.backend.kill()
         if is_listening(self.backend_port):
             raise WentOtherwise(f"the backend was killed, yet something listens on port {self.backend_port}")
+        return self.backend.pid
 
     async def set_up_room(self, room: str, **change: object) -> None:
         """Tells the demo backend what this room is."""
@@ -145,7 +147,7 @@ async def running_prosody(stage: Stage) -> AsyncIterator[Prosody]:
     """Prosody with our module. If the story goes wrong, its log is kept in the stage's folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(version="0.12", webhook_url=stage.webhooks) as prosody:
+        async with Prosody.start(webhook_url=stage.webhooks, log_level="info") as prosody:
             stage.pids.append(prosody.process.pid)
             stage.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from aiohttp import web
 from sidecar.cache import Selector, named
 from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Key, Verdict, jid_subject
+from sidecar.core.outbox import Listed, Numbers
 from sidecar.errors import DiskError
 from sidecar.explain import explain, unknown
 from sidecar.gateway import Gateway
@@ -28,30 +29,30 @@ EXPLAINED = 50
 
 
 class OutboxDesk(Protocol):
-    """The outbox, as far as an operator looks at it."""
+    """The outbox, as far as an operator looks at it; what reads or writes the disk raises DiskError."""
 
-    def counts(self) -> Json:
-        """Numbers: `pending`, `parked`, `oldest_seconds`."""
+    def pending(self) -> int:
+        """Events that wait."""
         ...
 
-    async def list(self, limit: int) -> Sequence[Json]:
-        """The parked and the oldest pending events, without their bodies."""
+    def parked(self) -> int:
+        """Events the backend will not take."""
         ...
 
-    async def retry(self, ids: Sequence[int] | None) -> int:
-        """Try parked events again (None: all); returns how many."""
+    def oldest_age(self) -> float:
+        """Seconds since the oldest waiting event was accepted."""
         ...
 
-    async def drop(self, ids: Sequence[int] | None) -> int:
-        """Forget parked events (None: all); returns how many."""
+    async def listing(self, *, parked: bool, after: int = 0, most: int = 100) -> list[Listed]:
+        """Events in the order of acceptance."""
         ...
 
+    async def retry(self, numbers: Numbers) -> int:
+        """Deliver parked events after all."""
+        ...
 
-class Persister(Protocol):
-    """Whoever writes the cache to disk."""
-
-    async def persist(self, seconds: float) -> None:
-        """Write what is unsaved; wait at most so long."""
+    async def drop(self, numbers: Numbers, *, parked: bool = True) -> int:
+        """Throw events away."""
         ...
 
 
@@ -62,7 +63,6 @@ class Admin:
         self,
         gateway: Gateway,
         outbox: OutboxDesk,
-        memory: Persister,
         health: Health,
         expose: Callable[[], bytes],
         facts: Callable[[], Json],
@@ -71,7 +71,6 @@ class Admin:
         """Everything here is looked at, nothing is owned."""
         self._gateway = gateway
         self._outbox = outbox
-        self._memory = memory
         self._health = health
         self._expose = expose
         self._facts = facts
@@ -126,7 +125,7 @@ class Admin:
                 **self._facts(),
                 "endpoints": lanes,
                 "cache": {verdict.value: cache.count(verdict) for verdict in Verdict},
-                "outbox": self._outbox.counts(),
+                "outbox": self._counts(),
             }
         )
 
@@ -152,19 +151,31 @@ class Admin:
             selector = Selector(room or None, user or None)
         else:
             raise web.HTTPBadRequest(text="purge needs a room, a user, or all: true")
-        gone = self._gateway.purge(selector)
-        await self._memory.persist(2.0)
-        return web.json_response({"purged": gone})
+        return web.json_response({"purged": await self._gateway.purge(selector)})
+
+    def _counts(self) -> Json:
+        outbox = self._outbox
+        return {
+            "pending": outbox.pending(),
+            "oldest_seconds": round(outbox.oldest_age(), 1),
+            "parked": outbox.parked(),
+        }
 
     async def _outbox_list(self, request: web.Request) -> web.Response:
-        events = await self._outbox.list(min(int(request.query.get("limit", "100")), 10_000))
-        return web.json_response({**self._outbox.counts(), "events": events})
+        most = min(int(request.query.get("limit", "100")), 10_000)
+        lists = {
+            name: [dataclasses.asdict(each) for each in await self._outbox.listing(parked=parked, most=most)]
+            for name, parked in (("parked", True), ("waiting", False))
+        }
+        return web.json_response({"counts": self._counts(), **lists})
 
     async def _outbox_retry(self, request: web.Request) -> web.Response:
-        return web.json_response({"retried": await self._outbox.retry(await _ids(request))})
+        numbers, _ = await _events_meant(request)
+        return web.json_response({"retried": await self._outbox.retry(numbers)})
 
     async def _outbox_drop(self, request: web.Request) -> web.Response:
-        return web.json_response({"dropped": await self._outbox.drop(await _ids(request))})
+        numbers, parked = await _events_meant(request)
+        return web.json_response({"dropped": await self._outbox.drop(numbers, parked=parked)})
 
 
 @web.middleware
@@ -193,14 +204,15 @@ async def _order(request: web.Request, known: set[str]) -> Json:
     return order
 
 
-async def _ids(request: web.Request) -> list[int] | None:
-    order = await _order(request, {"ids", "all"})
-    ids = order.get("ids")
-    if order.get("all") is True and ids is None:
-        return None
-    if not isinstance(ids, list) or not all(type(each) is int for each in ids):
-        raise web.HTTPBadRequest(text="expected ids: [numbers], or all: true")
-    return ids
+async def _events_meant(request: web.Request) -> tuple[list[int] | None, bool]:
+    """The numbers of an order (None: all), and whether it is about parked events."""
+    order = await _order(request, {"numbers", "all", "waiting"})
+    numbers, parked = order.get("numbers"), order.get("waiting") is not True
+    if order.get("all") is True and numbers is None:
+        return None, parked
+    if not isinstance(numbers, list) or not numbers or not all(type(each) is int for each in numbers):
+        raise web.HTTPBadRequest(text="expected numbers: [those that `outbox list` shows], or all: true")
+    return numbers, parked
 
 
 def _meant(key: Key, user: str | None) -> bool:

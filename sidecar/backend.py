@@ -115,8 +115,10 @@ class Backend:
             return Misconfigured(f"the backend's certificate is not trusted: {_short(error.certificate_error)}")
         except aiohttp.ClientSSLError as error:
             return Unavailable(f"no TLS connection: {_short(error)}", Failure.UNSENT)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Unavailable(f"no connection: {_short(error)}", Failure.UNSENT)
+        except aiohttp.ClientConnectorError as error:
+            return Unavailable(f"no connection: {_short(error.strerror or error)}", Failure.UNSENT)
+        except aiohttp.ConnectionTimeoutError:
+            return Unavailable(f"no connection within {target.connect_timeout:g} s", Failure.UNSENT)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             return Unavailable(f"the connection broke: {_short(error)}", Failure.RESET)
         except (aiohttp.ClientError, ValueError) as error:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetools import Cache as BaseCache
 from cachetools import LRUCache
 
-from sidecar.core.model import Entry, Key, Kind, Verdict
+from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +93,40 @@ class Cache:
         return None
 
     def put(self, key: Key, entry: Entry) -> bool:
-        """Remember an answer; False if it was asked before a purge that means it."""
-        if any(entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges):
-            return False
+        """Remember an answer; False if it was asked before a purge that means it.
+
+        Of a deny it is then remembered that it was one, though it answers nobody any more: it takes away an allow that
+        was asked after the purge, and keeps out those that are still on their way.
+        """
+        purged = self._is_purged(key, entry)
+        if purged:
+            if entry.verdict is not Verdict.DENY:
+                return False
+            entry = replace(entry, lifetimes=Lifetimes(0, 0, 0))
         home = self._shelves[entry.verdict]
         for shelf in self._shelves_of(key):
             if shelf is not home:
                 shelf.pop(key, None)
         home[key] = entry
         self.dirty[key] = entry
-        return True
+        return not purged
 
     def restore(self, key: Key, entry: Entry) -> bool:
-        """Put back what the disk remembers, unless something newer is known; nothing becomes dirty by it."""
-        known = self.get(key)
-        if (known is not None and known.settled_at >= entry.settled_at) or key in self.dirty:
+        """Put back what the disk remembers, unless memory knows better; nothing becomes dirty by it.
+
+        A deny that comes back makes the room's allows suspect that were asked before it, as it did when it was new.
+        """
+        if entry.verdict is Verdict.DENY:
+            self._suspect_again(key.room, entry.settled_at)
+        if key in self.dirty or any(key in shelf for shelf in self._shelves_of(key)) or self._is_purged(key, entry):
             return False
-        if not self.put(key, entry):
-            return False
-        self.dirty.pop(key, None)
+        self._shelves[entry.verdict][key] = entry
         return True
+
+    def _is_purged(self, key: Key, entry: Entry) -> bool:
+        return bool(self._purges) and any(
+            entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges
+        )
 
     def drop(self, key: Key) -> None:
         """Forget one key."""
@@ -161,6 +175,13 @@ class Cache:
             suspicion.before, suspicion.since, suspicion.next_before = now, now, None
         else:
             suspicion.next_before = now
+
+    def _suspect_again(self, room: str, denied_at: float) -> None:
+        suspicion = self._suspicions.get(room)
+        if suspicion is None:
+            self._suspicions[room] = _Suspicion(denied_at, denied_at)
+        else:
+            suspicion.before = max(suspicion.before, denied_at)
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
         """The instant before which the room's allows must have been asked to be suspect now; -inf: none is."""

@@ -6,16 +6,19 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from sidecar import __version__, console, daemon, demo_backend
+from sidecar import __version__, check, console, daemon, demo_backend
 from sidecar.client import ask
-from sidecar.config import Settings, load, parse
-from sidecar.errors import ConfigError, SidecarError
-from sidecar.secret import read_secret
+from sidecar.config import load, parse
+from sidecar.errors import SidecarError
+from sidecar.online import Step, look
+from sidecar.settings import Settings
+from sidecar.target import target_from
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -81,29 +84,29 @@ def run(file: Path | None, demo: bool) -> None:
     asyncio.run(daemon.run(load(source), source))
 
 
-@main.command()
+@main.command("check")
 @_config_option
 @_json_option
-def check(file: Path | None, as_json: bool) -> None:
-    """Say everything that is wrong with a config file."""
+@click.option("--online", is_flag=True, help="Also ask the backend: DNS, TCP, TLS, secret, latency.")
+def check_command(file: Path | None, as_json: bool, online: bool) -> None:
+    """Say everything that is wrong or unwise in a config file. Warnings leave the exit code as it is."""
     source = _found(file)
-    try:
-        settings = load(source)
-        read_secret(settings.backend, os.environ)
-    except ConfigError as error:
-        _report(error.problems, as_json)
-    except SidecarError as error:
-        _report([f"{source}: {error}"], as_json)
+    report = check.check(source, os.environ)
+    steps: list[Step] = []
+    if online and report.settings is not None:
+        steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
+    good = not report.problems and all(step.good for step in steps)
+    if as_json:
+        document = {"problems": report.problems, "warnings": report.warnings}
+        click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
-        if as_json:
-            click.echo(json.dumps({"problems": []}))
-        else:
-            click.echo(f"{source}: good")
-
-
-def _report(problems: list[str], as_json: bool) -> NoReturn:
-    click.echo(json.dumps({"problems": problems}) if as_json else "\n".join(problems), err=not as_json)
-    raise click.exceptions.Exit(1)
+        for line in (*report.problems, *report.warnings):
+            click.echo(line, err=True)
+        if not report.problems:
+            click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+        console.steps(steps)
+    if not good:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -158,22 +161,37 @@ def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
     _show(document, as_json, console.outbox)
 
 
-def _outbox_order(verb: str, past: str, text: str) -> None:
-    @outbox.command(verb, help=text)
-    @_config_option
-    @_json_option
-    @click.argument("ids", nargs=-1, type=int)
-    @click.option("--all", "everything", is_flag=True, help="All parked events.")
-    def order(file: Path | None, as_json: bool, ids: tuple[int, ...], everything: bool) -> None:
-        if everything == bool(ids):
-            raise click.UsageError("give the numbers that `outbox list` shows, or --all")
-        body: dict[str, Any] = {"all": True} if everything else {"ids": list(ids)}
-        document = ask(_settings(file).admin, "POST", f"/outbox/{verb}", body=body)
-        _show(document, as_json, lambda done: click.echo(f"{past}: {done[past]}"))
+_numbers = click.argument("numbers", nargs=-1, type=int)
 
 
-_outbox_order("retry", "retried", "Try parked events again.")
-_outbox_order("drop", "dropped", "Forget parked events for good.")
+@outbox.command("retry")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All parked events.")
+def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
+    """Try parked events again: those with these NUMBERS, or all."""
+    document = ask(_settings(file).admin, "POST", "/outbox/retry", body=_which(numbers, everything))
+    _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
+
+
+@outbox.command("drop")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--waiting", is_flag=True, help="Events that wait, rather than parked ones.")
+def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool, waiting: bool) -> None:
+    """Throw events away for good: parked ones with these NUMBERS, or all."""
+    body = {**_which(numbers, everything), "waiting": waiting}
+    document = ask(_settings(file).admin, "POST", "/outbox/drop", body=body)
+    _show(document, as_json, lambda done: click.echo(f"thrown away: {done['dropped']}"))
+
+
+def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
+    if everything == bool(numbers):
+        raise click.UsageError("give the numbers that `outbox list` shows, or --all")
+    return {"all": True} if everything else {"numbers": list(numbers)}
 
 
 @main.command("demo-backend")

@@ -7,8 +7,8 @@ import json
 import urllib.parse
 from typing import Any
 
-from sidecar.config import Admin
 from sidecar.errors import SidecarError, Unreachable
+from sidecar.settings import Admin
 
 
 def ask(admin: Admin, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:

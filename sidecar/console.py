@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from sidecar.online import Step
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -34,6 +38,15 @@ def status(document: dict[str, Any]) -> None:
     _console.print(table)
 
 
+def steps(walked: Sequence[Step]) -> None:
+    """What `check --online` found, with what to do where something is not as it should be."""
+    marks = {"ok": Text("✓", style="green"), "unwise": Text("!", style="yellow"), "failed": Text("✗", style="bold red")}
+    for step in walked:
+        _console.print(marks[step.state], Text(f" {step.name:8}", style="bold"), Text(step.found), sep="")
+        if step.advice:
+            _console.print(f"           -> {step.advice}")
+
+
 def explain(document: dict[str, Any]) -> None:
     """One paragraph per remembered key."""
     for answer in document["answers"]:
@@ -51,15 +64,18 @@ def explain(document: dict[str, Any]) -> None:
 
 
 def outbox(document: dict[str, Any]) -> None:
-    """A table of events, parked ones first."""
-    _console.print(_counts(document))
-    if not document["events"]:
-        return
-    names = list(document["events"][0])
-    table = Table(*names, box=None, pad_edge=False)
-    for event in document["events"]:
-        table.add_row(*("" if event[name] is None else str(event[name]) for name in names))
-    _console.print(table)
+    """Two tables of events: parked and waiting."""
+    _console.print(_counts(document["counts"]))
+    for name in ("parked", "waiting"):
+        events = document[name]
+        if not events:
+            continue
+        table = Table("number", "endpoint", "room", "accepted", "why", box=None, pad_edge=False, title_justify="left")
+        table.title = name
+        for event in events:
+            accepted = datetime.fromtimestamp(event["accepted_at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            table.add_row(str(event["number"]), event["endpoint"], event["room"], accepted, event["reason"] or "")
+        _console.print(table)
 
 
 def _counts(outbox_counts: dict[str, Any]) -> str:

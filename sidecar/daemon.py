@@ -6,12 +6,13 @@ state -> pump -> writer -> listeners        undone in reverse: stop accepting, d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,29 +23,39 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar import __version__, systemd
 from sidecar.admin import Admin
-from sidecar.backend import Backend, Target
+from sidecar.advice import warnings
+from sidecar.backend import Backend
 from sidecar.cache import Cache, Limits
 from sidecar.clock import Clock, SystemClock
-from sidecar.config import Settings, load
+from sidecar.config import dotted, load
 from sidecar.core.breaker import BreakerRules, Permit
-from sidecar.core.model import Endpoint, Query, Verdict
-from sidecar.errors import SidecarError, StartError
+from sidecar.core.model import Endpoint, Event, Query, Verdict
+from sidecar.core.outbox import Limits as OutboxLimits
+from sidecar.core.schedule import Pacing
+from sidecar.errors import DiskError, SidecarError
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 from sidecar.lane import Lane
+from sidecar.listening import listen
 from sidecar.logs import Log
 from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
+from sidecar.pulse import Pulse
 from sidecar.rules import rules_from
-from sidecar.secret import read_secret
-from sidecar.signals import Emit, Notice, Reloaded, broadcast
+from sidecar.settings import Settings
+from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
+from sidecar.store import Store, read_boot_id
+from sidecar.target import target_from
 from sidecar.web import Listener, Manners, Webhooks
+from sidecar.writer import Writer
 
 RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
 """Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
 
 GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
+
+Stop = Callable[[], Awaitable[None]]
 
 _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
 
@@ -74,18 +85,32 @@ class Daemon:
         self._started_at = clock.wall()
         self._reloaded_at = self._started_at
         self._stopping = asyncio.Event()
+        self._passed = systemd.passed_sockets(environ)
+        watchdog = systemd.watchdog_seconds(environ)
+        self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
         self._emit = self._observers.emit()
         jitter = random.random
-        self._backend = Backend(_target(settings, environ), clock)
+        self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())
         self._lanes = {
             endpoint: Lane(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
             for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
         }
         self._cache = Cache(Limits(**settings.cache.model_dump()))
-        self._outbox = Outbox(self._backend.deliver)
-        self._memory = NoMemory()
+        self._store = Store(settings.state_dir, clock, read_boot_id(), self._emit)
+        self._memory = Writer(self._cache, self._store.decisions)
+        limits = settings.outbox
+        self._outbox = Outbox(
+            self._store.events,
+            self._backend.deliver,
+            clock=clock,
+            jitter=jitter,
+            emit=self._emit,
+            limits=OutboxLimits(max_events=limits.max_events, max_age=limits.max_age),
+            pacing=Pacing(max_in_flight=limits.max_in_flight, cap=limits.backoff_cap),
+            timeout=limits.timeout,
+        )
         self._gateway = Gateway(
             self._cache,
             self._lanes,
@@ -100,7 +125,6 @@ class Daemon:
         self._admin = Admin(
             self._gateway,
             self._outbox,
-            self._memory,
             self._observers.health,
             self._observers.metrics.expose,
             self._facts,
@@ -113,20 +137,25 @@ class Daemon:
         settings = self._settings
         health = self._observers.health
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._store)
             await stack.enter_async_context(self._backend)
+            await self._beside(stack, self._memory.run(), self._memory.stop)
+            await self._beside(stack, self._outbox.run(), self._outbox.stop)
             stack.push_async_callback(self._drain)
             admin = web.AppRunner(
                 self._admin.app(), access_log=None, shutdown_timeout=GRACE, logger=_only_our_own_defects()
             )
-            await _listen(stack, admin, settings.admin.host, settings.admin.port, "admin")
+            await listen(stack, admin, "admin", settings.admin, self._passed, self._emit)
             webhooks = web.ServerRunner(Listener(self._webhooks), shutdown_timeout=self._patience())
-            await _listen(stack, webhooks, settings.listen.host, settings.listen.port, "listen")
+            await listen(stack, webhooks, "listen", settings.listen, self._passed, self._emit)
             health.serving = True
-            self._tell_systemd("READY=1", f"answering on {settings.listen.host}:{settings.listen.port}")
+            self._tell_systemd("READY=1")
+            await self._beside(stack, self._pulse.run(), _nothing_to_stop)
+            self._say_what_is_unwise()
             self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
             await self._stopping.wait()
             health.serving = False
-            self._tell_systemd("STOPPING=1", "answering what is under way")
+            self._tell_systemd("STOPPING=1\nSTATUS=Stopping: answering what is under way")
             self._emit(Notice("stopping: no new connections, answering what is under way"))
         self._emit(Notice("stopped"))
 
@@ -138,9 +167,14 @@ class Daemon:
         """Read the config again: all of it, or, if anything is wrong with it, nothing."""
         if self._source is None:
             return
+        self._tell_systemd("RELOADING=1")
+        self._read_again(self._source)
+        self._tell_systemd("READY=1")
+
+    def _read_again(self, source: Path) -> None:
         try:
-            settings = load(self._source)
-            target = _target(settings, self._environ)
+            settings = load(source)
+            target = target_from(settings, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
@@ -157,19 +191,56 @@ class Daemon:
         self._reloaded_at = self._clock.wall()
         changed = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
         self._emit(Reloaded(restart_only=changed))
+        self._say_what_is_unwise()
+
+    def _say_what_is_unwise(self) -> None:
+        for advice in warnings(self._settings) if self._source is not None else ():
+            self._emit(Notice(f"config: {dotted(advice.where)}: {advice.text}", "warning"))
 
     def _patience(self) -> float:
         endpoints = self._settings.endpoints
         return max(endpoints.room_created.deadline, endpoints.validate_access.deadline) + GRACE
 
+    async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
+        """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._engine_ended)
+
+        async def end() -> None:
+            with contextlib.suppress(DiskError):  # already said as DiskMoved
+                await stop()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(end)
+
+    def _engine_ended(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._emit(Crashed("engine", error))
+            self.stop()  # a service manager starts it anew; half a sidecar helps nobody
+
     async def _drain(self) -> None:
         await self._gateway.drain(self._patience())
 
     def _tell_later(self, query: Query) -> None:
-        pass
+        """The backend was away when this room was made: tell it afterwards, before the room's other events."""
+        key = query.key
+        event = Event(key.endpoint, key.room, query.body, secrets.token_hex(16), self._clock.wall(), query.traceparent)
+        self._outbox.tell_later(event)
 
-    def _tell_systemd(self, state: str, status: str) -> None:
-        systemd.notify(f"{state}\nSTATUS={status}", self._environ.get("NOTIFY_SOCKET"))
+    def _tell_systemd(self, message: str) -> None:
+        systemd.notify(message, self._environ.get("NOTIFY_SOCKET"))
+
+    def _in_words(self) -> str:
+        """One sentence for `systemctl status`."""
+        reasons = self._observers.health.reasons()
+        if not self._observers.health.serving:
+            return "Stopping: answering what is under way"
+        if reasons:
+            more = f" (and {len(reasons) - 1} more: prosody-sidecar status)" if len(reasons) > 1 else ""
+            return f"Degraded: {reasons[0][:300]}{more}"
+        remembered = sum(self._cache.count(verdict) for verdict in Verdict)
+        return f"Well: {remembered} answers remembered, {self._outbox.pending():.0f} events on their way"
 
     def _facts(self) -> dict[str, Any]:
         settings = self._settings
@@ -202,8 +273,11 @@ class Daemon:
             watch("backend_calls_under_way", text, slots_reader(lane), endpoint=str(endpoint))
         for verdict in Verdict:
             watch("cache_entries", "Answers in memory", shelf_reader(verdict), verdict=verdict.value)
+        watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: self._pulse.lag)
         watch("degraded", "Reasons why /readyz says degraded", lambda: len(self._observers.health.reasons()))
-        watch("outbox_pending", "Events not delivered yet", lambda: self._outbox.counts()["pending"])
+        watch("outbox_pending", "Events not delivered yet", self._outbox.pending)
+        watch("outbox_parked", "Events the backend will not take", self._outbox.parked)
+        watch("outbox_oldest_seconds", "Age of the oldest event not delivered yet", self._outbox.oldest_age)
 
 
 async def run(settings: Settings, source: Path | None, companion: Callable[[], Awaitable[None]] | None = None) -> None:
@@ -224,18 +298,6 @@ async def run(settings: Settings, source: Path | None, companion: Callable[[], A
         await asyncio.gather(beside, return_exceptions=True)
 
 
-async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, host: str, port: int, section: str) -> None:
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartError(
-            f"{section}: cannot listen on {host} port {port}: {reason}; is another sidecar running, or the port taken?"
-        ) from None
-
-
 def _only_our_own_defects() -> logging.Logger:
     """aiohttp's log, without a traceback for every stranger who does not speak HTTP."""
     logger = logging.getLogger("aiohttp.server")
@@ -243,10 +305,8 @@ def _only_our_own_defects() -> logging.Logger:
     return logger
 
 
-def _target(settings: Settings, environ: dict[str, str]) -> Target:
-    backend = settings.backend
-    secret = read_secret(backend, environ)
-    return Target(backend.url, secret, backend.connect_timeout, backend.cache_control == "honour")
+async def _nothing_to_stop() -> None:
+    pass
 
 
 def _manners(settings: Settings, prefix: str | None = None) -> Manners:
@@ -260,17 +320,3 @@ def _where(settings: Settings) -> str:
         f"webhooks on http://{listen.host}:{listen.port}{listen.prefix}, "
         f"admin on http://{admin.host}:{admin.port}, backend {settings.backend.url}"
     )
-
-
-class NoMemory:
-    """x."""
-
-    def unsaved(self, key: object) -> bool:
-        """x."""
-        return False
-
-    async def persist(self, seconds: float) -> None:
-        """x."""
-
-    async def recall(self, key: object) -> None:
-        """x."""

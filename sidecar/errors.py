@@ -26,11 +26,11 @@ class DiskError(SidecarError):
     """The state on disk cannot be read or written now."""
 
 
+class OutboxFull(SidecarError):
+    """The outbox holds as many events as it may; the caller keeps its event and comes again."""
+
+
 class Unreachable(SidecarError):
     """No daemon answers on the admin listener."""
 
     exit_code = 3
-
-
-class NotAccepted(SidecarError):
-    """An event could not be made safe now: the outbox is full, or the disk does not take it."""

@@ -41,6 +41,7 @@ from sidecar.core.policy import (
     freshness,
     settle,
 )
+from sidecar.errors import DiskError
 from sidecar.flights import Flight, Flights, Pending
 from sidecar.lane import Lane, Released
 from sidecar.signals import Crashed, Emit
@@ -63,16 +64,21 @@ LATE_FOLLOWER = 0.5
 class Memory(Protocol):
     """What outlives the process, as far as decisions need it."""
 
-    def unsaved(self, key: Key) -> bool:
-        """Whether the disk does not know yet what the cache knows about this key."""
-        ...
-
-    async def persist(self, seconds: float) -> None:
-        """Return when everything that was unsaved is on disk, or cannot be written now; after so long in any case."""
+    @property
+    def loaded(self) -> bool:
+        """Whether the cache holds everything the disk remembers."""
         ...
 
     async def recall(self, key: Key) -> None:
-        """While the disk is still being loaded: put this one entry into the cache now, if there is one."""
+        """While it does not: put this one entry into the cache, if there is one. Never raises."""
+        ...
+
+    async def persist(self) -> None:
+        """Return when everything the cache calls dirty is on disk; raises DiskError if it is not."""
+        ...
+
+    async def purge(self, now: float, selector: Selector) -> int:
+        """Forget what is meant, in the cache and on disk; raises DiskError if the disk still remembers."""
         ...
 
 
@@ -124,7 +130,7 @@ class Gateway:
         probe_awaited = second_chance_taken = under_way = False
         while True:
             query = self._identified(query)
-            if self.cache.get(query.key) is None:
+            if not self._memory.loaded and self.cache.get(query.key) is None:
                 await self._disk(self._memory.recall(query.key), until)
             # From here until the plan is under way nothing is awaited: what was seen is still so.
             now = self._clock.monotonic()
@@ -196,10 +202,10 @@ class Gateway:
         rules = self.rules_for(key.endpoint, key.room)
         return self._view(key, rules, now, self.lanes[key.endpoint].permit(now, key.room))
 
-    def purge(self, selector: Selector) -> int:
-        """Forget what is meant; answers that are under way to older questions are not remembered any more."""
+    async def purge(self, selector: Selector) -> int:
+        """Forget what is meant, also what is under way; returns how many entries went. Raises DiskError."""
         self._flights.detach(selector.fits)
-        return self.cache.purge(self._clock.monotonic(), selector)
+        return await self._memory.purge(self._clock.monotonic(), selector)
 
     async def drain(self, seconds: float) -> None:
         """Let the calls that are under way end; at most so long."""
@@ -285,16 +291,15 @@ class Gateway:
         try:
             async with asyncio.timeout(min(DISK_PATIENCE, max(0.0, until - self._clock.monotonic()))):
                 await work
-        except TimeoutError:
-            pass
+        except (TimeoutError, DiskError):
+            pass  # the store has said so already
         except Exception as error:  # noqa: BLE001 - a defect of ours, and no reason to keep anybody out
             self._emit(Crashed("disk", error))
 
     async def _on_disk(self, key: Key, until: float) -> None:
         """Wait until a deny is on disk: a crash must not bring back the allow it took away."""
-        if self._memory.unsaved(key):
-            seconds = min(DISK_PATIENCE, max(0.0, until - self._clock.monotonic()))
-            await self._disk(self._memory.persist(seconds), until)
+        if key in self.cache.dirty:
+            await self._disk(self._memory.persist(), until)
 
     async def _remembered(self, query: Query, view: View, now: float, *, told: bool) -> Answer:
         """Answer from the cache. `told`: the backend was, or is being, asked about this question too."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, Reloaded
 
+TELLING = 3
+"""Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
+
 
 class Health:
     """The reasons why the service is degraded now. It may be degraded and still answer every join rightly."""
@@ -11,17 +14,14 @@ class Health:
     def __init__(self) -> None:
         """All well until told otherwise."""
         self.serving = False
+        self._failures = 0
         self._reasons: dict[str, str] = {}
 
     def observe(self, fact: Fact) -> None:
         """Note or clear a reason."""
         match fact:
-            case Asked(outcome="misconfigured"):
-                self._reasons["backend"] = (
-                    f"backend: {fact.reason}; check the webhook secret and the backend's certificate, then reload"
-                )
-            case Asked(outcome="replied" | "rejected"):
-                self._reasons.pop("backend", None)
+            case Asked():
+                self._asked(fact)
             case BreakerMoved(state="open"):
                 reason = fact.reason or "too many failures"
                 self._reasons[f"breaker {fact.endpoint}"] = (
@@ -41,6 +41,20 @@ class Health:
                     self._reasons.pop("reload", None)
             case _:
                 pass
+
+    def _asked(self, fact: Asked) -> None:
+        match fact.outcome:
+            case "misconfigured":
+                self._reasons["backend"] = (
+                    f"backend: {fact.reason}; check the webhook secret and the backend's certificate, then reload"
+                )
+            case "unavailable":
+                self._failures += 1
+                if self._failures >= TELLING:
+                    self._reasons["backend"] = f"backend: the last {self._failures} calls failed ({fact.reason})"
+            case _:
+                self._failures = 0
+                self._reasons.pop("backend", None)
 
     def reasons(self) -> list[str]:
         """Why it is degraded; empty when all is well."""

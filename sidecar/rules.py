@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from sidecar.config import (
+from sidecar.core.model import Endpoint, Lifetimes
+from sidecar.core.policy import OnUnavailable, Rules
+from sidecar.settings import (
     ConfigEndpoint,
     ConfigOverride,
     DecisionEndpoint,
@@ -16,8 +18,6 @@ from sidecar.config import (
     Section,
     Settings,
 )
-from sidecar.core.model import Endpoint, Lifetimes
-from sidecar.core.policy import OnUnavailable, Rules
 
 S = TypeVar("S", bound=Section)
 RulesFor = Callable[[Endpoint, str], Rules]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.config import BackendSettings
 from sidecar.errors import StartError
+from sidecar.settings import BackendSettings
 
 CREDENTIAL = "webhook-secret"
 """The name systemd's `LoadCredential=` gives it; where it is there, it wins."""
@@ -18,11 +18,11 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
     if folder and (credential := Path(folder) / CREDENTIAL).exists():
         return _usable(_read(credential), f"the systemd credential {CREDENTIAL}")
     if settings.secret_file is not None:
-        return _usable(_read(settings.secret_file), f"backend.secret_file ({settings.secret_file})")
+        return _usable(_read(settings.secret_file), f"the webhook secret in {settings.secret_file}")
     if settings.secret_env is not None:
         if settings.secret_env not in environ:
             raise StartError(f"backend.secret_env: the environment has no variable {settings.secret_env}; set it")
-        return _usable(environ[settings.secret_env], f"backend.secret_env ({settings.secret_env})")
+        return _usable(environ[settings.secret_env], f"the webhook secret in ${settings.secret_env}")
     return None
 
 
@@ -31,7 +31,7 @@ def _read(file: Path) -> str:
         return file.read_text("utf-8")
     except OSError as error:
         raise StartError(
-            f"the webhook secret cannot be read from {file}: {error.strerror}; check owner and mode"
+            f"the webhook secret cannot be read from {file}: {error.strerror}; check path, owner and mode"
         ) from None
     except UnicodeDecodeError:
         raise StartError(f"the webhook secret in {file} is not text; write the secret alone into it") from None
@@ -43,4 +43,6 @@ def _usable(text: str, where: str) -> str:
         raise StartError(f"{where} is empty; write the secret alone into it")
     if not secret.isascii() or not secret.isprintable():
         raise StartError(f"{where} holds characters an HTTP header cannot carry; use printable ASCII on one line")
+    if secret != secret.strip():
+        raise StartError(f"{where} begins or ends with a space, which HTTP would leave out; remove it")
     return secret

@@ -1,8 +1,13 @@
-"""A word to systemd, where it listens (sd_notify)."""
+"""What systemd and the sidecar tell each other: sd_notify, the watchdog, sockets that outlive a restart."""
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Mapping
+
+FIRST_SOCKET = 3
+"""The number of the first file that systemd passes (sd_listen_fds(3))."""
 
 
 def notify(message: str, address: str | None) -> None:
@@ -16,3 +21,27 @@ def notify(message: str, address: str | None) -> None:
             channel.sendto(message.encode(), address)
     except OSError:
         return  # a supervisor that has gone away is no reason to stop serving
+
+
+def watchdog_seconds(environ: Mapping[str, str], pid: int | None = None) -> float | None:
+    """Seconds within which systemd wants to hear `WATCHDOG=1`; None when it does not wait for it."""
+    text = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID", str(pid or os.getpid()))
+    if not text.isdigit() or int(text) == 0 or meant != str(pid or os.getpid()):
+        return None
+    return int(text) / 1e6
+
+
+def passed_sockets(environ: Mapping[str, str], pid: int | None = None) -> dict[str, socket.socket]:
+    """The listening sockets systemd opened for us, by their FileDescriptorName=."""
+    if environ.get("LISTEN_PID") != str(pid or os.getpid()):
+        return {}
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    sockets = {}
+    for offset in range(int(environ.get("LISTEN_FDS", "0"))):
+        number = FIRST_SOCKET + offset
+        os.set_inheritable(number, False)
+        passed = socket.socket(fileno=number)
+        passed.setblocking(False)
+        sockets[names[offset] if offset < len(names) else "unknown"] = passed
+    return sockets

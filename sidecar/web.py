@@ -19,7 +19,7 @@ from aiohttp import web
 from sidecar.clock import Clock
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import BODY_LIMIT, Malformed, Message, query_of, read_message, traceparent_of
-from sidecar.errors import NotAccepted
+from sidecar.errors import DiskError, OutboxFull
 from sidecar.signals import Crashed, Emit, Resolved
 
 BODY_SECONDS = 5.0
@@ -40,7 +40,7 @@ class Acceptor(Protocol):
     """The outbox, as far as this file needs it."""
 
     async def accept(self, event: Event) -> None:
-        """Return when the event is safe; raises NotAccepted."""
+        """Return when the event is safe; raises OutboxFull or DiskError."""
         ...
 
 
@@ -155,8 +155,8 @@ class Webhooks:
         event = Event(endpoint, message.room, message.body, key, self._clock.wall(), exchange.trace)
         try:
             await self._outbox.accept(event)
-        except NotAccepted as error:
-            raise _Problem(503, str(error), Retry_After="5") from None
+        except (OutboxFull, DiskError) as error:
+            raise _Problem(503, f"the event was not taken, send it again: {error}", Retry_After="5") from None
         exchange.answer = Answer(202, b'{"accepted":true}', Source.OUTBOX)
         return _render(exchange.answer)
 

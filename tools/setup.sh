@@ -19,7 +19,6 @@ curl             | run test                 | command -v curl                   
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
-strace           | test crash               | command -v strace                   | shows that an answer leaves only after the disk has it
 '
 debootstrap_line='
 debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
@@ -221,6 +220,6 @@ if ((${#missing[@]})); then
 fi
 make_venv
 if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
-    bash tools/prosody13.sh
+    bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); the tests will say that it was left out."
 fi
 give_back .cache

@@ -38,9 +38,8 @@ class BreakerRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """One call that was let through; it counts once, and only in the generation it was sent in."""
+    """One call that was let through; it counts once, and only until the breaker next opens or closes."""
 
-    generation: int
     room: str
     sent_at: float
     probe: bool
@@ -64,7 +63,6 @@ class Breaker:
     def __init__(self, rules: BreakerRules) -> None:
         """Start closed."""
         self.rules = rules
-        self._generation = 0
         self._open_until: float | None = None
         self._wait_until = 0.0
         self._probe: Ticket | None = None
@@ -92,7 +90,7 @@ class Breaker:
     def admit(self, now: float, room: str) -> Ticket:
         """Let one call through. In half-open it is the probe; the caller has just seen the permit."""
         probe = self._open_until is not None
-        ticket = Ticket(self._generation, room, now, probe)
+        ticket = Ticket(room, now, probe)
         self._outstanding.add(ticket)
         if probe:
             self._probe = ticket
@@ -102,11 +100,11 @@ class Breaker:
         """The call was answered; True when this closes the breaker."""
         if not self._take(ticket):
             return False
+        self._wait_until = 0.0
         if ticket.probe:
             self._next_generation()
             self._open_until = None
             self._failed_probe_room = None
-            self._wait_until = 0.0
             return True
         self._run.clear()
         self._record(now, ticket.room, failed=False)
@@ -127,7 +125,7 @@ class Breaker:
             return True
         self._run[ticket.room] += 1
         self._record(now, ticket.room, failed=True)
-        if self._should_open():
+        if self._should_open(now):
             self._open(now, jitter)
             return True
         return False
@@ -137,7 +135,10 @@ class Breaker:
         self._take(ticket)
 
     def try_now(self, now: float) -> None:
-        """Something was mended (a new secret): an open breaker is half-open at once."""
+        """Something was mended (a new secret): an open breaker is half-open at once, and what was sent before says
+        nothing any more."""
+        self._next_generation()
+        self._wait_until = 0.0
         if self._open_until is not None:
             self._open_until = min(self._open_until, now)
             self._failed_probe_room = None
@@ -160,9 +161,8 @@ class Breaker:
         return self._probe is not None and now < self._probe.sent_at + self.rules.slow_after
 
     def _next_generation(self) -> None:
-        self._generation += 1
         self._probe = None
-        self._outstanding.clear()
+        self._outstanding.clear()  # what was sent in an earlier generation counts no more
         self._calls.clear()
         self._failures = 0
         for counter in (self._rooms_asked, self._rooms_failed, self._run):
@@ -188,7 +188,7 @@ class Breaker:
                 self._failures -= 1
                 _decrement(self._rooms_failed, call.room)
 
-    def _should_open(self) -> bool:
+    def _should_open(self, now: float) -> bool:
         rules = self.rules
         failing: list[Counter[str]] = []
         if len(self._calls) >= rules.minimum_calls and self._failures >= rules.failure_ratio * len(self._calls):
@@ -197,7 +197,8 @@ class Breaker:
             failing.append(self._run)
         if not failing:
             return False
-        rooms_asked = self._rooms_asked.keys() | {ticket.room for ticket in self._outstanding}
+        recently = now - rules.window
+        rooms_asked = self._rooms_asked.keys() | {call.room for call in self._outstanding if call.sent_at >= recently}
         return max(map(len, failing)) >= min(rules.minimum_rooms, len(rooms_asked))
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, assert_never
 
 from sidecar.core.model import (
     CacheControl,
@@ -83,6 +83,8 @@ def classify(
             return Misconfigured(f"the backend answered {status}", status)
         case Class.UNAVAILABLE:
             return Unavailable(_complaint(kind, status, document), status=status, retry_after=retry_after)
+        case _:
+            assert_never(row.outcome)
 
 
 def parse_cache_control(header: str) -> CacheControl:
@@ -155,9 +157,22 @@ def decision_body(document: dict[str, Any]) -> bytes:
     """The body of a decision: `allowed` and `reason` are always there, texts that are no texts are left out."""
     texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
     decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
-    decision.update({name: value for name, value in document.items() if name not in decision and name not in texts})
-    decision.update({name: value for name, value in texts.items() if isinstance(value, str)})
-    return json.dumps(decision, separators=(",", ":")).encode("ascii")
+    extras = {name: value for name, value in document.items() if name not in decision and name not in texts}
+    decision.update({name: _whole(value) for name, value in texts.items() if isinstance(value, str)})
+    try:
+        return _compact(decision | extras)
+    except (ValueError, RecursionError):
+        # Read, but not to be written: 1e999, or nested just too deeply. A deny stays a deny all the same.
+        return _compact(decision)
+
+
+def _compact(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _whole(text: str) -> str:
+    """Half a character (a lone surrogate: a text cut inside an emoji) cannot go into a stanza."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _complaint(kind: Kind, status: int, document: dict[str, Any] | None) -> str:

@@ -84,7 +84,7 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
         return Freshness.FRESH
     if age < allowed.fresh + allowed.stale_while_revalidate:
         return Freshness.REVALIDATE
-    return Freshness.STALE if age < allowed.fresh + allowed.stale_if_error else Freshness.EXPIRED
+    return Freshness.STALE
 
 
 class Act(Enum):
@@ -183,10 +183,7 @@ def settle(
     match outcome:
         case Replied() | Rejected():
             if outcome.verdict is None:
-                gone = outcome.status in (
-                    404,
-                    410,
-                )  # the room is no more: its old config may not come back later
+                gone = outcome.status in (404, 410)  # the room is no more: its old config may not come back later
                 return Settled(Reply(outcome.status, outcome.body, None), drop=gone, outcome=outcome)
             return _settle_verdict(now, query, asked_at, current, outcome, outcome.verdict, rules, spread)
         case Misconfigured() | Unavailable():
@@ -205,16 +202,15 @@ def _settle_verdict(
     rules: Rules,
     spread: float,
 ) -> Settled:
+    denied = verdict is Verdict.DENY
+    reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
-    if verdict is Verdict.ALLOW and current and current.verdict is Verdict.DENY and current.settled_at > asked_at:
+    if current and not denied and current.verdict is Verdict.DENY and current.settled_at > asked_at:
         # Asked before that deny, and arrived after it: the deny is the newer word.
         return Settled(Reply(200, current.body, Verdict.DENY), private=private, outcome=outcome)
-    denied = verdict is Verdict.DENY
     if current and not denied and current.asked_at > asked_at:
-        # Something newer is remembered already.
-        return Settled(Reply(200, outcome.body, verdict), private=private, outcome=outcome)
+        return Settled(reply, private=private, outcome=outcome)  # something newer is remembered already
     lifetimes = shorten(rules.lifetimes(verdict), outcome.cache_control)
-    reply = Reply(200, outcome.body, verdict)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
         return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidecar.cache import Cache, Limits
+from sidecar.cache import Cache, Limits, Selector
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.classify import classify
 from sidecar.core.model import Answer, Endpoint, Failure, Key, Lifetimes, Misconfigured, Outcome, Query, Unavailable
@@ -158,25 +158,30 @@ class ScriptedBackend:
 class Disk:
     """What the gateway sees of the disk; it can be made slow, or to fail."""
 
-    def __init__(self) -> None:
-        self.unsaved_keys: set[Key] | None = set()
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
         self.persist_takes = 0.0
         self.recall_takes = 0.0
         self.recall_fails: Exception | None = None
-        self.persisted: list[float] = []
+        self.persisted = 0
 
-    def unsaved(self, key: Key) -> bool:
-        return self.unsaved_keys is None or key in self.unsaved_keys
+    @property
+    def loaded(self) -> bool:
+        return not self.recall_takes and self.recall_fails is None
 
-    async def persist(self, seconds: float) -> None:
-        self.persisted.append(seconds)
-        await asyncio.sleep(min(seconds, self.persist_takes))
+    async def persist(self) -> None:
+        self.persisted += 1
+        await asyncio.sleep(self.persist_takes)
+        self.cache.dirty.clear()
 
     async def recall(self, key: Key) -> None:
         if self.recall_takes:
             await asyncio.sleep(self.recall_takes)
         if self.recall_fails is not None:
             raise self.recall_fails
+
+    async def purge(self, now: float, selector: Selector) -> int:
+        return self.cache.purge(now, selector)
 
 
 FRESH, SWR, SIE = 15.0, 15.0, 3600.0
@@ -219,10 +224,10 @@ class Stage:
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
         self.backend = ScriptedBackend()
-        self.disk = Disk()
         self.facts: list[Fact] = []
         self.told_later: list[Query] = []
         self.cache = Cache(Limits(1000, 1000, 1000))
+        self.disk = Disk(self.cache)
         self.lanes = {
             endpoint: Lane(
                 endpoint,

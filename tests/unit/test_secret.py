@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.backend import Target
-from sidecar.config import BackendSettings
 from sidecar.errors import StartError
 from sidecar.secret import CREDENTIAL, read_secret
+from sidecar.settings import BackendSettings
 
 
 def settings(file: Path | None = None, env: str | None = None) -> BackendSettings:
@@ -30,8 +30,8 @@ def test_the_line_end_an_editor_adds_is_no_part_of_it(tmp_path: Path, content: b
     assert read_secret(settings(write(tmp_path / "secret", content)), {}) == "s3cret"
 
 
-def test_spaces_are_part_of_it(tmp_path: Path) -> None:
-    assert read_secret(settings(write(tmp_path / "secret", b" two words ")), {}) == " two words "
+def test_a_space_inside_is_part_of_it(tmp_path: Path) -> None:
+    assert read_secret(settings(write(tmp_path / "secret", b"two words")), {}) == "two words"
 
 
 def test_it_may_be_in_the_environment() -> None:

@@ -1,0 +1,11 @@
+-- Prosody loads a module into an environment with these globals.
+std = "lua54"
+max_line_length = 130
+read_globals = { "prosody" }
+
+files["lua/mod_muc_webhook.lua"] = {
+	globals = { "module" },
+}
+files["tests/prosody/plugins"] = {
+	globals = { "module" },
+}

@@ -1,0 +1,15 @@
+# Onto machines. `make install PREFIX=/usr DESTDIR=/tmp/x` needs no root, `make install` does.
+PREFIX ?= /usr/local
+DESTDIR ?=
+export PREFIX DESTDIR
+
+.PHONY: install uninstall deb
+
+install: ## Onto this machine, with a virtual environment of its own (PREFIX, DESTDIR)
+	@packaging/install.sh install
+
+uninstall: ## Off this machine again; config and state stay (PREFIX, DESTDIR)
+	@packaging/install.sh uninstall
+
+deb: ## A Debian package in dist/: command, units, config, module; asks nothing
+	@packaging/deb.sh

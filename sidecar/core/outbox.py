@@ -1,0 +1,90 @@
+"""The vocabulary of the outbox: what lies in it, what became of it, how much may lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sidecar.core.model import Event
+
+ANSWER_KEPT = 4096
+"""Bytes of the backend's answer that are kept with a parked event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the outbox holds. What would be too much is refused, never something older thrown away for it."""
+
+    max_events: int = 100_000
+    """Events that wait."""
+    max_bytes: int = 256 * 1024 * 1024
+    """Bytes of the bodies of the events that wait; as many again may be parked."""
+    max_age: float = 7 * 86_400.0
+    """Seconds after which an event that could not be delivered, and cannot be once more, is parked."""
+    max_parked: int = 10_000
+    """Events that are parked; the oldest of them make room, loudly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An event that waits; numbers grow in the order of acceptance."""
+
+    number: int
+    name: bytes
+    """The digest of its idempotency key, room and endpoint."""
+    event: Event
+    damaged: bool = False
+    """What is on disk is not what was written there: it must not be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What became of an event: delivered, or (with a reason) parked. Number and name must both fit."""
+
+    number: int
+    name: bytes
+    size: int
+    room: str
+    reason: str | None = None
+    status: int | None = None
+    answer: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An event as an operator sees it: everything but the body."""
+
+    number: int
+    endpoint: str
+    room: str
+    idempotency_key: str
+    accepted_at: float
+    size: int
+    parked_at: float | None = None
+    reason: str | None = None
+    status: int | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What lies in the outbox."""
+
+    pending: int = 0
+    bytes: int = 0
+    parked: int = 0
+    oldest_at: float | None = None
+    """Wall time at which the oldest waiting event was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What follows from marks that were written."""
+
+    oldest_at: float | None
+    thrown_away: int = 0
+    """Parked events that had to make room."""
+
+
+Numbers = Sequence[int] | None
+"""Which events an operator means; None: all that are parked."""

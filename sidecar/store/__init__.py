@@ -1,0 +1,72 @@
+"""THE disk: what the sidecar knows and what it has accepted, in two SQLite files under the state folder.
+
+Two files, each with a thread of its own, so that a corrupt or busy one does not take the other along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from sidecar.clock import Clock
+from sidecar.errors import StartError
+from sidecar.signals import Emit
+from sidecar.store.database import Database, make_private
+from sidecar.store.decisions import LAYOUT as DECISIONS
+from sidecar.store.decisions import Decisions
+from sidecar.store.events import LAYOUT as OUTBOX
+from sidecar.store.events import Events
+
+__all__ = ["Decisions", "Events", "Store", "read_boot_id"]
+
+
+def read_boot_id() -> str:
+    """The name the kernel gave to this boot; a new one after every reboot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+class Store:
+    """Both files. With no folder, events live in memory and decisions nowhere but in the cache."""
+
+    def __init__(self, folder: Path | None, clock: Clock, boot: str, emit: Emit) -> None:
+        """Nothing is opened yet. `boot` is `read_boot_id()`."""
+        self._folder = folder
+        self._lock: int | None = None
+        self._outbox = Database(folder, OUTBOX, clock, emit)
+        self.events = Events(self._outbox, clock)
+        self._decisions = None if folder is None else Database(folder, DECISIONS, clock, emit)
+        self.decisions = None if self._decisions is None else Decisions(self._decisions, clock, boot, emit)
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong with the disk now, for `/readyz`; empty when nothing is."""
+        found = (database.trouble for database in (self._outbox, self._decisions) if database is not None)
+        return tuple(trouble for trouble in found if trouble is not None)
+
+    async def __aenter__(self) -> Store:
+        """Claim the folder. Raises StartError if another sidecar has it; a disk that is not usable is no reason."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                make_private(self._folder)
+                self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if self._lock is not None:
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(self._lock)
+                    raise StartError(f"another sidecar is using {self._folder}; give each its own state_dir") from None
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close both files and let go of the folder."""
+        await self._outbox.close()
+        if self._decisions is not None:
+            await self._decisions.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

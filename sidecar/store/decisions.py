@@ -1,0 +1,246 @@
+"""What the sidecar knows, on disk: one row per key, written behind, read in batches at start.
+
+A row is dated with the disk's own clock (ages.py), and holds a checksum over all of it: SQLite has none for its pages,
+and garbage must never enter the cache.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+from sidecar.clock import Clock
+from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.signals import Emit, Notice
+from sidecar.store.ages import Stamp, advance, resume
+from sidecar.store.database import Connection, Database, Layout
+
+LAYOUT = Layout(
+    name="decisions.db",
+    version=1,
+    statements=(
+        """CREATE TABLE decisions (
+            number INTEGER PRIMARY KEY,
+            id BLOB NOT NULL UNIQUE,   -- BLAKE2b-128 of the key
+            room TEXT NOT NULL,
+            room_jid TEXT,
+            meeting_id TEXT,           -- JSON
+            subject TEXT,              -- "id …", "jid …" or "guest"
+            token TEXT,                -- SHA-256 of the token, never the token
+            verdict TEXT NOT NULL,     -- allow, deny (of validate-access), config (of room-created)
+            asked REAL NOT NULL,       -- seconds of the disk's clock, as is `settled`
+            settled REAL NOT NULL,
+            spread REAL NOT NULL,
+            lifetimes TEXT NOT NULL,   -- fresh, stale_while_revalidate, stale_if_error
+            kept_until REAL NOT NULL,
+            checksum INTEGER NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        "CREATE INDEX denies ON decisions (room, settled) WHERE verdict = 'deny'",
+        "CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, wall REAL, time REAL)",
+    ),
+)
+
+DENY_KEPT = 3600.0
+"""Seconds for which a deny's row stays at least: so long the room's older allows are suspect after a restart too."""
+
+SWEEP_EVERY = 600.0
+
+_COLUMNS = (
+    "number, id, room, room_jid, meeting_id, subject, token, verdict, asked, settled, spread, lifetimes, checksum, body"
+)
+_PAGE = f"SELECT {_COLUMNS} FROM decisions WHERE number > ? AND kept_until > ? ORDER BY number LIMIT ?"
+_BY_KEY = f"SELECT {_COLUMNS} FROM decisions WHERE id = ? AND kept_until > ?"
+_LAST_DENY = f"SELECT {_COLUMNS} FROM decisions WHERE room = ? AND verdict = 'deny' ORDER BY settled DESC LIMIT 1"
+_UPSERT = """INSERT INTO decisions (id, room, room_jid, meeting_id, subject, token, verdict, asked, settled,
+    spread, lifetimes, kept_until, checksum, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict, asked = excluded.asked, settled = excluded.settled,
+    spread = excluded.spread, lifetimes = excluded.lifetimes, kept_until = excluded.kept_until,
+    checksum = excluded.checksum, body = excluded.body"""
+
+_VERDICTS = {
+    "allow": (Verdict.ALLOW, Endpoint.VALIDATE_ACCESS, zlib.crc32(b"allow")),
+    "deny": (Verdict.DENY, Endpoint.VALIDATE_ACCESS, zlib.crc32(b"deny")),
+    "config": (Verdict.CONFIG, Endpoint.ROOM_CREATED, zlib.crc32(b"config")),
+}
+_UNKNOWN = (Verdict.DENY, Endpoint.VALIDATE_ACCESS, -1)
+_TIMES = struct.Struct("<3d").pack
+
+Remembered = tuple[Key, Entry]
+
+
+class Decisions:
+    """The rows. Instants in entries are CLOCK_BOOTTIME seconds of this boot; those before it are negative."""
+
+    def __init__(self, database: Database, clock: Clock, boot: str, emit: Emit) -> None:
+        """`boot` names this boot of the machine, so that one knows whether its CLOCK_BOOTTIME goes on."""
+        self._database = database
+        self._clock = clock
+        self._boot = boot
+        self._emit = emit
+        self._stamp: Stamp | None = None
+        self._swept_at = clock.monotonic()
+        self._lifetimes: dict[str, Lifetimes] = {}
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever the file was begun anew, and everything must be saved once more."""
+        return self._database.generation
+
+    async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
+        """Write rows, and delete those that are None, in one transaction. Raises DiskError.
+
+        A transaction that holds a deny is synced to the disk, others only if `durable`.
+        """
+        durable = durable or any(row is not None and row.verdict is Verdict.DENY for row in rows.values())
+        await self._database.write(lambda connection: self._save(connection, rows), durable=durable)
+
+    async def load(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
+        """Everything that is still of use, a batch at a time; what is not is deleted. Raises DiskError."""
+        after: int | None = 0
+        damaged: list[int] = []
+        while after is not None:
+            job = partial(self._page, after=after, batch=batch, damaged=damaged)
+            after, entries = await self._database.read(job)
+            if entries:
+                yield entries
+        if damaged:
+            self._emit(Notice(f"{LAYOUT.name}: {len(damaged)} damaged rows are left out", level="error"))
+        await self._database.write(partial(self._sweep, damaged=damaged), durable=False)
+
+    async def recall(self, key: Key) -> list[Remembered]:
+        """What is remembered under one key, and the last deny of its room, which may make it suspect."""
+        return await self._database.read(lambda connection: self._recall(connection, key))
+
+    async def clear(self) -> None:
+        """Delete every row. Raises DiskError."""
+        await self._database.write(lambda connection: connection.execute("DELETE FROM decisions"), durable=True)
+
+    def _save(self, connection: Connection, rows: Mapping[Key, Entry | None]) -> None:
+        now = self._now(connection, write=True)
+        gone, kept = [], []
+        for key, entry in rows.items():
+            if entry is None:
+                gone.append((_identify(key),))
+            elif (row := _row(key, entry, now)) is not None:
+                kept.append(row)
+        connection.executemany("DELETE FROM decisions WHERE id = ?", gone)
+        connection.executemany(_UPSERT, kept)
+        if now.boottime - self._swept_at >= SWEEP_EVERY:
+            self._sweep(connection)
+
+    def _sweep(self, connection: Connection, damaged: Sequence[int] = ()) -> None:
+        now = self._now(connection, write=True)
+        self._swept_at = now.boottime
+        connection.execute("DELETE FROM decisions WHERE kept_until <= ?", (now.time,))
+        connection.executemany("DELETE FROM decisions WHERE number = ?", [(number,) for number in damaged])
+
+    def _page(
+        self, connection: Connection, *, after: int, batch: int, damaged: list[int]
+    ) -> tuple[int | None, list[Remembered]]:
+        now = self._now(connection)
+        rows = connection.execute(_PAGE, (after, now.time, batch)).fetchall()
+        entries, bad = self._entries(rows, now)
+        damaged += bad
+        return (rows[-1][0] if rows else None), entries
+
+    def _recall(self, connection: Connection, key: Key) -> list[Remembered]:
+        now = self._now(connection)
+        rows = connection.execute(_BY_KEY, (_identify(key), now.time)).fetchall()
+        if rows and _storable(key):
+            rows += connection.execute(_LAST_DENY, (key.room,)).fetchall()
+        return self._entries(rows, now)[0]
+
+    def _entries(self, rows: list[Any], now: Stamp) -> tuple[list[Remembered], list[int]]:
+        """The rows that are whole, and the numbers of those that are not.
+
+        A hundred thousand pass here at start: every line counts.
+        """
+        entries, damaged = [], []
+        shift = now.boottime - now.time
+        crc32 = zlib.crc32
+        for (
+            number,
+            id_,
+            room,
+            jid,
+            meeting,
+            subject,
+            token,
+            verdict,
+            asked,
+            settled,
+            spread,
+            limits,
+            checksum,
+            body,
+        ) in rows:
+            said, endpoint, seed = _VERDICTS.get(verdict, _UNKNOWN)
+            try:
+                whole = checksum == crc32(
+                    body, crc32(limits.encode(), crc32(_TIMES(asked, settled, spread), crc32(id_, seed)))
+                )
+            except (TypeError, AttributeError, struct.error):  # a column of another type: not what was written
+                whole = False
+            if not whole:
+                damaged.append(number)
+            else:
+                lifetimes = self._lifetimes.get(limits) or self._read_lifetimes(limits)
+                entry = Entry(said, body, asked + shift, settled + shift, lifetimes, spread)
+                entries.append((Key(endpoint, room, jid, meeting, subject, token), entry))
+        return entries, damaged
+
+    def _read_lifetimes(self, text: str) -> Lifetimes:
+        if len(self._lifetimes) > 10_000:
+            self._lifetimes.clear()
+        fresh, stale_while_revalidate, stale_if_error = map(float, text.split())
+        lifetimes = Lifetimes(fresh, stale_while_revalidate, stale_if_error)
+        return self._lifetimes.setdefault(text, lifetimes)
+
+    def _now(self, connection: Connection, *, write: bool = False) -> Stamp:
+        boottime, wall = self._clock.monotonic(), self._clock.wall()
+        if self._stamp is None:
+            row = connection.execute("SELECT boot, boottime, wall, time FROM clock").fetchone()
+            self._stamp = resume(Stamp(*row) if row else None, self._boot, boottime, wall)
+        else:
+            self._stamp = advance(self._stamp, boottime, wall)
+        if write:
+            stamp = self._stamp
+            row = (stamp.boot, stamp.boottime, stamp.wall, stamp.time)
+            connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", row)
+        return self._stamp
+
+
+def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
+    verdict = entry.verdict.value
+    if not _storable(key) or _VERDICTS[verdict][1] is not key.endpoint:
+        return None
+    limits = entry.lifetimes
+    text = f"{limits.fresh!r} {limits.stale_while_revalidate!r} {limits.stale_if_error!r}"
+    asked, settled = now.at(entry.asked_at), now.at(entry.settled_at)
+    kept_until = asked + limits.total
+    if entry.verdict is Verdict.DENY:
+        kept_until = max(kept_until, settled + DENY_KEPT)
+    id_ = _identify(key)
+    # The texts of the key lie between the id and the rest, which it covers: damage is a sector, not a letter.
+    checksum = zlib.crc32(id_, _VERDICTS[verdict][2])
+    checksum = zlib.crc32(_TIMES(asked, settled, entry.spread), checksum)
+    checksum = zlib.crc32(entry.body, zlib.crc32(text.encode(), checksum))
+    return id_, *key[1:], verdict, asked, settled, entry.spread, text, kept_until, checksum, entry.body
+
+
+def _identify(key: Key) -> bytes:
+    return blake2b(repr((str(key.endpoint), *key[1:])).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _storable(key: Key) -> bool:
+    """A lone surrogate (JSON can spell one) has no UTF-8: such a key stays in memory."""
+    try:
+        "\0".join(part for part in key[1:] if part).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""What the sidecar has accepted, on disk: events that wait, events that are parked, and what was delivered lately.
+
+The numbers of the rows are the order of acceptance and are never used twice. An event is known by the digest of its
+idempotency key, room and endpoint: what waits, is parked, or was delivered lately is not accepted a second time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+from sidecar.clock import Clock
+from sidecar.core.model import Endpoint, Event
+from sidecar.core.outbox import Limits, Listed, Mark, Marked, Numbers, Pending, Stock
+from sidecar.store.database import Connection, Database, Layout
+
+_EVENT = """(
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name BLOB NOT NULL UNIQUE,      -- BLAKE2b-128 of idempotency key, room and endpoint
+    endpoint TEXT NOT NULL,
+    room TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    accepted_at REAL NOT NULL,      -- Unix seconds
+    traceparent TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    {more}
+    body BLOB NOT NULL
+)"""
+
+LAYOUT = Layout(
+    name="outbox.db",
+    version=1,
+    check=True,
+    statements=(
+        f"CREATE TABLE events {_EVENT.format(more='')}",
+        "CREATE INDEX rooms ON events (room, number)",
+        "CREATE TABLE parked "
+        + _EVENT.format(more="parked_at REAL NOT NULL, reason TEXT NOT NULL, status INTEGER, answer BLOB NOT NULL,"),
+        "CREATE TABLE delivered (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, at REAL NOT NULL)",
+    ),
+)
+
+DELIVERED_KEPT = 86_400.0
+"""Seconds for which a delivered event is known again; at most `DELIVERED_MOST` of them."""
+DELIVERED_MOST = 100_000
+
+_COLUMNS = "name, endpoint, room, idempotency_key, accepted_at, traceparent, checksum, body"
+_ADD = f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_KNOWN = "SELECT 1 FROM delivered WHERE name = ?1 UNION ALL SELECT 1 FROM parked WHERE name = ?1"
+_PAGE = f"SELECT number, {_COLUMNS} FROM events WHERE room = ? AND number > ? ORDER BY number LIMIT ?"
+_DELIVERED = "INSERT OR REPLACE INTO delivered (name, at) SELECT name, ? FROM events WHERE number = ? AND name = ?"
+_PARK = f"""INSERT OR REPLACE INTO parked ({_COLUMNS}, parked_at, reason, status, answer)
+    SELECT {_COLUMNS}, ?, ?, ?, ? FROM events WHERE number = ? AND name = ?"""
+_FORGET_MANY = "DELETE FROM delivered WHERE number <= (SELECT max(number) FROM delivered) - ?"
+_FORGET_OLD = "DELETE FROM delivered WHERE at < ? AND number IN (SELECT number FROM delivered ORDER BY number LIMIT 64)"
+_MAKE_ROOM = """DELETE FROM parked WHERE number IN (SELECT number FROM (
+    SELECT number, row_number() OVER newest AS place, sum(length(body) + length(answer)) OVER newest AS bytes
+    FROM parked WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR bytes > ?)"""
+_UNPARK = f"INSERT OR IGNORE INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM parked WHERE number = ?"
+_LIST_PENDING = """SELECT number, endpoint, room, idempotency_key, accepted_at, length(body), NULL, NULL, NULL, NULL
+    FROM events WHERE number > ? ORDER BY number LIMIT ?"""
+_LIST_PARKED = """SELECT number, endpoint, room, idempotency_key, accepted_at, length(body), parked_at, reason, status,
+    answer FROM parked WHERE number > ? ORDER BY number LIMIT ?"""
+
+
+class Events:
+    """The rows of the outbox. Everything raises DiskError."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        """The database is laid out by `LAYOUT`."""
+        self._database = database
+        self._clock = clock
+
+    async def add(self, events: Sequence[Event]) -> list[bool]:
+        """Write events in one synced transaction; for each, whether it was new."""
+        return await self._database.write(partial(_add, events=events), durable=True)
+
+    async def page(self, room: str, after: int, most: int) -> list[Pending]:
+        """The first events of a room that were accepted after that number."""
+        return await self._database.read(partial(_page, room=_storable(room), after=after, most=most))
+
+    async def mark(self, marks: Sequence[Mark], limits: Limits) -> Marked:
+        """Write what became of events. Not synced: a mark that is lost in a power cut is a repeated delivery."""
+        now = self._clock.wall()
+        return await self._database.write(partial(_mark, marks=marks, limits=limits, now=now), durable=False)
+
+    async def rooms(self, after: str, most: int) -> list[str]:
+        """Rooms that have events waiting, by name, a page at a time."""
+        return await self._database.read(partial(_rooms, after=after, most=most))
+
+    async def stock(self) -> Stock:
+        """Count everything."""
+        return await self._database.read(_stock)
+
+    async def listing(self, *, parked: bool, after: int, most: int) -> list[Listed]:
+        """Events that wait, or are parked, as an operator sees them."""
+        return await self._database.read(partial(_listing, parked=parked, after=after, most=most))
+
+    async def retry(self, numbers: Numbers) -> list[str]:
+        """Let parked events wait again, behind their rooms' others; returns the rooms, one for each event."""
+        return await self._database.write(partial(_retry, numbers=numbers), durable=True)
+
+    async def drop(self, numbers: Numbers, *, parked: bool) -> int:
+        """Throw events away that wait, or are parked; returns how many there were."""
+        return await self._database.write(partial(_drop, numbers=numbers, parked=parked), durable=True)
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever the file was begun anew."""
+        return self._database.generation
+
+
+def _add(connection: Connection, *, events: Sequence[Event]) -> list[bool]:
+    new = []
+    for event in events:
+        row = _row(event)
+        known = connection.execute(_KNOWN, row[:1]).fetchone() is not None
+        new.append(not known and connection.execute(_ADD, row).rowcount == 1)
+    return new
+
+
+def _row(event: Event) -> tuple[Any, ...]:
+    texts = (str(event.endpoint), _storable(event.room), _storable(event.idempotency_key))
+    name = blake2b(repr(texts).encode(), digest_size=16).digest()
+    checksum = zlib.crc32(event.body, zlib.crc32(name))
+    return name, *texts, event.accepted_at, _storable(event.traceparent), checksum, event.body
+
+
+def _storable(text: str) -> str:
+    """A lone surrogate (JSON can spell one) has no UTF-8; the body, which is what is sent, keeps it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _page(connection: Connection, *, room: str, after: int, most: int) -> list[Pending]:
+    pending = []
+    for row in connection.execute(_PAGE, (room, after, most)).fetchall():
+        number, name, endpoint, room_, key, accepted_at, traceparent, checksum, body = row
+        event = Event(_endpoint(endpoint), room_, body, key, accepted_at, traceparent)
+        damaged = endpoint not in _ENDPOINTS or checksum != zlib.crc32(body, zlib.crc32(name))
+        pending.append(Pending(number, name, event, damaged))
+    return pending
+
+
+_ENDPOINTS = {str(endpoint): endpoint for endpoint in Endpoint}
+
+
+def _endpoint(name: str) -> Endpoint:
+    return _ENDPOINTS.get(name, Endpoint.ROOM_DESTROYED)
+
+
+def _mark(connection: Connection, *, marks: Sequence[Mark], limits: Limits, now: float) -> Marked:
+    delivered, parked = [], []
+    for mark in marks:
+        if mark.reason is None:
+            delivered.append((now, mark.number, mark.name))
+        else:
+            parked.append((now, mark.reason, mark.status, mark.answer, mark.number, mark.name))
+    connection.executemany(_DELIVERED, delivered)
+    connection.executemany(_PARK, parked)
+    connection.executemany(
+        "DELETE FROM events WHERE number = ? AND name = ?", [(mark.number, mark.name) for mark in marks]
+    )
+    connection.execute(_FORGET_MANY, (DELIVERED_MOST,))
+    connection.execute(_FORGET_OLD, (now - DELIVERED_KEPT,))
+    thrown_away = 0
+    if parked:
+        thrown_away = connection.execute(_MAKE_ROOM, (limits.max_parked, limits.max_bytes)).rowcount
+    return Marked(_oldest(connection), thrown_away)
+
+
+def _rooms(connection: Connection, *, after: str, most: int) -> list[str]:
+    query = "SELECT DISTINCT room FROM events WHERE room > ? ORDER BY room LIMIT ?"
+    return [row[0] for row in connection.execute(query, (after, most)).fetchall()]
+
+
+def _stock(connection: Connection) -> Stock:
+    pending, size = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM events").fetchone()
+    return Stock(pending, size, _count(connection, "parked"), _oldest(connection))
+
+
+def _oldest(connection: Connection) -> float | None:
+    row = connection.execute("SELECT accepted_at FROM events ORDER BY number LIMIT 1").fetchone()
+    return row[0] if row else None
+
+
+def _count(connection: Connection, table: str) -> int:
+    count: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    return count
+
+
+def _listing(connection: Connection, *, parked: bool, after: int, most: int) -> list[Listed]:
+    rows = connection.execute(_LIST_PARKED if parked else _LIST_PENDING, (after, most)).fetchall()
+    listed = []
+    for *columns, answer in rows:
+        number, endpoint, room, key, accepted_at, size, parked_at, reason, status = columns
+        text = None if answer is None else answer.decode("utf-8", "replace")
+        listed.append(Listed(number, endpoint, room, key, accepted_at, size, parked_at, reason, status, text))
+    return listed
+
+
+def _retry(connection: Connection, *, numbers: Numbers) -> list[str]:
+    rooms = []
+    for number in _meant(connection, "parked", numbers):
+        row = connection.execute("SELECT room FROM parked WHERE number = ?", (number,)).fetchone()
+        if row is not None:
+            connection.execute(_UNPARK, (number,))
+            connection.execute("DELETE FROM parked WHERE number = ?", (number,))
+            rooms.append(row[0])
+    return rooms
+
+
+def _drop(connection: Connection, *, numbers: Numbers, parked: bool) -> int:
+    table = "parked" if parked else "events"
+    return sum(
+        connection.execute(f"DELETE FROM {table} WHERE number = ?", (number,)).rowcount
+        for number in _meant(connection, table, numbers)
+    )
+
+
+def _meant(connection: Connection, table: str, numbers: Numbers) -> Sequence[int]:
+    if numbers is not None:
+        return numbers
+    return [row[0] for row in connection.execute(f"SELECT number FROM {table} ORDER BY number").fetchall()]

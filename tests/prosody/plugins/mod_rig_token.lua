@@ -1,0 +1,14 @@
+-- What Jitsi's token authentication leaves on a session, put there by the client itself:
+-- <iq type="set"><token xmlns="urn:rig:token">{"token": "...", "user": {"id": "...", "email": "..."}}</token></iq>
+local json = require "util.json";
+local st = require "util.stanza";
+
+module:hook("iq-set/self/urn:rig:token:token", function (event)
+	local origin, stanza = event.origin, event.stanza;
+	local given = json.decode(stanza:get_child_text("token", "urn:rig:token"));
+	origin.auth_token = given.token;
+	origin.jitsi_meet_context_user = given.user;
+	origin.jitsi_meet_context_features = given.features;
+	origin.send(st.reply(stanza));
+	return true;
+end);

@@ -1,0 +1,153 @@
+"""The sidecar as systemd runs it: told apart from a real one only by who holds the sockets."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "state_dir: null\nbackend: {{url: 'http://127.0.0.1:{port}/x'}}\n"
+
+
+class Manager:
+    """Holds the listening sockets and the notify socket, starts and stops the sidecar."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = folder / "sidecar.yaml"
+        self.config.write_text(CONFIG.format(port=1))
+        self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        self.webhook, self.admin = (each.getsockname()[1] for each in self._sockets)
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices.bind(str(folder / "notify"))
+        self._environ = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "300000"}
+        self._log = (folder / "log").open("wb")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        numbers = [each.fileno() for each in self._sockets]
+        order = " ".join(f"{wanted}<&{number}" for wanted, number in zip((103, 104), numbers, strict=True))
+        serve = f"exec {sys.executable} -m sidecar run --config {self.config}"
+        run = f"exec {order} && exec 3<&103 4<&104 && LISTEN_PID=$$ {serve}"
+        environ = {**self._environ, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "webhook:admin"}
+        self.process = subprocess.Popen(
+            ["bash", "-c", run], env=environ, cwd=ROOT, pass_fds=numbers, stdout=self._log, stderr=self._log
+        )
+
+    def wait_for(self, word: str, seconds: float = 10) -> str:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._notices.settimeout(left)
+            try:
+                said = self._notices.recv(4096).decode()
+            except TimeoutError:
+                break
+            if word in said:
+                return said
+        pytest.fail(f"systemd was not told {word!r}")
+
+    def silence(self, seconds: float) -> bool:
+        self._notices.settimeout(0.05)
+        until = time.monotonic() + seconds
+        heard = 0
+        while time.monotonic() < until:
+            try:
+                self._notices.recv(4096)
+                heard += 1
+            except TimeoutError:
+                continue
+        return heard == 0
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        self.send(signal.SIGTERM)
+        assert self.process is not None
+        return self.process.wait(10)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for each in (*self._sockets, self._notices):
+            each.close()
+        self._log.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path)
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+def status_of(port: int, path: str, timeout: float = 10) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_it_serves_the_sockets_it_was_passed_and_says_when(manager: Manager) -> None:
+    manager.start()
+    manager.wait_for("READY=1")
+    manager.wait_for("STATUS=Well: 0 answers remembered")
+    assert status_of(manager.admin, "/livez") == 200
+    assert status_of(manager.webhook, "/nothing") == 404
+    assert manager.stop() == 0
+    manager.wait_for("STOPPING=1")
+
+
+def test_the_watchdog_is_fed_while_the_loop_runs_and_not_while_it_is_stuck(manager: Manager) -> None:
+    manager.start()
+    manager.wait_for("READY=1")
+    for _ in range(3):
+        manager.wait_for("WATCHDOG=1", seconds=1)
+    manager.send(signal.SIGSTOP)
+    manager.silence(0.2)
+    assert manager.silence(0.6)
+    manager.send(signal.SIGCONT)
+    manager.wait_for("WATCHDOG=1", seconds=2)
+
+
+def test_a_reload_of_a_bad_file_says_where_in_the_status(manager: Manager) -> None:
+    manager.start()
+    manager.wait_for("READY=1")
+    manager.config.write_text("backend: {url: nonsense}\n")
+    manager.send(signal.SIGHUP)
+    manager.wait_for("RELOADING=1")
+    manager.wait_for("READY=1")
+    said = manager.wait_for("STATUS=Degraded")
+    assert f"{manager.config}:1:11: backend.url" in said
+    manager.config.write_text(CONFIG.format(port=2))
+    manager.send(signal.SIGHUP)
+    manager.wait_for("STATUS=Well")
+
+
+def test_who_connects_while_it_restarts_waits_and_is_answered(manager: Manager) -> None:
+    manager.start()
+    manager.wait_for("READY=1")
+    manager.stop()
+    answers: list[int] = []
+    waiting = [threading.Thread(target=lambda: answers.append(status_of(manager.webhook, "/"))) for _ in range(20)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.3)
+    assert answers == []
+    manager.start()
+    for thread in waiting:
+        thread.join(10)
+    assert answers == [404] * 20

@@ -1,0 +1,83 @@
+"""Values of the core with defaults, so that a test names only what it is about."""
+
+from __future__ import annotations
+
+from sidecar.core.breaker import BreakerRules
+from sidecar.core.model import CacheControl, Endpoint, Entry, Key, Lifetimes, Query, Rejected, Replied, Verdict
+from sidecar.core.policy import OnUnavailable, Rules
+
+ALLOW = b'{"allowed":true,"reason":null}'
+DENY = b'{"allowed":false,"reason":"not invited"}'
+CONFIG = b'{"moderated":true}'
+
+ALLOW_LIFETIMES = Lifetimes(15, 15, 3600)
+DENY_LIFETIMES = Lifetimes(5, 0, 3600)
+CONFIG_LIFETIMES = Lifetimes(5, 0, 86_400)
+
+_BODIES = {Verdict.ALLOW: ALLOW, Verdict.DENY: DENY, Verdict.CONFIG: CONFIG}
+_LIFETIMES = {Verdict.ALLOW: ALLOW_LIFETIMES, Verdict.DENY: DENY_LIFETIMES, Verdict.CONFIG: CONFIG_LIFETIMES}
+
+
+def a_key(room: str = "standup", subject: str = "jid ann@example.org") -> Key:
+    """The key of a decision."""
+    return Key(Endpoint.VALIDATE_ACCESS, room, subject=subject)
+
+
+def a_config_key(room: str = "standup") -> Key:
+    """The key of a room config."""
+    return Key(Endpoint.ROOM_CREATED, room)
+
+
+def a_query(key: Key | None = None, caller: str = "ann@example.org") -> Query:
+    """A well-formed question."""
+    return Query(key or a_key(), b"{}", received_at=0.0, caller=caller)
+
+
+def an_entry(
+    verdict: Verdict = Verdict.ALLOW,
+    *,
+    asked_at: float = 0.0,
+    settled_at: float | None = None,
+    lifetimes: Lifetimes | None = None,
+    spread: float = 0.0,
+) -> Entry:
+    """A remembered answer with the lifetimes of the contract, answered as soon as it was asked."""
+    settled_at = asked_at if settled_at is None else settled_at
+    return Entry(verdict, _BODIES[verdict], asked_at, settled_at, lifetimes or _LIFETIMES[verdict], spread)
+
+
+def some_rules(allow: Lifetimes = ALLOW_LIFETIMES, deny: Lifetimes = DENY_LIFETIMES) -> Rules:
+    """The policy of the contract for decisions."""
+    return Rules(deadline=4.0, answer_within=0.5, allow=allow, deny=deny, on_unavailable=OnUnavailable.REFUSE)
+
+
+def config_rules() -> Rules:
+    """The policy of the contract for room configs."""
+    return some_rules(allow=CONFIG_LIFETIMES)
+
+
+def allowed(cache_control: CacheControl | None = None) -> Replied:
+    """The backend lets somebody in."""
+    return Replied(200, ALLOW, Verdict.ALLOW, cache_control or CacheControl())
+
+
+def denied(cache_control: CacheControl | None = None) -> Replied:
+    """The backend keeps somebody out."""
+    return Replied(200, DENY, Verdict.DENY, cache_control or CacheControl())
+
+
+def configured(cache_control: CacheControl | None = None) -> Replied:
+    """The backend says how a room is to be."""
+    return Replied(200, CONFIG, Verdict.CONFIG, cache_control or CacheControl())
+
+
+def unwanted(status: int) -> Rejected:
+    """The backend does not want a room."""
+    return Rejected(status, b'{"error":"no such meeting"}')
+
+
+def breaker_rules(
+    *, failure_ratio: float = 0.5, minimum_calls: int = 10, minimum_rooms: int = 3, window: float = 10.0
+) -> BreakerRules:
+    """The breaker of the contract."""
+    return BreakerRules(failure_ratio, minimum_calls, minimum_rooms, window)

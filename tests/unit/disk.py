@@ -1,0 +1,122 @@
+"""Parts of the tests that touch a disk: clocks that are set by hand, rows and events with defaults, bounded waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sidecar.clock import Clock
+from sidecar.core.model import Endpoint, Entry, Event, Key, Lifetimes, Verdict
+from sidecar.signals import Fact
+from sidecar.store.database import Database
+from sidecar.store.decisions import LAYOUT as DECISIONS
+from sidecar.store.decisions import Decisions
+from sidecar.store.events import LAYOUT as OUTBOX
+from sidecar.store.events import Events
+
+BODIES = {Verdict.ALLOW: b'{"allowed":true}', Verdict.DENY: b'{"allowed":false}', Verdict.CONFIG: b'{"moderated":1}'}
+
+
+@dataclass
+class FakeClock:
+    """Both clocks of one boot, set by hand."""
+
+    boottime: float = 1_000.0
+    unix: float = 1_700_000_000.0
+
+    def monotonic(self) -> float:
+        """CLOCK_BOOTTIME."""
+        return self.boottime
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return self.unix
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go by."""
+        self.boottime += seconds
+        self.unix += seconds
+
+
+@dataclass
+class Facts:
+    """What was emitted."""
+
+    all: list[Fact] = field(default_factory=list)
+
+    def __call__(self, fact: Fact) -> None:
+        """Observe."""
+        self.all.append(fact)
+
+    def of(self, kind: type[Fact]) -> list[Fact]:
+        """Those of one kind."""
+        return [fact for fact in self.all if isinstance(fact, kind)]
+
+    def names(self) -> list[str]:
+        """Their kinds, in order."""
+        return [type(fact).__name__ for fact in self.all]
+
+
+def a_key(room: str = "standup", subject: str = "jid ann@example.org") -> Key:
+    """The key of a decision."""
+    return Key(Endpoint.VALIDATE_ACCESS, room, f"{room}@muc.example.org", subject=subject)
+
+
+def an_entry(
+    verdict: Verdict = Verdict.ALLOW, *, asked_at: float = 1_000.0, stale_if_error: float = 3600.0, body: bytes = b""
+) -> Entry:
+    """A remembered answer, settled a tenth of a second after it was asked."""
+    lifetimes = Lifetimes(15.0, 15.0, stale_if_error)
+    return Entry(verdict, body or BODIES[verdict], asked_at, asked_at + 0.125, lifetimes, spread=0.25)
+
+
+def an_event(
+    number: int = 0,
+    room: str = "standup",
+    endpoint: Endpoint = Endpoint.USER_JOINED,
+    *,
+    body: bytes = b"",
+    at: float = 0.0,
+) -> Event:
+    """Something that happened; the number makes its idempotency key."""
+    return Event(endpoint, room, body or b'{"n":%d}' % number, f"{room}-{number}", at or 1_700_000_000.0)
+
+
+@contextlib.asynccontextmanager
+async def decisions(
+    folder: Path, clock: FakeClock, facts: Facts | None = None, boot: str = "boot-1", heal_every: float = 0.01
+) -> AsyncIterator[Decisions]:
+    """The decisions in a folder, as one process sees them."""
+    emit = facts or Facts()
+    database = Database(folder, DECISIONS, clock, emit, heal_every=heal_every)
+    try:
+        yield Decisions(database, clock, boot, emit)
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def events(
+    folder: Path | None, clock: Clock, facts: Facts | None = None, heal_every: float = 0.01
+) -> AsyncIterator[Events]:
+    """The events in a folder, as one process sees them."""
+    database = Database(folder, OUTBOX, clock, facts or Facts(), heal_every=heal_every)
+    try:
+        yield Events(database, clock)
+    finally:
+        await database.close()
+
+
+async def loaded(store: Decisions, batch: int = 500) -> dict[Key, Entry]:
+    """Everything the disk remembers."""
+    return {key: entry async for entries in store.load(batch) for key, entry in entries}
+
+
+async def until(holds: Callable[[], object], within: float = 5.0) -> None:
+    """Wait for something to become true; fails if it does not in time."""
+    async with asyncio.timeout(within):
+        while not holds():
+            await asyncio.sleep(0.002)
