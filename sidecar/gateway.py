@@ -54,8 +54,8 @@ PROBE_PATIENCE = 0.5
 DISK_PATIENCE = 0.25
 """Seconds a definite deny waits to be on disk before it is answered all the same."""
 
-RENDERING = 0.05
-"""Seconds of a deadline that are kept for writing the answer."""
+RENDERING = 0.15
+"""Seconds of a deadline that are kept for writing the answer, and those of hundreds that are due at that instant."""
 
 LATE_FOLLOWER = 0.5
 """Who joined a flight that was this old already, and was let down by it, has earned a question of his own."""

@@ -274,9 +274,13 @@ class Backend:
         finally:
             self._at_once[endpoint] -= 1
 
+    async def before_answer(self, request: Received) -> None:
+        """For tests to hold an answer back."""
+
     async def _answer(self, request: Received, fault: Fault, writer: asyncio.StreamWriter) -> bool:
         if self.latency:
             await asyncio.sleep(self.latency)
+        await self.before_answer(request)
         status, body = self.decide(request)
         match fault:
             case Fault.HANG:
