@@ -9,8 +9,10 @@ Leaving the block stops it with SIGTERM, by its process id, and checks that it e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -33,11 +35,16 @@ STOP_WITHIN = 20.0
 
 
 def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on just now, below those from which the system takes the ports of outgoing connections:
+    of these one may be taken at any moment."""
+    while True:
+        port = _ports.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_ports = random.SystemRandom()
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def malformed_bodies() -> list[tuple[str, bytes, str | None]]:
     endpoints = ["room-created", "validate-access", "user-joined", "user-left", "room-destroyed", "recording"]
     for endpoint in endpoints:
         for value in WRONG_VALUES:
-            made.append((endpoint, json.dumps({**GOOD, "roomName": value}).encode(), "roomName"))
+            made += [(endpoint, json.dumps({**GOOD, "roomName": value}).encode(), "roomName")]
         made.append((endpoint, b'{"userJid":"a@b"}', "roomName"))
         made.append((endpoint, b'{"roomName":"\\ud800","userJid":"a@b"}', "roomName"))
         made += [(endpoint, text, None) for text in NOT_OBJECTS]
