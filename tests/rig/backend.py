@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sidecar.core.model import Endpoint, Failure, Kind, Misconfigured, Outcome, Unavailable
+from tests.rig.sidecar import free_port
 
 PREFIX = "/webhooks/jitsi"
 TLS = Path(__file__).parent / "tls"
@@ -214,8 +215,8 @@ class Backend:
     async def _listen(self) -> None:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = self.port or free_port()
         listener.bind(("127.0.0.1", self.port))
-        self.port = listener.getsockname()[1]
         self._server = await asyncio.start_server(self._connected, sock=listener, backlog=1024)
 
     async def _close(self) -> None:
