@@ -55,10 +55,10 @@ def plans() -> str:
 def render(page: str) -> str:
     """The page with its tables as they are now."""
     for name, table in (("classes", classes()), ("plans", plans())):
-        block = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->\n)", re.DOTALL)
-        page, found = block.subn(lambda match, table=table: f"{match[1]}{table}{match[2]}", page)
-        if found != 1:
-            raise ValueError(f"the page must have one place for the table of {name}, and has {found}")
+        places = list(re.finditer(f"<!-- {name} -->\n(.*?)<!-- /{name} -->\n", page, re.DOTALL))
+        if len(places) != 1:
+            raise ValueError(f"the page must have one place for the table of {name}, and has {len(places)}")
+        page = page[: places[0].start(1)] + table + page[places[0].end(1) :]
     return page
 
 
