@@ -139,6 +139,22 @@ def test_two_broken_rooms_are_not_enough_either() -> None:
     assert fail(breaker, 100.0, ["lobby"]) == [True]
 
 
+def test_one_broken_room_and_a_hiccup_in_two_others_is_no_broken_backend() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, around(40))
+    fail(breaker, 100.0, ["lobby", "standup"])
+    succeed(breaker, 100.0, around(1))
+    assert not any(fail(breaker, 100.0, ["broken"] * 500))
+
+
+def test_half_of_the_window_must_have_failed_also_without_the_two_worst_rooms() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby"] * 5)
+    fail(breaker, 100.0, ["broken", "worse"] * 8)
+    succeed(breaker, 100.0, ["standup"])
+    assert fail(breaker, 100.0, ["lobby"] * 6) == [False] * 5 + [True]
+
+
 @pytest.mark.parametrize("rooms", [("only",), ("one", "other")])
 def test_where_fewer_rooms_are_asked_fewer_need_to_fail(rooms: tuple[str, ...]) -> None:
     assert fail(a_breaker(), 100.0, around(10, rooms)) == [False] * 9 + [True]
@@ -229,8 +245,9 @@ def test_it_stays_open_as_long_as_the_backend_asks_up_to_a_cap(retry_after: floa
 
 def test_it_heeds_what_any_of_the_failures_asked_for_not_just_the_last() -> None:
     breaker = a_breaker()
-    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, 20.0)
-    fail(breaker, 101.0, around(9))
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=20.0)
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=5.0)
+    fail(breaker, 101.0, around(8, ("standup", "retro")))
     assert breaker.open_until() == pytest.approx(120.0)
 
 
