@@ -29,6 +29,7 @@ from sidecar.store.worker import Worker
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
+Inode = tuple[int, int]
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _COMPANIONS = ("", "-wal", "-shm")
@@ -159,7 +160,7 @@ class _File:
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
-        self._identities: dict[str, int | None] = {}
+        self._identities: dict[str, Inode | None] = {}
 
     def write(self, job: Callable[[Connection], T], durable: bool) -> T:
         with self._errors():
@@ -334,11 +335,12 @@ def _corrupt(reason: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _inode(path: Path) -> int | None:
+def _inode(path: Path) -> Inode | None:
     try:
-        return os.stat(path).st_ino
+        status = os.stat(path)
     except FileNotFoundError:
         return None
+    return status.st_dev, status.st_ino
 
 
 def make_private(folder: Path) -> None:
