@@ -17,7 +17,8 @@ from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.signals import Emit, Notice
 from sidecar.store.ages import Stamp, advance, resume
-from sidecar.store.database import Connection, Database, Layout
+from sidecar.store.database import Database
+from sidecar.store.file import Connection, Layout
 
 LAYOUT = Layout(
     name="decisions.db",

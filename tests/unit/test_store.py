@@ -17,9 +17,10 @@ from sidecar.core.outbox import Limits, Mark, Pending
 from sidecar.errors import DiskError, StartError
 from sidecar.signals import DiskMoved, Notice
 from sidecar.store import Store, read_boot_id
-from sidecar.store.database import Connection, Database
+from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT, Decisions
 from sidecar.store.events import Events
+from sidecar.store.file import Connection
 from tests.unit.disk import Facts, FakeClock, a_key, an_entry, an_event, decisions, events, loaded, until
 
 T = TypeVar("T")
