@@ -34,7 +34,7 @@ _EVENT = """(
 LAYOUT = Layout(
     name="outbox.db",
     version=1,
-    check=True,
+    precious=("events", "parked", "delivered"),
     statements=(
         f"CREATE TABLE events {_EVENT.format(more='')}",
         "CREATE INDEX rooms ON events (room, number)",

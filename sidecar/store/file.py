@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.signals import Fact, Notice
+from sidecar.store.salvage import salvage
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -42,8 +43,8 @@ class Layout:
     name: str
     version: int
     statements: tuple[str, ...]
-    check: bool = False
-    """Look the whole file over when it is opened."""
+    precious: tuple[str, ...] = ()
+    """Tables whose rows exist nowhere else: such a file is looked over when it is opened, and they are salvaged."""
 
 
 class File:
@@ -57,6 +58,7 @@ class File:
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
+        self._corrupt: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
     def write(self, job: Callable[[Connection], T], durable: bool) -> T:
@@ -98,10 +100,10 @@ class File:
 
     def _after(self, error: sqlite3.Error | OSError) -> None:
         """Let go of what cannot be gone on with."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _CORRUPT:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
-        elif code != sqlite3.SQLITE_FULL and self._path is not None and self._in_place():
+        elif not full and self._path is not None and self._in_place():
             # Opened again next time: a log whose sync failed is read anew, a disk that was read-only is not any more.
             # Not if the file was deleted underneath: only this connection can still save its content.
             self.close()
@@ -125,23 +127,32 @@ class File:
         os.close(handle)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
         try:
-            version = _one(connection, "PRAGMA user_version")
-            if version > self._layout.version:
-                connection.close()
-                self._set_aside("newer", f"it is of version {version}, this program knows {self._layout.version}")
-                return self._open()
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA journal_size_limit=16777216")
-            if self._layout.check and _one(connection, "PRAGMA quick_check(1)") != "ok":
-                raise _corrupt("the check of its pages failed")
-            self._laid_out(connection)
-        except BaseException:
+            unusable = self._take_up(connection)
+        except sqlite3.Error as error:
             connection.close()
-            raise
+            if not _is_corrupt(error):
+                raise
+            unusable = ("corrupt", str(error))
+        if unusable is not None:
+            connection.close()
+            self._set_aside(*unusable)
+            return self._open()
         for suffix in ("", "-wal"):
             self._identities[suffix] = None
             self._identify(suffix)
         return connection
+
+    def _take_up(self, connection: Connection) -> tuple[str, str] | None:
+        """Make the file ready; None, or what kind of unusable it is, and why."""
+        version = _one(connection, "PRAGMA user_version")
+        if version > self._layout.version:
+            return "newer", f"it is of version {version}, this program knows {self._layout.version}"
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA journal_size_limit=16777216")
+        if self._layout.precious and _one(connection, "PRAGMA quick_check(1)") != "ok":
+            return "corrupt", "the check of its pages failed"
+        self._laid_out(connection)
+        return None
 
     def _laid_out(self, connection: Connection) -> Connection:
         if _one(connection, "PRAGMA user_version") == 0:
@@ -154,7 +165,14 @@ class File:
 
             _transaction(connection, lay_out)
             self.generation += 1
+            self._salvage(connection)
         return connection
+
+    def _salvage(self, connection: Connection) -> None:
+        corrupt, self._corrupt = self._corrupt, None
+        if corrupt is not None and self._layout.precious:
+            saved = _transaction(connection, lambda connection: salvage(corrupt, connection, self._layout.precious))
+            self._say(f"{self._layout.name}: {saved} rows were saved from {corrupt.name}")
 
     def _identify(self, suffix: str) -> None:
         if self._path is not None and self._identities.get(suffix) is None:
@@ -200,6 +218,7 @@ class File:
         for suffix in reversed(_COMPANIONS):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
+        self._corrupt = aside if kind == "corrupt" else None
         self._say(f"{self._layout.name}: {reason}; moved aside as {aside.name}, a new file is begun")
         earlier = [path for path in self._path.parent.glob(f"{self._path.name}.*-*Z*") if "Z-" not in path.name]
         for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-_ASIDE_KEPT]:
@@ -226,10 +245,8 @@ def _one(connection: Connection, query: str) -> Any:
     return connection.execute(query).fetchone()[0]
 
 
-def _corrupt(reason: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(reason)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+def _is_corrupt(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
 
 
 def _inode(path: Path) -> Inode | None:
