@@ -168,14 +168,11 @@ async def test_a_damaged_row_is_left_out_said_and_removed(tmp_path: Path) -> Non
     facts, clock = Facts(), FakeClock()
     async with decisions(tmp_path, clock) as store:
         await store.save({a_key(room): an_entry() for room in ("body", "verdict", "time", "type", "whole")})
-    by_hand(
-        tmp_path,
-        "decisions.db",
-        """UPDATE decisions SET body = CAST('{"allowed":true }' AS BLOB) WHERE room = 'body'""",
-    )
-    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET verdict = 'deny' WHERE room = 'verdict'")
-    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET asked = asked + 1 WHERE room = 'time'")
-    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET body = 5 WHERE room = 'type'")
+    flip = """UPDATE decisions SET entry = CAST(substr(entry, 1, ?1 - 1) || x'7f' || substr(entry, ?1 + 1) AS BLOB)
+        WHERE room = ?2"""
+    for room, place in (("verdict", 5), ("time", 10), ("body", 60)):
+        by_hand(tmp_path, "decisions.db", flip, place, room)
+    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET entry = 5 WHERE room = 'type'")
     async with decisions(tmp_path, clock, facts) as store:
         assert [key.room for key in await loaded(store)] == ["whole"]
         assert [key.room for key in await loaded(store)] == ["whole"]
