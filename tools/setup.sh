@@ -18,6 +18,7 @@ ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certific
 curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
+strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
 '
 debootstrap_line='
