@@ -5,6 +5,7 @@ PYTHON := .venv/bin/python
 
 # make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
 PYTEST_ARGS ?=
+# make faults ARGS="hang reset --seconds 20"
 ARGS ?=
 TESTS ?= tests/unit tests/system tests/prosody
 
@@ -37,7 +38,7 @@ lint: ## ruff, mypy --strict, luacheck
 
 faults: ## What users get while the backend fails in each way it can, as a table
 	@tools/setup.sh run
-	@$(PYTHON) -m tests.faults $(ARGS)
+	@$(PYTHON) -m tests.system.faults $(ARGS)
 
 crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
 	@tools/setup.sh run

@@ -127,7 +127,7 @@ class Gateway:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
         rules = self.rules_for(query.key.endpoint, query.key.room)
         until = query.received_at + rules.deadline - RENDERING
-        probe_awaited = second_chance_taken = False
+        probe_awaited = second_chance_taken = under_way = False
         while True:
             query = self._identified(query)
             if not self._memory.loaded and self.cache.get(query.key) is None:
@@ -142,9 +142,9 @@ class Gateway:
                 case Act.ANSWER:
                     if view.plan.refresh:
                         self._flight(query, view, now, behind=True)
-                    return await self._remembered(query, view, now, told=view.plan.refresh)
+                    return await self._remembered(query, view, now, told=view.plan.refresh or under_way)
                 case Act.REFUSE:
-                    return self._unavailable(query, view, now)
+                    return self._unavailable(query, view, now, asked=under_way)
                 case Act.AWAIT_PROBE:
                     probe_awaited = True
                     lane = self.lanes[query.key.endpoint]
@@ -156,6 +156,7 @@ class Gateway:
                     answer = await self._await_flight(query, view, flight, led=led, late=late, until=until)
                     if answer is not None:
                         return answer
+                    under_way = not flight.task.done()
                 case _:
                     assert_never(view.plan.act)
 
@@ -178,8 +179,6 @@ class Gateway:
             case Pending():
                 after = self._view(query.key, view.rules, now, Permit.OPEN)
                 if impatient and after.state is not Freshness.SUSPECT and after.plan.act is Act.ANSWER:
-                    if query.key.endpoint.kind is Kind.CONFIG:
-                        self._answered_early.add(query.key)
                     return await self._remembered(query, after, now, told=True)
                 return None  # past the deadline the next look takes the open column; before it, it asks on
             case Settled(reply=Reply() as reply):
@@ -308,15 +307,26 @@ class Gateway:
         assert entry is not None, "only a usable entry is planned to be the answer"
         if entry.verdict is Verdict.DENY:
             await self._on_disk(query.key, query.received_at + view.rules.deadline - RENDERING)
-        if entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH and not told:
+        if told:
+            self._answer_early(query)
+        elif entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH:
             self._tell_later(query)
         return remembered(entry, view.state, view.rules, now)
 
-    def _unavailable(self, query: Query, view: View, now: float) -> Answer:
-        """Answer by `on_unavailable`, the backend not having been asked."""
-        if view.rules.on_unavailable is OnUnavailable.DEFAULT:
+    def _unavailable(self, query: Query, view: View, now: float, *, asked: bool) -> Answer:
+        """Answer by `on_unavailable`, the backend not having been asked, or not having answered in time."""
+        if asked:
+            self._answer_early(query)
+        elif view.rules.on_unavailable is OnUnavailable.DEFAULT:
             self._tell_later(query)
-        return unavailable(query, view.entry, view.rules, retry_after=self._due_in(query, now))
+        due = self._due_in(query, now)
+        vain = Settled() if asked else None
+        return unavailable(query, view.entry, view.rules, asked=vain, before=view.state, retry_after=due)
+
+    def _answer_early(self, query: Query) -> None:
+        """The question may still be under way: should it never be sent, the room must be told of later."""
+        if query.key.endpoint.kind is Kind.CONFIG and self._flights.get(query.key) is not None:
+            self._answered_early.add(query.key)
 
     def _due_in(self, query: Query, now: float) -> float:
         due = self.lanes[query.key.endpoint].breaker.open_until()

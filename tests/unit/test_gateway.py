@@ -266,6 +266,7 @@ async def test_a_hanging_backend_costs_an_unknown_user_no_more_than_the_deadline
     answer = await stage.asks()
     assert now() - begun < 4.0
     assert (answer.allowed, answer.source) == (False, Source.POLICY)
+    assert cache_status(answer) == "prosody-sidecar; fwd=miss; detail=refused"
 
 
 @in_virtual_time
@@ -395,6 +396,16 @@ async def test_a_room_answered_from_memory_while_its_question_waited_in_vain_for
     assert stage.moves(CONFIG) == ["open"]
     assert [query.key.room for query in stage.told_later] == ["standup"]
     assert "standup" not in [call.query.key.room for call in stage.backend.calls[1:]]
+
+
+@in_virtual_time
+async def test_a_room_the_backend_did_not_answer_in_time_is_told_once() -> None:
+    stage = Stage(config=rules(on_unavailable=OnUnavailable.DEFAULT, default_body=b"{}"))
+    stage.backend.always(HANG)
+    answers = await asyncio.gather(*(stage.asks_config() for _ in range(3)))
+    assert {answer.detail for answer in answers} == {"default"}
+    await stage.passes(5)
+    assert len(stage.told_later) == 1
 
 
 @in_virtual_time
