@@ -111,6 +111,8 @@ async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(
         await stage.hook.received("validate-access", room)
         await stage.hook.received("room-created", room)
         stage.hook.on("room-created", new)
+        waiting = f'return #webhook.module.save().records["{room}@conference.localhost"].waiters'
+        await eventually(lambda: stage.server.module(waiting), 1)
         await stage.server.destroy(room)
         old.release()
         await stage.hook.received("room-created", room, count=2)
