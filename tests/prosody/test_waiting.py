@@ -30,7 +30,14 @@ async def vanish(client: Client, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("transport", "how"),
-    [("tcp", "fin"), ("tcp", "rst"), ("tcp", "close"), ("websocket", "close"), ("bosh", "bosh-terminate")],
+    [
+        ("tcp", "fin"),
+        ("tcp", "rst"),
+        ("tcp", "close"),
+        ("websocket", "close"),
+        ("websocket", "fin"),
+        ("bosh", "bosh-terminate"),
+    ],
 )
 @pytest.mark.parametrize("room_is", ["new", "there"])
 async def test_who_goes_while_waiting_was_never_there(
