@@ -200,6 +200,7 @@ make_venv() {
 # What sudo made belongs to the person who typed it.
 give_back() {
     if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ]; then
+        chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" .cache
         chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$@"
     fi
 }
@@ -223,4 +224,4 @@ make_venv
 if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); the tests will say that it was left out."
 fi
-give_back .cache
+give_back $STATE
