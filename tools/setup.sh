@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash ...
+# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|boot ...
 #
 #   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
 #   2. .venv gets the project and its tools; again only when setup.cfg changes
@@ -38,7 +38,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash"; }
+usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|boot"; }
 
 # Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
 quietly() {
@@ -206,7 +206,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash) ;;
+        run | demo | test | lint | crash | boot) ;;
         *) usage ;;
     esac
 done
