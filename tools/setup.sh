@@ -19,6 +19,12 @@ curl             | run test                 | command -v curl                   
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
+openssl          | test                     | command -v openssl                  | makes certificates for the tests
+systemd          | test                     | command -v systemd-analyze          | judges the units
+prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
+systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to try the package in
+debootstrap      | boot                     | command -v debootstrap              | makes that Debian
+util-linux       | boot                     | command -v nsenter                  | runs commands in it
 '
 debootstrap_line='
 debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -147,3 +148,18 @@ class Machine:
             "print(u.urlopen(r, timeout=10).read().decode())"
         )
         return json.loads(self.run(PYTHON, "-c", script).stdout)
+
+
+def main() -> int:
+    """Whether this machine can boot one at all; says why not."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with Machine(Path(folder)):
+                return 0
+        except CannotBoot as reason:
+            sys.stderr.write(f"{reason}\n")
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
