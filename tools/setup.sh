@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash ...
+# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|boot ...
 #
 #   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
 #   2. .venv gets the project and its tools; again only when setup.cfg changes
@@ -20,6 +20,12 @@ prosody          | demo test crash          | command -v prosody                
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
+openssl          | test                     | command -v openssl                  | makes certificates for the tests
+systemd          | test                     | command -v systemd-analyze          | judges the units
+prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
+systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to try the package in
+debootstrap      | boot                     | command -v debootstrap              | makes that Debian
+util-linux       | boot                     | command -v nsenter                  | runs commands in it
 '
 debootstrap_line='
 debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
@@ -39,7 +45,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash"; }
+usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|boot"; }
 
 # Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
 quietly() {
@@ -208,7 +214,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash) ;;
+        run | demo | test | lint | crash | boot) ;;
         *) usage ;;
     esac
 done
