@@ -112,6 +112,21 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
     assert fail(breaker, 110.1, around(1)) == [True]
 
 
+def test_failures_older_than_the_window_do_not_count_towards_the_ratio() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 111.0, around(10))
+    assert not any(fail(breaker, 111.0, around(3)))
+
+
+def test_a_room_that_failed_before_the_window_is_not_one_that_fails() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, ["retro"])
+    succeed(breaker, 101.0, ["retro"])
+    breaker.admit(112.0, "retro")
+    assert not any(fail(breaker, 112.0, ["broken", "lobby"] * 20))
+
+
 def test_failures_just_within_the_window_count() -> None:
     breaker = a_breaker()
     fail(breaker, 100.0, around(9))
