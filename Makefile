@@ -49,5 +49,5 @@ bench: ## Decisions a second and their latency, by where they come from
 	@$(PYTHON) -m bench $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)
-	@rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	@rm -rf --one-file-system .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

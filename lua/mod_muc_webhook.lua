@@ -501,12 +501,19 @@ end
 -- Who is asked for
 -- ---------------------------------------------------------------------------------------------------------------
 
+-- Lists that belong to others, so that a slip in one is theirs to complain of; here it must not stop the module.
+local function texts_of_option(name, default)
+	local list = {};
+	for member in module:get_option_inherited_set(name, default or {}) do
+		if type(member) == "string" then table.insert(list, member); end
+	end
+	return list;
+end
+
 local function union_of_options(names)
 	local union = {};
 	for _, name in ipairs(names) do
-		for member in module:get_option_inherited_set(name, {}) do
-			union[jid.prep(member) or member] = true;
-		end
+		for _, member in ipairs(texts_of_option(name)) do union[jid.prep(member) or member] = true; end
 	end
 	return union;
 end
@@ -517,14 +524,9 @@ local whitelisted = union_of_options {
 };
 for member in pairs(exempt_jids) do whitelisted[jid.prep(member) or member] = true; end
 
-local function prefixes(name, default)
-	local list = {};
-	for prefix in module:get_option_inherited_set(name, default) do table.insert(list, prefix); end
-	return list;
-end
 local bot_prefixes = {
-	prefixes("recorder_prefixes", { "recorder@recorder." });
-	prefixes("transcriber_prefixes", { "transcriber@recorder." });
+	texts_of_option("recorder_prefixes", { "recorder@recorder." });
+	texts_of_option("transcriber_prefixes", { "transcriber@recorder." });
 };
 
 -- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
@@ -1066,6 +1068,11 @@ local function tell(name, room, details)
 	enqueue(room.jid, item);
 end
 
+-- Jitsi keeps the main room, by making it persistent, while its people are in breakout rooms.
+local function is_in_breakout(room)
+	return room._data.breakout_rooms_active == true;
+end
+
 local function is_watched(room)
 	return next(wanted_events) ~= nil and not is_healthcheck(room.jid);
 end
@@ -1126,6 +1133,9 @@ end
 local function departure_of(event, person)
 	if event.room.destroying then return "room-destroyed"; end
 	if person.departure then return person.departure; end
+	if is_in_breakout(event.room) and event.stanza and event.stanza:get_child_text("status") == "switch_room" then
+		return "breakout-room"; -- is still in the meeting, and will join again
+	end
 	local origin = event.origin;
 	if origin and origin.full_jid and prosody.full_sessions[origin.full_jid] ~= origin then return "disconnected"; end
 	return "left";
@@ -1182,7 +1192,8 @@ local function end_meeting(room, minutes)
 	module:log("info", "Meeting in %s ends: %s", room.jid, text);
 	life_of(room).ending = "max-duration";
 	room._data.muc_webhook_started_at = nil;
-	if not room:get_persistent() then
+	if not room:get_persistent() or is_in_breakout(room) then
+		room:set_persistent(false);
 		room:destroy(nil, text);
 		return;
 	end
@@ -1237,7 +1248,7 @@ end
 local function note_end(event)
 	local room = event.room;
 	if room.destroying or not room._data.muc_webhook_started_at or not room:get_persistent() then return; end
-	if real_occupants(room) > 0 then return; end
+	if is_in_breakout(room) or real_occupants(room) > 0 then return; end
 	local life = life_of(room);
 	room._data.muc_webhook_started_at, life.warned, life.recording = nil, nil, nil;
 	start_duration(room);

@@ -13,3 +13,8 @@ uninstall: ## Off this machine again; config and state stay (PREFIX, DESTDIR)
 
 deb: ## A Debian package in dist/: command, units, config, module; asks nothing
 	@packaging/deb.sh
+
+.PHONY: test-systemd
+test-systemd: ## The package on a booted Debian with a real systemd: reload, restart, watchdog, under load (needs root)
+	@tools/setup.sh test boot
+	@$(PYTHON) -m pytest tests/booted -rP $(PYTEST_ARGS)

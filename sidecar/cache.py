@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +122,23 @@ class Cache:
             return False
         self._shelves[entry.verdict][key] = entry
         return True
+
+    def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
+        """`restore` for many, as there are at start; returns the keys that were not taken."""
+        allows, denies, dirty = self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY], self.dirty
+        refused = []
+        for key, entry in remembered:
+            if (
+                entry.verdict is Verdict.ALLOW
+                and not self._purges
+                and key not in dirty
+                and key not in allows
+                and key not in denies
+            ):
+                allows[key] = entry
+            elif not self.restore(key, entry):
+                refused.append(key)
+        return refused
 
     def _is_purged(self, key: Key, entry: Entry) -> bool:
         return bool(self._purges) and any(

@@ -89,7 +89,10 @@ class Webhooks:
         received_at = self._clock.monotonic()
         exchange = _Exchange()
         try:
-            response = await self._answer(request, received_at, exchange)
+            try:
+                response = await self._answer(request, received_at, exchange)
+            except Malformed as error:
+                raise _Problem(400, str(error), field=error.field) from None
         except _Problem as problem:
             response = _render_problem(problem)
             exchange.problem = str(problem)
@@ -125,10 +128,7 @@ class Webhooks:
         exchange.endpoint = str(endpoint)
         _check_head(request)
         body = await _read(request)
-        try:
-            message = read_message(endpoint, body)
-        except Malformed as error:
-            raise _Problem(400, str(error), field=error.field) from None
+        message = read_message(endpoint, body)
         exchange.room = message.room
         trace = traceparent_of(request.headers.get("traceparent", ""))
         exchange.trace = trace or f"00-{self._new_id(16)}-{self._new_id(8)}-01"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -205,11 +205,14 @@ class Writer:
             self._anew = True
             self._loaded.set()  # what had not been read by now is out of date: memory knows of changes the disk missed
 
-    def _restore(self, remembered: Iterable[tuple[Key, Entry]]) -> None:
+    def _restore(self, remembered: Sequence[tuple[Key, Entry]]) -> None:
         cache = self._cache
-        for key, entry in remembered:
-            meant = any(selector.fits(key) for selector in self._purged)
-            if (meant or not cache.restore(key, entry)) and cache.get(key) is None:
+        meant: set[Key] = set()
+        if self._purged:
+            meant = {key for key, _ in remembered if any(selector.fits(key) for selector in self._purged)}
+            remembered = [(key, entry) for key, entry in remembered if key not in meant]
+        for key in (*meant, *cache.restore_all(remembered)):
+            if cache.get(key) is None:
                 cache.dirty[key] = None  # purged, or dropped since: it must not come back at the next start either
 
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash ...
+# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|boot ...
 #
 #   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
 #   2. .venv gets the project and its tools; again only when setup.cfg changes
@@ -18,7 +18,14 @@ ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certific
 curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
 prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
+strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
+openssl          | test                     | command -v openssl                  | makes certificates for the tests
+systemd          | test                     | command -v systemd-analyze          | judges the units
+prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
+systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to try the package in
+debootstrap      | boot                     | command -v debootstrap              | makes that Debian
+util-linux       | boot                     | command -v nsenter                  | runs commands in it
 '
 debootstrap_line='
 debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
@@ -38,7 +45,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash"; }
+usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|boot"; }
 
 # Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
 quietly() {
@@ -199,6 +206,7 @@ make_venv() {
 # What sudo made belongs to the person who typed it.
 give_back() {
     if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ]; then
+        chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" .cache
         chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$@"
     fi
 }
@@ -206,7 +214,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash) ;;
+        run | demo | test | lint | crash | boot) ;;
         *) usage ;;
     esac
 done
@@ -222,4 +230,4 @@ make_venv
 if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); the tests will say that it was left out."
 fi
-give_back .cache
+give_back $STATE

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum
+from heapq import nlargest
 
 
 class Permit(Enum):
@@ -190,16 +191,25 @@ class Breaker:
 
     def _should_open(self, now: float) -> bool:
         rules = self.rules
-        failing: list[Counter[str]] = []
-        if len(self._calls) >= rules.minimum_calls and self._failures >= rules.failure_ratio * len(self._calls):
-            failing.append(self._rooms_failed)
-        if self._run.total() >= rules.minimum_calls:
-            failing.append(self._run)
-        if not failing:
-            return False
-        recently = now - rules.window
+        return (self._run.total() >= rules.minimum_calls and self._are_many(self._run, now)) or (
+            len(self._calls) >= rules.minimum_calls
+            and self._failures >= rules.failure_ratio * len(self._calls)
+            and self._are_many(self._rooms_failed, now)
+            and self._is_ill_without_the_worst()
+        )
+
+    def _are_many(self, failing: Counter[str], now: float) -> bool:
+        recently = now - self.rules.window
         rooms_asked = self._rooms_asked.keys() | {call.room for call in self._outstanding if call.sent_at >= recently}
-        return max(map(len, failing)) >= min(rules.minimum_rooms, len(rooms_asked))
+        return len(failing) >= min(self.rules.minimum_rooms, len(rooms_asked))
+
+    def _is_ill_without_the_worst(self) -> bool:
+        """One broken room and a hiccup in two others must not add up to a broken backend: the ratio has to hold for
+        those as well that would be left without the worst `minimum_rooms` - 1."""
+        failed, asked = self._rooms_failed, self._rooms_asked
+        worst = nlargest(self.rules.minimum_rooms - 1, failed, key=lambda room: (failed[room], asked[room]))
+        calls = len(self._calls) - sum(asked[room] for room in worst)
+        return self._failures - sum(failed[room] for room in worst) >= self.rules.failure_ratio * calls
 
 
 def _decrement(counter: Counter[str], room: str) -> None:

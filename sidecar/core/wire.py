@@ -58,7 +58,7 @@ def read_message(endpoint: Endpoint, body: bytes) -> Message:
 def query_of(
     endpoint: Endpoint, message: Message, received_at: float, traceparent: str, anonymous_domains: frozenset[str]
 ) -> Query:
-    """The question a message asks; `anonymous_domains` are in lower case."""
+    """The question a message asks; `anonymous_domains` are in lower case. Raises Malformed."""
     document = message.document
     room_jid = _text(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
@@ -71,7 +71,7 @@ def query_of(
         room_jid,
         _text(document.get("meetingId")),
         _subject(document, caller, anonymous_domains),
-        hashlib.sha256(json.dumps(token).encode()).hexdigest() if _is_sent(token) else None,
+        hashlib.sha256(str(_text(token)).encode()).hexdigest() if _is_sent(token) else None,
     )
     return Query(key, message.body, received_at, caller, traceparent)
 
@@ -108,8 +108,11 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    """A value as JSON text, so that 1 and "1" stay apart; None if it was not sent."""
-    return None if value is None else json.dumps(value, sort_keys=True)
+    """A value as JSON text, so that 1 and "1" stay apart; None if it was not sent. Raises Malformed."""
+    try:
+        return None if value is None else json.dumps(value, sort_keys=True)
+    except RecursionError:  # what could be read cannot always be written: reading goes a little deeper
+        raise Malformed("the body is nested too deeply") from None
 
 
 def _name(document: dict[str, Any], field: str, limit: int) -> str:

@@ -14,11 +14,12 @@ from types import TracebackType
 from sidecar.clock import Clock
 from sidecar.errors import StartError
 from sidecar.signals import Emit
-from sidecar.store.database import Database, make_private
+from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT as DECISIONS
 from sidecar.store.decisions import Decisions
 from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
+from sidecar.store.file import make_private
 
 __all__ = ["Decisions", "Events", "Store", "read_boot_id"]
 

@@ -1,50 +1,27 @@
-"""One SQLite file: opened, checked, moved aside, healed. Whatever goes wrong with it ends here as a DiskError.
+"""One SQLite file as the event loop sees it: jobs go to its worker thread, and it is usable or it is not.
 
-A file is one of two things: usable, or not. While it is not, writes fail at once without touching the disk, and one
-healer tries again every second. `DiskMoved` is said once per change, so a full disk is one alarm and not a thousand.
+While it is not, writes fail at once without touching the disk, and one healer tries again every second. `DiskMoved` is
+said once per change, so a full disk is one alarm and not a thousand.
 
-    write(job) -> worker thread: in place? open? -> BEGIN, job, COMMIT (synced if durable) -> usable
-                  sqlite3.Error, OSError         -> DiskError, unusable -> healer: a real write, until it succeeds
-                  corrupt or newer               -> moved aside, loudly; a new file takes its place
-                  deleted or replaced underneath -> written anew from the connection that still holds it
+    write(job) -> worker thread -> done: usable
+                                -> DiskError: unusable -> healer: a real write, again and again, until it succeeds
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
-from sidecar.signals import DiskMoved, Emit, Fact, Notice
+from sidecar.signals import DiskMoved, Emit
+from sidecar.store.file import Connection, File, Layout
 from sidecar.store.worker import Worker
 
 T = TypeVar("T")
-Connection = sqlite3.Connection
-
-_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_COMPANIONS = ("", "-wal", "-shm")
-_ASIDE_KEPT = 5
-"""Files moved aside per database that are kept; a disk that corrupts every day must not fill itself with them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a file holds. `version` goes into the file; a file of a later version is not read."""
-
-    name: str
-    version: int
-    statements: tuple[str, ...]
-    check: bool = False
-    """Look the whole file over when it is opened."""
 
 
 class Database:
@@ -63,7 +40,7 @@ class Database:
         """Nothing is opened yet: the first job does."""
         self.generation = 0
         """Grows whenever a new, empty file is begun: what had been saved is no longer there."""
-        self._file = _File(folder, layout, clock)
+        self._file = File(folder, layout, clock)
         self._name = layout.name
         self._clock = clock
         self._emit = emit
@@ -146,204 +123,3 @@ class Database:
                 self._healer = None
                 return
             await asyncio.sleep(self._heal_every)
-
-
-class _File:
-    """The part that lives in the worker thread. Only `facts` and `generation` are read from outside."""
-
-    def __init__(self, folder: Path | None, layout: Layout, clock: Clock) -> None:
-        self.generation = 0
-        self.facts: deque[Fact] = deque()
-        self._folder = folder
-        self._path = None if folder is None else folder / layout.name
-        self._layout = layout
-        self._clock = clock
-        self._connection: Connection | None = None
-        self._identities: dict[str, int | None] = {}
-
-    def write(self, job: Callable[[Connection], T], durable: bool) -> T:
-        with self._errors():
-            connection = self._usable()
-            # FULL syncs the log at each commit. With NORMAL a commit survives kill -9, but not a power cut.
-            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            result = _transaction(connection, job)
-            self._identify("-wal")
-            return result
-
-    def read(self, job: Callable[[Connection], T]) -> T:
-        with self._errors():
-            return job(self._usable())
-
-    def probe(self) -> None:
-        """A write of the size of a few events: only if that goes through is the disk worth trusting again."""
-        blob = bytes(256 * 1024)
-        self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
-        self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            try:
-                yield
-            except sqlite3.Error as error:
-                self._after(error)
-                raise DiskError(f"{self._layout.name}: {error}") from None
-        except OSError as error:
-            self._after(error)
-            raise DiskError(f"{self._layout.name}: {error.strerror or error}") from None
-
-    def _after(self, error: sqlite3.Error | OSError) -> None:
-        """Let go of what cannot be gone on with."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _CORRUPT:
-            self._set_aside("corrupt", str(error))
-        elif code != sqlite3.SQLITE_FULL and self._path is not None and self._in_place():
-            # Opened again next time: a log whose sync failed is read anew, a disk that was read-only is not any more.
-            # Not if the file was deleted underneath: only this connection can still save its content.
-            self.close()
-
-    def _usable(self) -> Connection:
-        if self._connection is not None and not self._in_place():
-            self._rescue(self._connection)
-        if self._connection is None:
-            self._connection = self._open()
-        return self._connection
-
-    def _open(self) -> Connection:
-        if self._path is None or self._folder is None:
-            return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
-        make_private(self._folder)
-        if not self._path.exists():
-            for suffix in _COMPANIONS:  # the log of a file that is gone must not be replayed into a new one
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(handle, 0o600)
-        os.close(handle)
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
-        try:
-            version = _one(connection, "PRAGMA user_version")
-            if version > self._layout.version:
-                connection.close()
-                self._set_aside("newer", f"it is of version {version}, this program knows {self._layout.version}")
-                return self._open()
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA journal_size_limit=16777216")
-            if self._layout.check and _one(connection, "PRAGMA quick_check(1)") != "ok":
-                raise _corrupt("the check of its pages failed")
-            self._laid_out(connection)
-        except BaseException:
-            connection.close()
-            raise
-        for suffix in ("", "-wal"):
-            self._identities[suffix] = None
-            self._identify(suffix)
-        return connection
-
-    def _laid_out(self, connection: Connection) -> Connection:
-        if _one(connection, "PRAGMA user_version") == 0:
-            statements = ("CREATE TABLE IF NOT EXISTS probe (filler BLOB)", *self._layout.statements)
-
-            def lay_out(connection: Connection) -> None:
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={self._layout.version}")
-
-            _transaction(connection, lay_out)
-            self.generation += 1
-        return connection
-
-    def _identify(self, suffix: str) -> None:
-        if self._path is not None and self._identities.get(suffix) is None:
-            self._identities[suffix] = _inode(Path(f"{self._path}{suffix}"))
-
-    def _in_place(self) -> bool:
-        """Whether the names in the folder still mean the files we hold: SQLite itself would write on into nowhere."""
-        return self._path is None or all(
-            inode is None or _inode(Path(f"{self._path}{suffix}")) == inode
-            for suffix, inode in self._identities.items()
-        )
-
-    def _rescue(self, held: Connection) -> None:
-        """Write the file anew from the connection that still holds its content."""
-        assert self._path is not None
-        assert self._folder is not None
-        make_private(self._folder)
-        copy = Path(f"{self._path}.rescue")
-        copy.unlink(missing_ok=True)
-        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        target = sqlite3.connect(copy, isolation_level=None)
-        try:
-            held.backup(target)
-        finally:
-            target.close()
-        self.close()
-        if self._path.exists() and _inode(self._path) != self._identities.get(""):
-            self._set_aside("replaced", "another file was put in its place")
-        for suffix in _COMPANIONS:
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        os.replace(copy, self._path)
-        self._say(f"{self._layout.name} was deleted or replaced underneath; it was written anew, nothing is lost")
-
-    def _set_aside(self, kind: str, reason: str) -> None:
-        """Move the file out of the way under a name that says when and why; the next job begins a new one."""
-        self.close()
-        if self._path is None:
-            return
-        stamp = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = Path(f"{self._path}.{kind}-{stamp}")
-        while aside.exists():
-            aside = Path(f"{aside}+")
-        for suffix in reversed(_COMPANIONS):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
-        self._say(f"{self._layout.name}: {reason}; moved aside as {aside.name}, a new file is begun")
-        earlier = [path for path in self._path.parent.glob(f"{self._path.name}.*-*Z*") if "Z-" not in path.name]
-        for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-_ASIDE_KEPT]:
-            for suffix in _COMPANIONS:
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-    def _say(self, message: str) -> None:
-        self.facts.append(Notice(message, level="error"))
-
-
-def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = job(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _one(connection: Connection, query: str) -> Any:
-    return connection.execute(query).fetchone()[0]
-
-
-def _corrupt(reason: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(reason)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_ino
-    except FileNotFoundError:
-        return None
-
-
-def make_private(folder: Path) -> None:
-    """A folder for nobody else: made if it is not there, closed to others if it is ours and open."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.stat()
-    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
-        folder.chmod(0o700)

@@ -17,7 +17,8 @@ from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.signals import Emit, Notice
 from sidecar.store.ages import Stamp, advance, resume
-from sidecar.store.database import Connection, Database, Layout
+from sidecar.store.database import Database
+from sidecar.store.file import Connection, Layout
 
 LAYOUT = Layout(
     name="decisions.db",
@@ -32,13 +33,9 @@ LAYOUT = Layout(
             subject TEXT,              -- "id …", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
             verdict TEXT NOT NULL,     -- allow, deny (of validate-access), config (of room-created)
-            asked REAL NOT NULL,       -- seconds of the disk's clock, as is `settled`
-            settled REAL NOT NULL,
-            spread REAL NOT NULL,
-            lifetimes TEXT NOT NULL,   -- fresh, stale_while_revalidate, stale_if_error
+            settled REAL NOT NULL,     -- seconds of the disk's clock, as is `kept_until`
             kept_until REAL NOT NULL,
-            checksum INTEGER NOT NULL,
-            body BLOB NOT NULL
+            entry BLOB NOT NULL        -- checksum, verdict, six numbers (_HEAD), then the body: substr(entry, 54)
         )""",
         "CREATE INDEX denies ON decisions (room, settled) WHERE verdict = 'deny'",
         "CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, wall REAL, time REAL)",
@@ -50,25 +47,27 @@ DENY_KEPT = 3600.0
 
 SWEEP_EVERY = 600.0
 
-_COLUMNS = (
-    "number, id, room, room_jid, meeting_id, subject, token, verdict, asked, settled, spread, lifetimes, checksum, body"
-)
+_COLUMNS = "number, room, room_jid, meeting_id, subject, token, entry"
 _PAGE = f"SELECT {_COLUMNS} FROM decisions WHERE number > ? AND kept_until > ? ORDER BY number LIMIT ?"
 _BY_KEY = f"SELECT {_COLUMNS} FROM decisions WHERE id = ? AND kept_until > ?"
 _LAST_DENY = f"SELECT {_COLUMNS} FROM decisions WHERE room = ? AND verdict = 'deny' ORDER BY settled DESC LIMIT 1"
-_UPSERT = """INSERT INTO decisions (id, room, room_jid, meeting_id, subject, token, verdict, asked, settled,
-    spread, lifetimes, kept_until, checksum, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict, asked = excluded.asked, settled = excluded.settled,
-    spread = excluded.spread, lifetimes = excluded.lifetimes, kept_until = excluded.kept_until,
-    checksum = excluded.checksum, body = excluded.body"""
+_UPSERT = """INSERT INTO decisions
+    (id, room, room_jid, meeting_id, subject, token, verdict, settled, kept_until, entry)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET verdict = excluded.verdict, settled = excluded.settled,
+    kept_until = excluded.kept_until, entry = excluded.entry"""
 
-_VERDICTS = {
-    "allow": (Verdict.ALLOW, Endpoint.VALIDATE_ACCESS, zlib.crc32(b"allow")),
-    "deny": (Verdict.DENY, Endpoint.VALIDATE_ACCESS, zlib.crc32(b"deny")),
-    "config": (Verdict.CONFIG, Endpoint.ROOM_CREATED, zlib.crc32(b"config")),
-}
-_UNKNOWN = (Verdict.DENY, Endpoint.VALIDATE_ACCESS, -1)
-_TIMES = struct.Struct("<3d").pack
+_HEAD = struct.Struct("<IB2d24sd")
+"""CRC-32 of all that follows it, verdict; asked, settled (the disk's clock), _LIFETIMES, spread."""
+_LIFETIMES = struct.Struct("<3d")
+_CRC = 4
+
+_VERDICTS = (
+    (Verdict.ALLOW, Endpoint.VALIDATE_ACCESS),
+    (Verdict.DENY, Endpoint.VALIDATE_ACCESS),
+    (Verdict.CONFIG, Endpoint.ROOM_CREATED),
+)
+_CODES = {verdict: (code, endpoint) for code, (verdict, endpoint) in enumerate(_VERDICTS)}
 
 Remembered = tuple[Key, Entry]
 
@@ -84,7 +83,7 @@ class Decisions:
         self._emit = emit
         self._stamp: Stamp | None = None
         self._swept_at = clock.monotonic()
-        self._lifetimes: dict[str, Lifetimes] = {}
+        self._lifetimes: dict[bytes, Lifetimes] = {}
 
     @property
     def generation(self) -> int:
@@ -162,44 +161,33 @@ class Decisions:
         """
         entries, damaged = [], []
         shift = now.boottime - now.time
-        crc32 = zlib.crc32
-        for (
-            number,
-            id_,
-            room,
-            jid,
-            meeting,
-            subject,
-            token,
-            verdict,
-            asked,
-            settled,
-            spread,
-            limits,
-            checksum,
-            body,
-        ) in rows:
-            said, endpoint, seed = _VERDICTS.get(verdict, _UNKNOWN)
+        crc32, unpack, size, known, new = (
+            zlib.crc32,
+            _HEAD.unpack_from,
+            _HEAD.size,
+            self._lifetimes,
+            tuple.__new__,
+        )
+        for number, room, jid, meeting, subject, token, raw in rows:
             try:
-                whole = checksum == crc32(
-                    body, crc32(limits.encode(), crc32(_TIMES(asked, settled, spread), crc32(id_, seed)))
-                )
-            except (TypeError, AttributeError, struct.error):  # a column of another type: not what was written
+                checksum, code, asked, settled, limits, spread = unpack(raw)
+                said, endpoint = _VERDICTS[code]
+                whole = checksum == crc32(raw[_CRC:])
+            except (TypeError, IndexError, struct.error):  # of another type or size: not what was written
                 whole = False
             if not whole:
                 damaged.append(number)
-            else:
-                lifetimes = self._lifetimes.get(limits) or self._read_lifetimes(limits)
-                entry = Entry(said, body, asked + shift, settled + shift, lifetimes, spread)
-                entries.append((Key(endpoint, room, jid, meeting, subject, token), entry))
+                continue
+            lifetimes = known.get(limits) or self._new_lifetimes(limits)
+            entry = Entry(said, raw[size:], asked + shift, settled + shift, lifetimes, spread)
+            entries.append((new(Key, (endpoint, room, jid, meeting, subject, token)), entry))
         return entries, damaged
 
-    def _read_lifetimes(self, text: str) -> Lifetimes:
+    def _new_lifetimes(self, packed: bytes) -> Lifetimes:
+        """Few are different, so that entries share them."""
         if len(self._lifetimes) > 10_000:
             self._lifetimes.clear()
-        fresh, stale_while_revalidate, stale_if_error = map(float, text.split())
-        lifetimes = Lifetimes(fresh, stale_while_revalidate, stale_if_error)
-        return self._lifetimes.setdefault(text, lifetimes)
+        return self._lifetimes.setdefault(packed, Lifetimes(*_LIFETIMES.unpack(packed)))
 
     def _now(self, connection: Connection, *, write: bool = False) -> Stamp:
         boottime, wall = self._clock.monotonic(), self._clock.wall()
@@ -216,21 +204,19 @@ class Decisions:
 
 
 def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
-    verdict = entry.verdict.value
-    if not _storable(key) or _VERDICTS[verdict][1] is not key.endpoint:
+    code, endpoint = _CODES[entry.verdict]
+    if not _storable(key) or key.endpoint is not endpoint:
         return None
     limits = entry.lifetimes
-    text = f"{limits.fresh!r} {limits.stale_while_revalidate!r} {limits.stale_if_error!r}"
     asked, settled = now.at(entry.asked_at), now.at(entry.settled_at)
     kept_until = asked + limits.total
     if entry.verdict is Verdict.DENY:
         kept_until = max(kept_until, settled + DENY_KEPT)
-    id_ = _identify(key)
-    # The texts of the key lie between the id and the rest, which it covers: damage is a sector, not a letter.
-    checksum = zlib.crc32(id_, _VERDICTS[verdict][2])
-    checksum = zlib.crc32(_TIMES(asked, settled, entry.spread), checksum)
-    checksum = zlib.crc32(entry.body, zlib.crc32(text.encode(), checksum))
-    return id_, *key[1:], verdict, asked, settled, entry.spread, text, kept_until, checksum, entry.body
+    lifetimes = _LIFETIMES.pack(limits.fresh, limits.stale_while_revalidate, limits.stale_if_error)
+    # The texts of the key lie before it, in the same row: what damages them is a whole sector, and reaches it.
+    covered = _HEAD.pack(0, code, asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
+    packed = zlib.crc32(covered).to_bytes(_CRC, "little") + covered
+    return _identify(key), *key[1:], entry.verdict.value, settled, kept_until, packed
 
 
 def _identify(key: Key) -> bytes:

@@ -15,7 +15,8 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Event
 from sidecar.core.outbox import Limits, Listed, Mark, Marked, Numbers, Pending, Stock
-from sidecar.store.database import Connection, Database, Layout
+from sidecar.store.database import Database
+from sidecar.store.file import Connection, Layout
 
 _EVENT = """(
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,7 +34,7 @@ _EVENT = """(
 LAYOUT = Layout(
     name="outbox.db",
     version=1,
-    check=True,
+    precious=("events", "parked", "delivered"),
     statements=(
         f"CREATE TABLE events {_EVENT.format(more='')}",
         "CREATE INDEX rooms ON events (room, number)",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.prosody.conftest import Stage, Stages
-from tests.rig.webhook import Answer, hold, raw, reply, reset
+from tests.rig.webhook import Answer, allow, deny, hold, raw, reply, reset
 from tests.rig.xmpp import CLIENT, Client, JoinResult, StanzaError, json_message, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -450,6 +450,66 @@ async def test_a_persistent_room_keeps_its_settings_when_the_backend_is_away(sta
         result: JoinResult = await ann.join(room, nick="ann")
         assert result.config == {"chatEnabled": False}
         assert str((await bob.join(room, nick="bob")).error) == "cancel/service-unavailable"
+
+
+async def test_a_persistent_room_keeps_its_settings_over_a_restart(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True, storage="internal", options={"muc_webhook_events": ["user-joined", "user-left"]})
+    config = {
+        "persistent": True,
+        "chatEnabled": False,
+        "maxParticipants": 1,
+        "moderators": ["mod@auth.localhost"],
+    }
+    stage.hook.on("room-created", reply(config))
+    stage.hook.on("user-left", reply({}, status=503))
+    async with Client.connect(stage.server) as ann:
+        await ann.join(room, nick="ann")
+        await ann.leave(room, "ann")
+        (waiting,) = await stage.hook.received("user-left", room)
+    await stage.server.restart()
+    stage.hook.on("room-created", reply({}, status=500))
+    stage.hook.on("user-left", reply({}, status=202))
+    delivered = await stage.hook.received("user-left", room, count=len(stage.hook.asked("user-left", room)) + 1)
+    assert delivered[-1].body == waiting.body, "the event that nobody took is told now"
+    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="mod") as mod:
+        assert (await data_of(stage, room))["chat_enabled"] is False
+        result = await mod.join(room, nick="mod")
+        assert (result.config, result.role) == ({"chatEnabled": False}, "moderator")
+        assert str((await ann.join(room, nick="ann")).error) == "cancel/service-unavailable"
+
+
+async def test_a_config_that_comes_late_reaches_those_who_were_let_in_without(stages: Stages, room: str) -> None:
+    stage = await stages(options={"muc_webhook_fail_open": True})
+    stage.hook.on("room-created", reply({}, status=500))
+    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+        assert (await ann.join(room, nick="ann")).config is None
+        stage.hook.on("room-created", reply({"chatEnabled": False, "membersOnly": True}))
+        await stage.server.module(f"""
+            local record = webhook.module.save().records["{room}@conference.localhost"];
+            record.asked_at = record.asked_at - 11""")
+        result = await bob.join(room, nick="bob")
+        assert result.joined
+        await stage.hook.received("room-created", room, count=2)
+        for client in (ann, bob) if result.config is None else (ann,):  # it may have come with the join
+            await client.expect(lambda s: (json_message(s) or {}).get("type") == "ROOM_CONFIG")
+        assert await stage.server.occupants(room) == ["ann", "bob"]
+
+
+async def test_a_room_that_is_gone_for_good_is_asked_for_only_when_it_may_be_made_again(
+    stage: Stage, room: str
+) -> None:
+    stage.hook.on("room-created", reply({"persistent": True}))
+    async with Client.connect(stage.server) as ann:
+        await ann.join(room)
+        await stage.server.destroy(room)
+        asked = len(stage.hook.requests)
+        assert str((await ann.join(room)).error) == "cancel/gone"
+        assert len(stage.hook.requests) == asked
+        stage.hook.on("validate-access", deny("No"))
+        await stage.server.module(f'muc.get_room_from_jid("{room}@conference.localhost")._data.locked = 1')
+        assert str((await ann.join(room)).error) == "cancel/not-allowed"
+        stage.hook.on("validate-access", allow())
+        assert "201" in (await ann.join(room)).statuses
 
 
 async def test_the_title_becomes_the_subject_if_asked_for(stages: Stages, room: str) -> None:

@@ -217,6 +217,26 @@ async def test_bots_and_health_checks_are_no_participants(watched: Stage, room: 
     assert told(watched, health) == []
 
 
+async def test_a_breakout_room_is_no_end_of_the_meeting(watched: Stage, room: str) -> None:
+    watched.hook.on("room-created", reply({"maxDurationMinutes": 60}))
+    async with Client.connect(watched.server) as ann:
+        await ann.join(room, nick="ann")
+        await watched.server.module(f"""
+            local main = muc.get_room_from_jid("{room}@conference.localhost");
+            main._data.breakout_rooms_active = true;
+            main:set_persistent(true)""")
+        started = f'return muc.get_room_from_jid("{room}@conference.localhost")._data.muc_webhook_started_at'
+        before = await watched.server.module(started)
+        me = f"{ann.room_jid(room)}/ann"
+        await ann.send(f"<presence type='unavailable' to='{me}'><status>switch_room</status></presence>")
+        (left,) = await watched.hook.received("user-left", room)
+        assert left.body["reason"] == "breakout-room"
+        assert await watched.server.module(started) == before, "the clock goes on"
+        assert (await ann.join(room, nick="ann")).joined
+        await watched.hook.received("user-joined", room, count=2)
+    assert "room-destroyed" not in names(told(watched, room))
+
+
 # -- while nobody listens
 
 

@@ -42,6 +42,14 @@ async def test_a_wrong_option_is_said_and_opens_nothing(
     assert stage.hook.requests == []
 
 
+async def test_a_slip_in_a_list_of_others_does_not_stop_the_module(stages: Stages, room: str) -> None:
+    lists = ("recorder_prefixes", "muc_access_whitelist", "token_verification_allowlist")
+    stage = await stages(fresh=True, options={name: [1, True, "fine"] for name in lists})
+    stage.hook.on("validate-access", deny())
+    async with Client.connect(stage.server) as ann:
+        assert (await ann.join(room)).denied
+
+
 async def test_without_a_url_nobody_gets_in(stages: Stages, room: str) -> None:
     stage = await stages(fresh=True, webhook_url=None)
     assert "muc_webhook_url is not set" in stage.server.log()

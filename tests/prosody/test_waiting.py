@@ -30,7 +30,14 @@ async def vanish(client: Client, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("transport", "how"),
-    [("tcp", "fin"), ("tcp", "rst"), ("tcp", "close"), ("websocket", "close"), ("bosh", "bosh-terminate")],
+    [
+        ("tcp", "fin"),
+        ("tcp", "rst"),
+        ("tcp", "close"),
+        ("websocket", "close"),
+        ("websocket", "fin"),
+        ("bosh", "bosh-terminate"),
+    ],
 )
 @pytest.mark.parametrize("room_is", ["new", "there"])
 async def test_who_goes_while_waiting_was_never_there(
@@ -109,6 +116,8 @@ async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(s
         await stage.hook.received("validate-access", room)
         await stage.hook.received("room-created", room)
         stage.hook.on("room-created", new)
+        waiting = f'return #webhook.module.save().records["{room}@conference.localhost"].waiters'
+        await eventually(lambda: stage.server.module(waiting), 1)
         await stage.server.destroy(room)
         old.release()
         await stage.hook.received("room-created", room, count=2)

@@ -141,6 +141,7 @@ class Prosody:
     folder: Path
     process: asyncio.subprocess.Process
     http: aiohttp.ClientSession
+    command: list[str]
     domain: str = "localhost"
     auth_domain: str = "auth.localhost"
     muc: str = "conference.localhost"
@@ -193,24 +194,24 @@ class Prosody:
         )
         (folder / "prosody.cfg.lua").write_text(text)
         command = ["lua5.4", "/usr/bin/prosody", "--config", f"{inside}/prosody.cfg.lua", "-F"]
-        with (folder / "output").open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *(["chroot", str(chroot)] if chroot else []),
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LANG": "C.UTF-8"},
-            )
+        command = [*(["chroot", str(chroot)] if chroot else []), *command]
+        process = await _launch(command, folder)
+        server = None
         try:
             timeout = aiohttp.ClientTimeout(total=30)
             async with aiohttp.ClientSession(timeout=timeout) as http:
-                server = cls(version, ports[0], ports[1], ports[2], folder, process, http)
+                server = cls(version, ports[0], ports[1], ports[2], folder, process, http, command)
                 await server._until_ready()
                 yield server
         finally:
-            await _stop(process)
+            await _stop(server.process if server else process)
             shutil.rmtree(folder, ignore_errors=True)
+
+    async def restart(self) -> None:
+        """Stops the server and starts it again on the same ports, with what it has on disk."""
+        await _stop(self.process)
+        self.process = await _launch(self.command, self.folder)
+        await self._until_ready()
 
     async def lua(self, code: str) -> Any:
         """Runs a piece of Lua inside the server; its `return` value comes back as JSON would have it."""
@@ -318,6 +319,17 @@ class Prosody:
             except (aiohttp.ClientError, OSError, RuntimeError, ValueError):
                 await asyncio.sleep(0.02)
         raise RuntimeError(f"Prosody {self.version} did not get ready:\n{self.log()[-4000:]}")
+
+
+async def _launch(command: list[str], folder: Path) -> asyncio.subprocess.Process:
+    with (folder / "output").open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LANG": "C.UTF-8"},
+        )
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

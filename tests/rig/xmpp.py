@@ -243,6 +243,10 @@ class WebSocketTransport:
     async def close(self) -> None:
         await self._socket.close()
 
+    def half_close(self) -> None:
+        """Ends the connection without a word of WebSocket's own."""
+        self._socket.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
 
 class BoshTransport:
     """One request always waits at the server; what is sent meanwhile goes in a second one."""
@@ -551,8 +555,8 @@ class Client:
                 await self.transport.close()
 
     async def fin(self) -> None:
-        """TCP only: closes the socket without a word."""
-        assert isinstance(self.transport, TcpTransport)
+        """TCP and WebSocket: closes the socket without a word."""
+        assert isinstance(self.transport, (TcpTransport, WebSocketTransport))
         self.transport.half_close()
         await self.close()
 

@@ -57,7 +57,9 @@ def test_without_root_and_sudo_it_says_what_is_missing_why_and_what_to_run(tmp_p
 
 
 def test_make_help_names_every_target() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    text = (ROOT / "Makefile").read_text() + (ROOT / "packaging" / "packaging.mk").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", text, re.M))
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert targets == {"help", "demo", "run", "test", "lint", "faults", "crash", "bench", "clean"}
-    assert targets == set(re.findall(r"^  make (\w+)", done.stdout, re.M))
+    ours = {"help", "demo", "run", "test", "lint", "faults", "crash", "bench", "clean"}
+    assert targets == ours | {"install", "uninstall", "deb", "test-systemd"}
+    assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))

@@ -112,6 +112,21 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
     assert fail(breaker, 110.1, around(1)) == [True]
 
 
+def test_failures_older_than_the_window_do_not_count_towards_the_ratio() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 111.0, around(10))
+    assert not any(fail(breaker, 111.0, around(3)))
+
+
+def test_a_room_that_failed_before_the_window_is_not_one_that_fails() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, ["retro"])
+    succeed(breaker, 101.0, ["retro"])
+    breaker.admit(112.0, "retro")
+    assert not any(fail(breaker, 112.0, ["broken", "lobby"] * 20))
+
+
 def test_failures_just_within_the_window_count() -> None:
     breaker = a_breaker()
     fail(breaker, 100.0, around(9))
@@ -137,6 +152,22 @@ def test_two_broken_rooms_are_not_enough_either() -> None:
     succeed(breaker, 100.0, ["lobby"])
     assert not any(fail(breaker, 100.0, around(50, ("broken", "worse"))))
     assert fail(breaker, 100.0, ["lobby"]) == [True]
+
+
+def test_one_broken_room_and_a_hiccup_in_two_others_is_no_broken_backend() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, around(40))
+    fail(breaker, 100.0, ["lobby", "standup"])
+    succeed(breaker, 100.0, around(1))
+    assert not any(fail(breaker, 100.0, ["broken"] * 500))
+
+
+def test_half_of_the_window_must_have_failed_also_without_the_two_worst_rooms() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby"] * 5)
+    fail(breaker, 100.0, ["broken", "worse"] * 8)
+    succeed(breaker, 100.0, ["standup"])
+    assert fail(breaker, 100.0, ["lobby"] * 6) == [False] * 5 + [True]
 
 
 @pytest.mark.parametrize("rooms", [("only",), ("one", "other")])
@@ -229,8 +260,9 @@ def test_it_stays_open_as_long_as_the_backend_asks_up_to_a_cap(retry_after: floa
 
 def test_it_heeds_what_any_of_the_failures_asked_for_not_just_the_last() -> None:
     breaker = a_breaker()
-    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, 20.0)
-    fail(breaker, 101.0, around(9))
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=20.0)
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=5.0)
+    fail(breaker, 101.0, around(8, ("standup", "retro")))
     assert breaker.open_until() == pytest.approx(120.0)
 
 

@@ -56,6 +56,11 @@ class Model:
             if call.generation == self.generation and not call.reported and call.sent_at >= now - rules.window
         }
         enough = min(rules.minimum_rooms, len(asked))
+        worst = sorted(set(bad), key=lambda room: (bad.count(room), sum(room == name for _, name, _ in window)))
+        kept = [
+            failed for _, room, failed in window if room not in worst[max(0, len(worst) + 1 - rules.minimum_rooms) :]
+        ]
+        by_ratio = by_ratio and kept.count(True) >= rules.failure_ratio * len(kept)
         return (by_ratio and len(set(bad)) >= enough) or (by_run and len(set(run)) >= enough)
 
 

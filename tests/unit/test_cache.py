@@ -102,9 +102,10 @@ def test_looking_at_everything_is_no_use_of_it() -> None:
     cache = a_cache(allows=2)
     cache.put(a_key("old"), an_entry())
     cache.put(a_key("new"), an_entry())
+    cache.get(a_key("old"))
     assert len(list(cache.items())) == 2
     cache.put(a_key("newest"), an_entry())
-    assert set(contents(cache)) == {a_key("new"), a_key("newest")}
+    assert set(contents(cache)) == {a_key("old"), a_key("newest")}
 
 
 # ---- what is to be written to disk
@@ -342,6 +343,21 @@ def test_one_stranger_who_knocks_all_day_makes_a_room_suspect_once_per_time() ->
         cache.suspect("standup", float(second), 5.0)
         waves.add(cache.suspect_before("standup", float(second), 5.0))
     assert len(waves) == 200
+
+
+def test_a_deny_that_the_disk_remembers_makes_its_room_suspect_again() -> None:
+    cache = a_cache()
+    cache.restore(a_key(), an_entry(Verdict.DENY, asked_at=90.0, settled_at=91.0))
+    assert cache.suspect_before("standup", 100.0, 5.0) == 91.0
+    assert cache.suspect_before("retro", 100.0, 5.0) == NEVER
+
+
+@pytest.mark.parametrize("instants", [(91.0, 95.0), (95.0, 91.0)])
+def test_of_several_denies_that_the_disk_remembers_the_last_one_counts(instants: tuple[float, float]) -> None:
+    cache = a_cache()
+    for number, denied_at in enumerate(instants):
+        cache.restore(a_key(subject=f"jid {number}@example.org"), an_entry(Verdict.DENY, asked_at=denied_at))
+    assert cache.suspect_before("standup", 100.0, 5.0) == 95.0
 
 
 def test_suspicion_is_remembered_for_as_many_rooms_as_there_are_denies() -> None:

@@ -201,8 +201,9 @@ def test_an_allow_asked_before_a_later_deny_of_the_room_is_suspect_however_fresh
     assert state_at(age, suspect_before=100.001) is Freshness.SUSPECT
 
 
-def test_an_allow_asked_after_the_rooms_last_deny_is_above_suspicion() -> None:
+def test_an_allow_asked_after_the_rooms_last_deny_or_just_then_is_above_suspicion() -> None:
     assert state_at(1.0, suspect_before=99.999) is Freshness.FRESH
+    assert state_at(1.0, suspect_before=100.0) is Freshness.FRESH
 
 
 def test_suspicion_does_not_revive_an_expired_allow() -> None:
@@ -381,8 +382,9 @@ def test_an_allow_that_came_too_late_to_be_stored_still_tells_that_answers_are_p
     assert settled(allowed(CacheControl(private=True)), current=an_entry(asked_at=100.5)).private
 
 
-def test_an_allow_asked_after_a_deny_arrived_takes_its_place() -> None:
-    result = settled(allowed(), current=an_entry(Verdict.DENY, asked_at=98.0, settled_at=99.9))
+@pytest.mark.parametrize("denied_at", [99.9, 100.0])
+def test_an_allow_asked_after_a_deny_arrived_takes_its_place(denied_at: float) -> None:
+    result = settled(allowed(), current=an_entry(Verdict.DENY, asked_at=98.0, settled_at=denied_at))
     assert result.store is not None
     assert result.store.verdict is Verdict.ALLOW
     assert result.reply == Reply(200, ALLOW, Verdict.ALLOW)

@@ -1,0 +1,165 @@
+"""A Debian 12 with a systemd of its own, booted by systemd-nspawn from a folder in .cache, entered with nsenter.
+
+What is done in it stays in memory and is gone when it stops. It has a loopback of its own and no other network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+DEBIAN = ROOT / ".cache" / "bookworm"
+PACKAGES = "systemd,systemd-sysv,dbus,python3"
+PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+
+
+class CannotBoot(Exception):
+    """What is missing on this machine, and how to get it."""
+
+
+def mirror() -> str:
+    """Where this machine gets its own Debian packages."""
+    listed = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    for file in listed:
+        if file.suffix in (".list", ".sources") and file.is_file():
+            found = re.search(r"^(?:deb|URIs:)\s.*?(https?://\S+?debian)/?(?:\s|$)", file.read_text(), re.M)
+            if found is not None:
+                return found[1]
+    return "http://deb.debian.org/debian"
+
+
+def debian() -> Path:
+    """The folder with a Debian in it; made once, beside its place and moved there when whole."""
+    if (DEBIAN / "usr/lib/systemd/systemd").exists() or (DEBIAN / "lib/systemd/systemd").exists():
+        return DEBIAN
+    for tool, package in (("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")):
+        if shutil.which(tool) is None:
+            raise CannotBoot(f"{tool} is missing; type: apt-get install {package}")
+    if os.geteuid() != 0:
+        raise CannotBoot("booting a Debian needs root; type: sudo make test-systemd")
+    DEBIAN.parent.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="bookworm.", dir=DEBIAN.parent))
+    work.chmod(0o755)
+    order = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), mirror()]
+    done = subprocess.run(order, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(work, ignore_errors=True)
+        raise CannotBoot(f"debootstrap failed: {done.stdout[-300:]}")
+    work.rename(DEBIAN)
+    return DEBIAN
+
+
+class Machine:
+    """Booted on entry, gone on exit."""
+
+    def __init__(self, shared: Path) -> None:
+        """`shared` is seen inside as /shared, read-only."""
+        name = f"sidecar-{os.getpid()}"
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
+        self._nspawn = subprocess.Popen(
+            [
+                *("systemd-nspawn", "--quiet", f"--directory={debian()}", "--volatile=overlay", f"--machine={name}"),
+                *("--boot", "--register=no", "--keep-unit", "--private-network", "--console=pipe"),
+                f"--bind-ro={shared}:/shared",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        self._leader = 0
+
+    def __enter__(self) -> Machine:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self._nspawn.poll() is None:
+            self._leader = self._leader or self._find_leader()
+            if self._leader and self.run("systemctl", "is-system-running", check=False).stdout.strip() in (
+                "running",
+                "degraded",
+            ):
+                return self
+            time.sleep(0.3)
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace")[-2000:]
+        self.__exit__()
+        raise CannotBoot(f"systemd-nspawn did not boot:\n{said}")
+
+    def __exit__(self, *_: object) -> None:
+        if self._leader and self._nspawn.poll() is None:
+            self.run("systemctl", "--force", "poweroff", check=False)
+        try:
+            self._nspawn.wait(20)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+        self._log.close()
+
+    def _find_leader(self) -> int:
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
+    def _command(self, *command: str) -> list[str]:
+        settings = (f"{name}={value}" for name, value in ENVIRONMENT.items())
+        return ["nsenter", "-t", str(self._leader), "-a", "-C", "env", "-i", *settings, *command]
+
+    def run(self, *command: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command inside."""
+        done = subprocess.run(
+            self._command(*command), input=stdin, capture_output=True, text=True, check=False, timeout=120
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def begin(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command inside."""
+        return subprocess.Popen(
+            self._command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def write(self, path: str, text: str, mode: str = "644") -> None:
+        """Write a file inside."""
+        self.run("install", "-D", "-m", mode, "/dev/stdin", path, stdin=text)
+
+    def shown(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
+
+    def journal(self) -> str:
+        """Everything the sidecar has written."""
+        return self.run("journalctl", "-u", "prosody-sidecar.service", "--no-pager", "-o", "cat").stdout
+
+    def ask(self, room: str = "standup", user: str = "ann@example.org") -> Any:
+        """Put one question to the sidecar, as Prosody would."""
+        script = (
+            "import json, sys, urllib.request as u; "
+            f"r = u.Request('http://127.0.0.1:8788/webhooks/jitsi/validate-access', "
+            f"json.dumps({{'roomName': {room!r}, 'userJid': {user!r}, 'timestamp': 0}}).encode(), "
+            "{'Content-Type': 'application/json'}); "
+            "print(u.urlopen(r, timeout=10).read().decode())"
+        )
+        return json.loads(self.run(PYTHON, "-c", script).stdout)
+
+
+def main() -> int:
+    """Whether this machine can boot one at all; says why not."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with Machine(Path(folder)):
+                return 0
+        except CannotBoot as reason:
+            sys.stderr.write(f"{reason}\n")
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

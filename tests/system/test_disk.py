@@ -1,0 +1,262 @@
+"""What a bad disk costs: events are refused in time and clearly, joins never notice, and it heals by itself.
+
+The faults are real: a file system of 12 MiB that is full or read-only, files deleted and overwritten while they are in
+use, and system calls that fail or take seconds (strace's fault injection, on the running process).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.rig.ledger import Answered, Body, Ledger, Sidecar, sidecar
+from tests.rig.smalldisk import MEBIBYTE, SmallDisk, as_root, small_disk
+
+SETTINGS: Body = {"outbox": {"backoff_cap": 0.5}}
+
+
+@dataclass(slots=True)
+class Bench:
+    """A sidecar whose state lies on a small disk, with one user who is known and one who is kept out."""
+
+    sidecar: Sidecar
+    ledger: Ledger
+    disk: SmallDisk
+    accepted: list[int]
+    _next: int = 0
+
+    async def tell(self, size: int = 10, room: str = "standup") -> Answered:
+        """One more event of that many bytes."""
+        self._next += 1
+        answered = await self.sidecar.post("user-joined", {"roomName": room, "n": self._next, "filler": "x" * size})
+        if answered.status == 202:
+            self.accepted.append(self._next)
+        return answered
+
+    async def tell_until(self, status: int, *, size: int = 10, within: float = 15.0) -> Answered:
+        """Events until one is answered so."""
+        async with asyncio.timeout(within):
+            while (answered := await self.tell(size)).status != status:
+                await asyncio.sleep(0.01)
+        return answered
+
+    async def joins_are_right(self) -> None:
+        """Those who are known, and one who was never seen, within half a second each."""
+        for room, user, right in (("open", "ann", True), ("cancelled", "ann", False), ("open", f"u{self._next}", True)):
+            answered = await self.sidecar.join(room, user)
+            assert answered.body["allowed"] is right, answered
+            assert answered.seconds < 0.5 + 0.5, "half a second, and half a second for a busy machine"
+
+    async def reasons(self) -> str:
+        """Why /readyz says it is degraded; it says so with a 200, for joins are served."""
+        status, text = await self.sidecar.look("/readyz")
+        assert status == 200
+        return text
+
+    async def healed(self, within: float = 10.0) -> None:
+        """Wait until nothing is wrong with the disk any more."""
+        async with asyncio.timeout(within):
+            while "disk:" in await self.reasons():
+                await asyncio.sleep(0.05)
+
+    def disk_alarms(self, file: str = "outbox.db") -> list[str]:
+        """What the operator was told about a file, at level error."""
+        alarms = [line for line in self.sidecar.alarms() if line["event"] != "request"]
+        return [str(line) for line in alarms if file in str(line)]
+
+    async def everything_arrives(self) -> None:
+        """All that was acknowledged, in order."""
+        async with asyncio.timeout(15.0):
+            while [told.body["n"] for told in self.ledger.first_arrivals("standup")] != self.accepted:
+                await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def a_bench(tmp_path: Path, *, start: bool = True, settings: Body | None = None) -> AsyncIterator[Bench]:
+    ledger = Ledger(decide=lambda body: body["roomName"] != "cancelled")
+    with small_disk(tmp_path / "disk", 12 * MEBIBYTE) as disk:
+        state = {"state_dir": str(disk.folder / "state")}
+        async with sidecar({**SETTINGS, **state, **(settings or {})}, ledger) as service:
+            bench = Bench(service, ledger, disk, [])
+            if start:
+                await service.start()
+                await bench.joins_are_right()
+                await bench.tell_until(202)
+            yield bench
+
+
+@contextlib.asynccontextmanager
+async def injected(pid: int, fault: str) -> AsyncIterator[None]:
+    """While this lasts, system calls of the process fail as strace is told."""
+    strace = await asyncio.create_subprocess_exec(
+        *as_root("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}"),
+        *("-e", f"inject={fault}", "-p", str(pid)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    status = Path(f"/proc/{pid}/status")
+    async with asyncio.timeout(10.0):
+        while "TracerPid:\t0\n" in status.read_text():
+            assert strace.returncode is None, await strace.stderr.read() if strace.stderr else ""
+            await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(strace.pid, signal.SIGTERM)
+        await strace.wait()
+
+
+async def test_a_full_disk_refuses_events_and_nothing_else_and_heals(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.ledger.refuse = lambda body: 503
+        bench.disk.fill()
+        refused = await bench.tell_until(503, size=60_000)
+        assert "the event was not taken, send it again" in refused.body["detail"]
+        assert refused.retry_after
+        await bench.joins_are_right()
+        assert "outbox.db" in await bench.reasons()
+        for _ in range(10):
+            assert (await bench.tell(60_000)).status == 503
+        assert len(bench.disk_alarms()) == 1, bench.disk_alarms()
+        bench.ledger.refuse = lambda body: None
+        bench.disk.empty()
+        await bench.healed()
+        assert (await bench.tell()).status == 202
+        await bench.everything_arrives()
+
+
+async def test_a_full_disk_does_not_stop_deliveries(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.ledger.refuse = lambda body: 503
+        bench.disk.fill()
+        await bench.tell_until(503, size=60_000)
+        bench.ledger.refuse = lambda body: None
+        await bench.everything_arrives()
+
+
+async def test_a_read_only_disk_at_start_costs_events_and_nothing_else_and_heals(tmp_path: Path) -> None:
+    async with a_bench(tmp_path, start=False) as bench:
+        bench.disk.read_only(True)
+        await bench.sidecar.start()
+        await bench.joins_are_right()
+        refused = await bench.tell()
+        assert refused.status == 503
+        assert "outbox.db" in await bench.reasons()
+        bench.disk.read_only(False)
+        await bench.healed()
+        assert (await bench.tell()).status == 202
+        await bench.everything_arrives()
+
+
+async def test_a_sync_that_fails_refuses_the_event_and_heals(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        assert bench.sidecar.process is not None
+        async with injected(bench.sidecar.process.pid, "fdatasync,fsync:error=EIO"):
+            assert (await bench.tell()).status == 503
+            await bench.joins_are_right()
+            assert "outbox.db" in await bench.reasons()
+            await asyncio.sleep(2.0)
+            assert (await bench.tell()).status == 503
+            assert len(bench.disk_alarms()) == 1, bench.disk_alarms()
+        await bench.healed()
+        assert (await bench.tell()).status == 202
+        # What was refused may have reached the disk all the same: then it arrives, but it was not promised.
+        async with asyncio.timeout(15.0):
+            while not {told.body["n"] for told in bench.ledger.told} >= set(bench.accepted):
+                await asyncio.sleep(0.05)
+
+
+async def test_a_sync_that_takes_seconds_holds_up_no_join_and_refuses_events_in_time(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        assert bench.sidecar.process is not None
+        async with injected(bench.sidecar.process.pid, "fdatasync,fsync:delay_enter=8000000"):
+            telling = asyncio.create_task(bench.tell())
+            await asyncio.sleep(0.2)
+            for _ in range(5):
+                await bench.joins_are_right()
+            # A deny that is not on disk yet waits for it a quarter of a second, and then is answered all the same.
+            denied = await bench.sidecar.join("cancelled", "someone-new")
+            assert denied.body["allowed"] is False
+            assert denied.seconds < 0.25 + 0.5
+            answered = await telling
+            assert answered.status == 503
+            assert answered.seconds < 4.0
+            assert "longer than" in await bench.reasons()
+            assert len(bench.disk_alarms()) == 1, bench.disk_alarms()
+        await bench.healed(20.0)
+        assert (await bench.tell_until(202)).status == 202
+
+
+@pytest.mark.parametrize("gone", ["files", "folder"])
+async def test_files_deleted_underneath_are_written_anew_and_nothing_is_lost(tmp_path: Path, gone: str) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.ledger.refuse = lambda body: 503
+        for _ in range(5):
+            assert (await bench.tell()).status == 202
+        folder = bench.disk.folder / "state"
+        for file in folder.iterdir():
+            if file.name != "lock":
+                file.unlink()
+        if gone == "folder":
+            (folder / "lock").unlink()
+            folder.rmdir()
+        await bench.joins_are_right()
+        await bench.tell_until(202)
+        await asyncio.sleep(0.5)
+        await bench.sidecar.kill()
+        bench.ledger.refuse = lambda body: None
+        await bench.sidecar.start()
+        await bench.everything_arrives()
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+        assert set(modes.values()) == {0o600}, modes
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("file", ["decisions.db", "outbox.db"])
+async def test_a_file_full_of_garbage_is_moved_aside_loudly_and_the_other_is_not_touched(
+    tmp_path: Path, file: str
+) -> None:
+    async with a_bench(tmp_path) as bench:
+        await asyncio.sleep(0.5)
+        folder = bench.disk.folder / "state"
+        other = "outbox.db" if file == "decisions.db" else "decisions.db"
+        untouched = (folder / other).stat().st_ino
+        for suffix in ("", "-wal"):
+            with (folder / f"{file}{suffix}").open("r+b") as damaged:
+                damaged.write(os.urandom(os.fstat(damaged.fileno()).st_size))
+        for number in range(20):  # each writes to both files
+            await bench.sidecar.join(f"room-{number}", "someone")
+            await bench.tell()
+            await asyncio.sleep(0.05)
+        await bench.joins_are_right()
+        await bench.healed()
+        assert (await bench.tell()).status == 202
+        await bench.sidecar.kill()
+        await bench.sidecar.start()
+        await bench.joins_are_right()
+        assert list(folder.glob(f"{file}.corrupt-*"))
+        assert not list(folder.glob(f"{other}.corrupt-*"))
+        assert (folder / other).stat().st_ino == untouched
+        assert any("moved aside" in alarm for alarm in bench.disk_alarms(file))
+
+
+async def test_no_secret_and_no_token_is_in_any_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(0o600)
+    (tmp_path / "secret").write_text("the-webhook-secret")
+    async with a_bench(tmp_path, settings={"backend": {"secret_file": str(tmp_path / "secret")}}) as bench:
+        body = {"roomName": "open", "userJid": "ann@example.com", "bearerToken": "the-bearer-token"}
+        assert (await bench.sidecar.post("validate-access", body)).body["allowed"] is True
+        await bench.tell_until(202)
+        await asyncio.sleep(0.5)
+        content = b"".join(file.read_bytes() for file in (bench.disk.folder / "state").iterdir())
+    assert b"ann@example.com" in content
+    assert b"the-bearer-token" not in content
+    assert b"the-webhook-secret" not in content
