@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
 from typing import Any, Literal, TextIO, assert_never
 
@@ -26,10 +28,50 @@ TEXT_LIMIT = 300
 """Characters of a stranger's text in a line."""
 
 
+class Outlet:
+    """The writing end of a pipe or socket that never waits for its reader: a log collector that is stuck must not stop
+    the sidecar. What does not fit is lost, whole lines at a time."""
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def write(self, line: str) -> None:
+        """Write a line, or raise OSError."""
+        if self._rest:
+            self._write(b"")
+        if self._rest:
+            raise BlockingIOError
+        self._write(line.encode())
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._descriptor, self._rest + data)
+        self._rest = (self._rest + data)[written:]  # the end of a line that was begun goes before the next one
+
+    def flush(self) -> None:
+        """Nothing is held back but the end of a line that does not fit yet."""
+
+    def isatty(self) -> bool:
+        """It is no terminal."""
+        return False
+
+
+def _standard_output() -> TextIO | Outlet:
+    try:
+        descriptor = sys.stdout.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return sys.stdout
+    return Outlet(descriptor) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else sys.stdout
+
+
 class _Page:
     """A stream that may fail: what cannot be written is counted, and said once writing works again."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | Outlet) -> None:
         self._stream = stream
         self.lost = 0
 
@@ -47,9 +89,9 @@ class _Page:
 class Log:
     """An observer that writes. Its stream may fail; nothing is ever raised for that."""
 
-    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO | None = None) -> None:
+    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO | Outlet | None = None) -> None:
         """`level` is the least that is written: debug, info, warning or error. No stream: standard output."""
-        self._stream = sys.stdout if stream is None else stream
+        self._stream = _standard_output() if stream is None else stream
         self._page = _Page(self._stream)
         self.configure(level, style)
 

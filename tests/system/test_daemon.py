@@ -128,7 +128,7 @@ async def test_a_bad_config_is_a_line_for_each_problem(tmp_path: Path) -> None:
 # --- a log that cannot be written --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["full disk", "reader gone", "ascii"])
+@pytest.mark.parametrize("kind", ["full disk", "reader gone", "reader stuck", "ascii"])
 async def test_a_log_that_cannot_be_written_turns_nobody_away(tmp_path: Path, kind: str) -> None:
     async with Backend() as backend:
         listen, admin = free_port(), free_port()
@@ -145,6 +145,10 @@ async def test_a_log_that_cannot_be_written_turns_nobody_away(tmp_path: Path, ki
             if kind == "reader gone":
                 os.close(reading)
             reply = await _ask_until_it_listens(listen, "会議")
+            if kind == "reader stuck":  # a pipe holds 64 KiB
+                for number in range(400):
+                    await raw(listen, request(b"{}" + b" " * number, "Connection: close", path="/" + "x" * 400))
+                reply = await _ask_until_it_listens(listen, "会議")
             assert b"200 OK" in reply
             assert b'{"allowed":true' in reply
         finally:

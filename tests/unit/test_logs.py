@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import Any, Literal
 
 import pytest
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.logs import Log
+from sidecar.logs import Log, Outlet
 from sidecar.signals import Asked, BreakerMoved, Crashed, EventParked, Fact, Notice, Reloaded, Resolved, broadcast
 
 ANSWER = Answer(200, b'{"allowed":true,"reason":"of the body"}', Source.STALE, True, 3, detail="suspect")
@@ -126,6 +127,22 @@ def test_a_stream_that_fails_stops_nobody_and_the_lost_lines_are_counted(failure
     assert lines(stream)[1]["lost"] >= 3
     log.observe(Notice("and on"))
     assert len(lines(stream)) == 3
+
+
+def test_a_reader_that_is_stuck_is_not_waited_for_and_gets_only_whole_lines() -> None:
+    reading, writing = os.pipe()
+    log = Log("info", "json", Outlet(writing))
+    for number in range(3000):
+        log.observe(Notice(f"{number:04} " + "x" * 100))
+    got = b""
+    while len(got) < 200_000 and b'"lost"' not in got:  # the reader wakes up
+        got += os.read(reading, 65536)
+        log.observe(Notice("more"))
+    lines = [json.loads(line) for line in got.split(b"\n")[:-1]]
+    assert [line["event"][:4] for line in lines[:300]] == [f"{number:04}" for number in range(300)]
+    assert next(line["lost"] for line in lines if "lost" in line) > 2000
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_terminal_that_knows_only_ascii_gets_any_room_name() -> None:
