@@ -206,12 +206,12 @@ class Outbox:
         """Begin no delivery any more, give those under way `grace` seconds, and write their marks."""
         self._stopping = True
         self._wake.set()
-        if self._turns:
-            await asyncio.wait(self._turns, timeout=grace)
-        if self._committer is not None:
-            await asyncio.wait([self._committer], timeout=grace)
-        with contextlib.suppress(DiskError):
-            await self._write_marks()
+        under_way = [*self._turns, *([] if self._committer is None else [self._committer])]
+        if under_way:
+            await asyncio.wait(under_way, timeout=grace)
+        with contextlib.suppress(DiskError, TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._write_marks()
         self._stopped.set()
 
     def nudge(self) -> None:

@@ -138,9 +138,13 @@ class Writer:
         await self.persist()
         return forgotten
 
-    async def stop(self) -> None:
-        """Write what is dirty, once, without a running `run`. Raises DiskError."""
-        await self._write()
+    async def stop(self, grace: float = 5.0) -> None:
+        """Write what is dirty, once, without a running `run`. Raises DiskError, also after `grace` seconds."""
+        try:
+            async with asyncio.timeout(grace):
+                await self._write()
+        except TimeoutError:
+            raise DiskError(f"the disk takes longer than {grace:g} s") from None
 
     async def _load_at_last(self) -> None:
         while not self._loaded.is_set():

@@ -430,6 +430,19 @@ async def test_stopping_lets_what_is_under_way_end_and_leaves_the_rest_on_disk(t
         await until(lambda: bench.backend.keys() == ["standup-2"])
 
 
+async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
+    async with a_bench() as bench:
+        await bench.accept(an_event(1))
+        await until(lambda: len(bench.backend.got) == 1)
+        await until(lambda: not bench.outbox._marks)
+        bench.disk.gate.clear()
+        telling = asyncio.create_task(bench.accept(an_event(2)))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(1.0):
+            await bench.outbox.stop(grace=0.02)
+        telling.cancel()
+
+
 # ---- room-created that was answered without the backend
 
 

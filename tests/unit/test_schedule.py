@@ -138,6 +138,18 @@ def test_while_it_is_down_one_room_tries_at_a_time_less_and_less_often() -> None
     assert waits[-3:] == [4, 4, 4]
 
 
+def test_while_it_is_down_nobody_waits_longer_than_a_room_may() -> None:
+    schedule, now = a_schedule(*"abc", pacing=Pacing(base=1.0, cap=2.0, probe_cap=60.0)), 0.0
+    for _ in range(9):
+        room = schedule.take(now)
+        assert room is not None
+        fail(schedule, room, now)
+        wake_at = schedule.wake_at()
+        assert wake_at is not None
+        assert wake_at - now <= 2.0
+        now = wake_at if schedule.down else now
+
+
 def test_while_it_is_down_every_room_has_its_try() -> None:
     schedule, now, tried = down(*"abc"), 0.0, []
     for _ in range(6):

@@ -229,6 +229,14 @@ async def test_those_who_wait_when_it_stops_are_told() -> None:
         await waiting
 
 
+async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
+    store, cache = FakeStore(), Cache(Limits())
+    cache.put(a_key(), an_entry())
+    store.gate.clear()
+    with pytest.raises(DiskError):
+        await Writer(cache, store).stop(grace=0.02)
+
+
 # ---- loading
 
 
