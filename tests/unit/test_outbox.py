@@ -16,7 +16,7 @@ from sidecar.core.outbox import ANSWER_KEPT, Limits
 from sidecar.core.schedule import Pacing
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.outbox import Outbox
-from sidecar.signals import Crashed, EventAccepted, EventDelivered, EventParked, Notice
+from sidecar.signals import Asked, Crashed, EventAccepted, EventDelivered, EventParked, Notice, OutboxMoved
 from sidecar.store.events import Events
 from tests.unit.disk import Facts, an_event, events, until
 
@@ -194,6 +194,24 @@ async def test_when_too_many_wait_the_next_is_refused_and_none_is_thrown_away() 
         await until(lambda: bench.outbox.pending() == 0)
         await bench.accept(an_event(9))
         await until(lambda: bench.backend.keys() == ["standup-0", "standup-1", "standup-2", "standup-9"])
+        assert bench.facts.of(OutboxMoved) == [
+            OutboxMoved(full=True, reason="3 events wait for the backend"),
+            OutboxMoved(full=False),
+        ]
+
+
+async def test_an_outbox_that_is_full_and_drains_slowly_is_one_alarm() -> None:
+    async with a_bench(limits=Limits(max_events=30, max_age=1e12), start=False) as bench:
+        await asyncio.gather(*(bench.accept(an_event(n)) for n in range(30)))
+        for dropped in range(1, 5):
+            with pytest.raises(OutboxFull):
+                await bench.accept(an_event(100))
+            await bench.outbox.drop([dropped], parked=False)
+            with contextlib.suppress(OutboxFull):
+                await bench.accept(an_event(200 + dropped))
+        assert len(bench.facts.of(OutboxMoved)) == 1
+        await bench.outbox.drop([10, 11, 12], parked=False)
+        assert len(bench.facts.of(OutboxMoved)) == 2
 
 
 async def test_when_too_many_bytes_wait_the_next_is_refused() -> None:
@@ -259,6 +277,18 @@ async def test_an_event_is_tried_until_the_backend_takes_it_with_the_same_key(fa
         await until(lambda: bench.backend.keys() == ["standup-1", "standup-2"])
         assert [event.idempotency_key for event in bench.backend.tried] == ["standup-1"] * 4 + ["standup-2"]
         assert [fact.attempts for fact in bench.facts.all if isinstance(fact, EventDelivered)] == [4, 1]
+
+
+async def test_every_attempt_is_told_as_a_call_to_the_backend() -> None:
+    async with a_bench() as bench:
+        bench.backend.answer = lambda event: AWAY if len(bench.backend.tried) < 2 else Replied(204)
+        await bench.accept(an_event(1))
+        await until(lambda: bench.outbox.pending() == 0)
+        asked = [fact for fact in bench.facts.all if isinstance(fact, Asked)]
+        assert [(fact.outcome, fact.status, fact.reason, fact.retry) for fact in asked] == [
+            ("unavailable", None, "connection refused", False),
+            ("replied", 204, "", True),
+        ]
 
 
 async def test_a_rejected_event_is_parked_with_the_answer_and_blocks_nobody() -> None:
