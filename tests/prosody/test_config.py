@@ -139,7 +139,7 @@ async def test_the_frontend_gets_what_is_on_the_white_list(stage: Stage, room: s
         "chatEnabled": False,
         "autoRecord": False,
         "toolbarButtons": ["chat", "raisehand"],
-        "audioQuality": {"stereo": True, "bitrate": None},
+        "audioQuality": {"stereo": True, "bitrate": None, "rates": [1, None, 2]},
         "meetingTitle": "Board",
         "password": "secret",
         "moderators": ["ann@auth.localhost"],
@@ -152,7 +152,7 @@ async def test_the_frontend_gets_what_is_on_the_white_list(stage: Stage, room: s
             "chatEnabled": False,
             "autoRecord": False,
             "toolbarButtons": ["chat", "raisehand"],
-            "audioQuality": {"stereo": True},
+            "audioQuality": {"stereo": True, "rates": [1, 2]},
             "meetingTitle": "Board",
         }
 
@@ -470,9 +470,11 @@ async def test_a_persistent_room_keeps_its_settings_over_a_restart(stages: Stage
     )
     config = {
         "persistent": True,
-        "chatEnabled": False,
         "maxParticipants": 1,
         "moderators": ["mod@auth.localhost"],
+        "chatEnabled": False,
+        "toolbarButtons": [],
+        "audioQuality": {},
     }
     stage.hook.on("room-created", reply(config))
     stage.hook.on("user-left", reply({}, status=503))
@@ -490,7 +492,8 @@ async def test_a_persistent_room_keeps_its_settings_over_a_restart(stages: Stage
     async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="mod") as mod:
         assert (await data_of(stage, room))["chat_enabled"] is False
         result = await mod.join(room, nick="mod")
-        assert (result.config, result.role) == ({"chatEnabled": False}, "moderator")
+        assert result.config == {"chatEnabled": False, "toolbarButtons": [], "audioQuality": {}}
+        assert result.role == "moderator"
         assert str((await ann.join(room, nick="ann")).error) == "cancel/service-unavailable"
 
 

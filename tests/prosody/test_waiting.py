@@ -203,6 +203,20 @@ async def test_a_reload_changes_nothing_for_those_who_wait(
             assert room not in await stage.server.rooms()
 
 
+async def test_a_reload_of_mod_muc_leaves_one_room(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True)
+    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+        await ann.join(room, nick="ann")
+        slow = hold(allow())
+        stage.hook.on("validate-access", slow)
+        await bob.begin_join(room, "bob")
+        await stage.hook.received("validate-access", room, count=2)
+        await stage.server.reload("muc")
+        slow.release()
+        assert (await bob.await_join(room)).joined
+        assert await stage.server.occupants(room) == ["ann", "bob"]
+
+
 async def test_a_reload_while_a_config_is_awaited(stages: Stages, room: str) -> None:
     stage = await stages(fresh=True)
     slow = hold(reply({"meetingTitle": "Board"}))
