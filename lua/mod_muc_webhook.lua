@@ -333,12 +333,12 @@ end
 
 local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
 
--- "ready" with the config, "refused" with a reason, or "failed" with the cause.
+-- "ready" with the config's JSON, "refused" with a reason, or "failed" with the cause.
 local function read_config(code, text)
 	if code == 0 then return "failed", text; end
 	local answer = read_object(text);
 	if answer and code >= 200 and code < 300 then
-		return "ready", answer;
+		return "ready", text;
 	elseif answer and refusing_codes[code] then
 		return "refused", presentable(answer.reason or answer.message or answer.detail, "The meeting service refuses this room");
 	end
@@ -403,17 +403,20 @@ end
 
 local function without_nulls(value)
 	if type(value) ~= "table" then return value; end
-	local copy = {};
+	local copy = setmetatable({}, getmetatable(value));
 	for key, member in pairs(value) do
-		if member ~= json.null then copy[key] = without_nulls(member); end
+		if member ~= json.null and type(key) ~= "number" then copy[key] = without_nulls(member); end
 	end
-	return setmetatable(copy, getmetatable(value));
+	for _, member in ipairs(value) do
+		if member ~= json.null then table.insert(copy, without_nulls(member)); end
+	end
+	return copy;
 end
 
 -- What is usable of a config. Wrong types are dropped, not guessed; nulls are as good as absent.
-local function read_settings(room_jid, config)
+local function read_settings(room_jid, text)
 	local settings, frontend, dropped = {}, {}, {};
-	for name, value in pairs(config) do
+	for name, value in pairs(read_object(text) or {}) do
 		if value ~= json.null then
 			local for_room, for_frontend = room_settings[name], frontend_settings[name];
 			if for_room and not for_room(value) or for_frontend and not for_frontend(value) then
@@ -449,12 +452,12 @@ local simple_setters = {
 	{ "historyLength", "set_historylength" };
 };
 
-local function apply_settings(room, settings, frontend)
+local function apply_settings(room, settings, frontend, text)
 	local data = room._data;
+	data.muc_webhook_config = text; -- as text, since Prosody's storage refuses a table that is in two places
 	for name, value in pairs(frontend) do
 		if not more_settings[name] then data[data_name(name)] = value; end
 	end
-	data.muc_webhook_settings = { room = settings; frontend = frontend };
 	data.max_participants = settings.maxParticipants;
 	data.max_occupants = settings.maxParticipants; -- the name that Jitsi's own module reads
 	data.is_public = settings.isPublic;
@@ -606,8 +609,14 @@ end
 --          ├──> refused    the meeting service wants no such room; forgotten, the next join asks anew
 --          └──> failed     nobody could say; forgotten likewise (or, with fail_open, ready without settings)
 
+-- A join that waited across a reload of mod_muc must not look into the old one, which would load rooms that the new
+-- one has.
+local function muc_now()
+	return prosody.hosts[module.host].modules.muc or muc;
+end
+
 local function room_of(room_jid)
-	return muc.get_room_from_jid(room_jid) or nil;
+	return muc_now().get_room_from_jid(room_jid) or nil;
 end
 
 local function config_message(record, to)
@@ -619,14 +628,15 @@ local function apply_record(record, room)
 	record.room = room;
 	if record.applied_to == room or not record.settings then return; end
 	record.applied_to = room;
-	safely("Applying the config of "..record.jid, apply_settings, room, record.settings, record.frontend);
+	safely("Applying the config of "..record.jid, apply_settings, room, record.settings, record.frontend, record.text);
 end
 
 local start_duration; -- see "Duration"
 
-local function take_settings(record, settings, frontend)
-	record.state, record.settings, record.frontend, record.degraded = "ready", settings, frontend, nil;
-	record.payload = json.encode({ type = "ROOM_CONFIG", config = frontend });
+local function take_config(record, text)
+	record.state, record.text, record.degraded = "ready", text, nil;
+	record.settings, record.frontend = read_settings(record.jid, text);
+	record.payload = json.encode({ type = "ROOM_CONFIG", config = record.frontend });
 	local room = state.records[record.jid] == record and room_of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
@@ -637,24 +647,23 @@ local function take_settings(record, settings, frontend)
 end
 
 -- What a persistent room brought through a restart is better than nothing.
-local function stored_settings(room_jid)
+local function stored_config(room_jid)
 	local room = room_of(room_jid);
-	local stored = room and room._data.muc_webhook_settings;
-	if type(stored) == "table" and stored.room and stored.frontend then return stored; end
-	return nil;
+	local text = room and room._data.muc_webhook_config;
+	return type(text) == "string" and text or nil;
 end
 
 local function settle_record(record, outcome, detail)
 	local current = state.records[record.jid] == record;
-	local stored = outcome == "failed" and current and stored_settings(record.jid);
+	local stored = outcome == "failed" and current and stored_config(record.jid);
 	if outcome == "ready" then
-		safely("Taking in the config of "..record.jid, take_settings, record, read_settings(record.jid, detail));
+		safely("Taking in the config of "..record.jid, take_config, record, detail);
 	elseif outcome == "refused" then
 		module:log("info", "Room %s is refused: %s", record.jid, detail);
 		record.state, record.reason = "refused", detail;
 	elseif stored then
 		module:log("warn", "No config for %s (%s), it keeps the one it had", record.jid, detail);
-		safely("Taking in the config of "..record.jid, take_settings, record, stored.room, stored.frontend);
+		safely("Taking in the config of "..record.jid, take_config, record, stored);
 	else
 		module:log("warn", "No config for %s: %s", record.jid, detail);
 		record.state, record.degraded = fail_open and "ready" or "failed", fail_open or nil;
@@ -845,7 +854,7 @@ local function gate(event_name, event)
 		return;
 	end
 
-	local room = muc.get_room_from_jid(room_jid);
+	local room = muc_now().get_room_from_jid(room_jid);
 	if room == false then return; end -- mod_muc cannot load it and says so
 	if room and room._data.destroyed then
 		if room._data.locked >= os.time() then return; end -- mod_muc answers that it is gone
@@ -868,7 +877,7 @@ local function gate(event_name, event)
 
 	if origin.thread and origin.thread.thread == coroutine.running() then
 		if admit(event, room_jid, {}) then return true; end
-		if prosody.hosts[module.host].modules.muc ~= muc then
+		if muc_now() ~= muc then
 			-- mod_muc was reloaded meanwhile; this event would still go to its old self.
 			let_through(event_name, event);
 			return true;
@@ -1274,20 +1283,25 @@ module:hook("muc-room-pre-create", function (event)
 	end
 end, -999);
 
-module:hook("muc-room-pre-create", function (event)
-	local record = record_of(event.room);
-	if record then finish_settings(event.room, record.settings); end
-end, -1001);
-
 module:hook("muc-occupant-pre-join", limit_participants, 11); -- before Jitsi's limit, rate and queue
 module:hook("muc-occupant-pre-join", give_affiliation, -3); -- before the lobby and members-only
-module:hook("muc-occupant-joined", note_start, 1);
-module:hook("muc-occupant-joined", on_joined);
-module:hook("muc-occupant-session-new", greet, 10); -- after history and subject
-module:hook("muc-broadcast-presence", on_presence);
-module:hook("muc-occupant-left", on_left);
-module:hook("muc-occupant-left", note_end, -0.5); -- before mod_muc destroys an empty room, at -1
-module:hook("muc-room-destroyed", on_destroyed, 5); -- before mod_muc forgets it, at 0
+
+-- The rest only watches: whatever goes wrong in there must not spoil the join that it watches.
+local function watch(event_name, handler, priority)
+	module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
+end
+
+watch("muc-room-pre-create", function (event)
+	local record = record_of(event.room);
+	if record then finish_settings(event.room, record.settings); end
+end, -1001); -- the room is tracked, at -1000
+watch("muc-occupant-joined", note_start, 1);
+watch("muc-occupant-joined", on_joined);
+watch("muc-occupant-session-new", greet, 10); -- after history and subject
+watch("muc-broadcast-presence", on_presence);
+watch("muc-occupant-left", on_left);
+watch("muc-occupant-left", note_end, -0.5); -- before mod_muc destroys an empty room, at -1
+watch("muc-room-destroyed", on_destroyed, 5); -- before mod_muc forgets it, at 0
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- For operators: prosodyctl shell, and advice
@@ -1406,7 +1420,7 @@ if misconfigured and module.set_status then module:set_status("error", problems[
 -- ---------------------------------------------------------------------------------------------------------------
 
 local function each_room_here(f)
-	for room in muc.live_rooms() do safely("Visiting "..room.jid, f, room); end
+	for room in muc_now().live_rooms() do safely("Visiting "..room.jid, f, room); end
 end
 
 local function stop_timers()

@@ -43,7 +43,7 @@ from sidecar.outbox import Outbox
 from sidecar.pulse import Pulse
 from sidecar.rules import rules_from
 from sidecar.settings import Settings
-from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
+from sidecar.signals import BreakerMoved, Crashed, Emit, Fact, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
 from sidecar.target import target_from
 from sidecar.web import Listener, Manners, Webhooks
@@ -89,7 +89,7 @@ class Daemon:
         watchdog = systemd.watchdog_seconds(environ)
         self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
-        self._emit = self._observers.emit()
+        self._emit = broadcast(self._observers.emit(), self._hint)
         jitter = random.random
         self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())
@@ -221,6 +221,11 @@ class Daemon:
 
     async def _drain(self) -> None:
         await self._gateway.drain(self._patience())
+
+    def _hint(self, fact: Fact) -> None:
+        """What the joins find out about the backend is of use to the events: they need not wait for their own probe."""
+        if isinstance(fact, BreakerMoved) and fact.state == "closed":
+            self._outbox.nudge()
 
     def _tell_later(self, query: Query) -> None:
         """The backend was away when this room was made: tell it afterwards, before the room's other events."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, Reloaded
+from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, OutboxMoved, Reloaded
 
 TELLING = 3
 """Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
@@ -34,6 +34,10 @@ class Health:
                     self._reasons.pop(f"disk {fact.file}", None)
                 else:
                     self._reasons[f"disk {fact.file}"] = f"disk: {fact.file}: {fact.reason}"
+            case OutboxMoved(full=True):
+                self._reasons["outbox"] = f"outbox: {fact.reason}; new ones are refused until some are delivered"
+            case OutboxMoved():
+                self._reasons.pop("outbox", None)
             case Reloaded():
                 if fact.problems:
                     self._reasons["reload"] = f"config: the last reload was refused: {fact.problems[0]}"

@@ -20,6 +20,7 @@ from sidecar.signals import (
     EventParked,
     Fact,
     Notice,
+    OutboxMoved,
     Reloaded,
     Resolved,
 )
@@ -136,6 +137,8 @@ class Log:
                 self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
+            case OutboxMoved():
+                self._write("error" if fact.full else "info", "outbox", fact)
             case DiskMoved():
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
 from sidecar.clock import Clock
-from sidecar.core.model import Event, Misconfigured, Outcome, Rejected, Replied, Unavailable
+from sidecar.core.model import Event, Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable
 from sidecar.core.outbox import ANSWER_KEPT, Limits, Listed, Mark, Marked, Numbers, Pending, Stock
 from sidecar.core.schedule import Pacing, Schedule
 from sidecar.errors import DiskError, OutboxFull
-from sidecar.signals import Crashed, Emit, EventAccepted, EventDelivered, EventParked, Notice
+from sidecar.signals import Asked, Crashed, Emit, EventAccepted, EventDelivered, EventParked, Notice, OutboxMoved
 
 
 class EventStore(Protocol):
@@ -117,6 +117,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._marking = asyncio.Event()
         self._generation = store.generation
+        self._full = False
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -143,16 +144,31 @@ class Outbox:
             self._emit(EventParked(event.endpoint, event.room, None, f"not kept: {error}"))
 
     def _enqueue(self, event: Event) -> asyncio.Future[None]:
-        limits = self._limits
-        if self._stock.pending + len(self._waiting) >= limits.max_events:
-            raise OutboxFull(f"{limits.max_events} events wait for the backend")
-        if self._stock.bytes + len(event.body) > limits.max_bytes:
-            raise OutboxFull(f"{limits.max_bytes} bytes of events wait for the backend")
+        if (reason := self._too_much(event)) is not None:
+            if not self._full:
+                self._full = True
+                self._emit(OutboxMoved(full=True, reason=reason))
+            raise OutboxFull(reason)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, future))
         if self._committer is None:
             self._committer = asyncio.create_task(self._commit())
         return future
+
+    def _too_much(self, event: Event) -> str | None:
+        limits = self._limits
+        if self._stock.pending + len(self._waiting) >= limits.max_events:
+            return f"{limits.max_events} events wait for the backend"
+        if self._stock.bytes + len(event.body) > limits.max_bytes:
+            return f"{limits.max_bytes} bytes of events wait for the backend"
+        return None
+
+    def _note_space(self) -> None:
+        """It is full until a tenth of it is empty: one alarm, not one with each event that is delivered."""
+        stock, limits = self._stock, self._limits
+        if self._full and stock.pending <= 0.9 * limits.max_events and stock.bytes <= 0.9 * limits.max_bytes:
+            self._full = False
+            self._emit(OutboxMoved(full=False))
 
     async def _commit(self) -> None:
         """Commit what waits; what comes in the meantime goes into the next commit together."""
@@ -206,12 +222,12 @@ class Outbox:
         """Begin no delivery any more, give those under way `grace` seconds, and write their marks."""
         self._stopping = True
         self._wake.set()
-        if self._turns:
-            await asyncio.wait(self._turns, timeout=grace)
-        if self._committer is not None:
-            await asyncio.wait([self._committer], timeout=grace)
-        with contextlib.suppress(DiskError):
-            await self._write_marks()
+        under_way = [*self._turns, *([] if self._committer is None else [self._committer])]
+        if under_way:
+            await asyncio.wait(under_way, timeout=grace)
+        with contextlib.suppress(DiskError, TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._write_marks()
         self._stopped.set()
 
     def nudge(self) -> None:
@@ -265,7 +281,7 @@ class Outbox:
         try:
             while page and not self._stopping:
                 pending = page[0]
-                outcome = await self._try(pending)
+                outcome = await self._try(room, pending)
                 if page and page[0] is pending:  # else an operator dropped it meanwhile
                     if isinstance(outcome, Unavailable | Misconfigured) and not self._is_too_old(pending):
                         retry_after = outcome.retry_after if isinstance(outcome, Unavailable) else None
@@ -277,18 +293,25 @@ class Outbox:
         finally:
             del self._pages[room]
 
-    async def _try(self, pending: Pending) -> Outcome | None:
+    async def _try(self, room: str, pending: Pending) -> Outcome | None:
         """None: what is on disk is damaged, and was not sent."""
         if pending.damaged:
             return None
+        event, begun = pending.event, self._clock.monotonic()
+        outcome: Outcome
         try:
             async with asyncio.timeout(self._timeout + 1.0):
-                return await self._deliver(pending.event, self._timeout)
+                outcome = await self._deliver(event, self._timeout)
         except TimeoutError:
-            return Unavailable("no answer in time")
+            outcome = Unavailable("no answer in time", Failure.TIMEOUT)
         except Exception as error:  # noqa: BLE001  (a defect must not end the pump)
             self._emit(Crashed("outbox", error))
-            return Unavailable("a defect of the sidecar")
+            outcome = Unavailable("a defect of the sidecar")
+        reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
+        seconds, again = self._clock.monotonic() - begun, self._schedule.attempts(room) > 0
+        name = type(outcome).__name__.lower()
+        self._emit(Asked(event.endpoint, name, seconds, outcome.status, reason, room, again))
+        return outcome
 
     def _is_too_old(self, pending: Pending) -> bool:
         return self._clock.wall() - pending.event.accepted_at > self._limits.max_age
@@ -300,6 +323,7 @@ class Outbox:
         reason, status, answer = _fate(outcome)
         mark = Mark(pending.number, pending.name, len(event.body), room, reason, status, answer[:ANSWER_KEPT])
         self._stock = _without(self._stock, mark)
+        self._note_space()
         if isinstance(outcome, Replied | Rejected):
             self._schedule.succeeded(room)
         if reason is None:
@@ -382,6 +406,7 @@ class Outbox:
             for mark in self._marks:  # done with, but on disk they are not yet
                 stock = _without(stock, mark)
             self._stock = stock
+        self._note_space()
 
 
 def _without(stock: Stock, mark: Mark) -> Stock:

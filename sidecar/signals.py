@@ -74,6 +74,14 @@ class EventParked:
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxMoved:
+    """The outbox became full and refuses events, or takes them again."""
+
+    full: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskMoved:
     """A file of the state folder became unusable, or usable again."""
 
@@ -113,6 +121,7 @@ Fact = (
     | EventAccepted
     | EventDelivered
     | EventParked
+    | OutboxMoved
     | DiskMoved
     | Reloaded
     | Notice

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import gc
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -90,11 +91,12 @@ class Writer:
         """Bring everything the disk remembers into the cache. Raises DiskError; then it can be called again."""
         if self._store is None or self._loaded.is_set():
             return
-        async for batch in self._store.load():
-            if self._loaded.is_set():
-                return
-            self._restore(batch)
-            self._recall_failed = False
+        with _no_collection():
+            async for batch in self._store.load():
+                if self._loaded.is_set():
+                    return
+                self._restore(batch)
+                self._recall_failed = False
         self._loaded.set()
         self._purged.clear()
 
@@ -136,9 +138,13 @@ class Writer:
         await self.persist()
         return forgotten
 
-    async def stop(self) -> None:
-        """Write what is dirty, once, without a running `run`. Raises DiskError."""
-        await self._write()
+    async def stop(self, grace: float = 5.0) -> None:
+        """Write what is dirty, once, without a running `run`. Raises DiskError, also after `grace` seconds."""
+        try:
+            async with asyncio.timeout(grace):
+                await self._write()
+        except TimeoutError:
+            raise DiskError(f"the disk takes longer than {grace:g} s") from None
 
     async def _load_at_last(self) -> None:
         while not self._loaded.is_set():
@@ -217,6 +223,21 @@ class Writer:
 
 
 _NOTHING = object()
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing that is loaded is garbage, but the collector would look for some again and again, tens of milliseconds
+    at a time while nobody is answered; and once more whenever it looks at everything, unless it is told to leave out
+    what is there now."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+        gc.freeze()
 
 
 def _denies_first(rows: Iterable[tuple[Key, Entry | None]]) -> list[tuple[Key, Entry | None]]:

@@ -152,7 +152,7 @@ class Schedule:
         self._failed.add(room)
         if len(self._failed) >= pacing.down_after:
             self._strikes += 1
-            delay = next_delay(self._strikes, jitter, base=pacing.base, cap=pacing.probe_cap)
+            delay = next_delay(self._strikes, jitter, base=pacing.base, cap=min(pacing.probe_cap, pacing.cap))
             self._probe_at = now + max(delay, told)
 
     def postponed(self, room: str, until: float) -> None:

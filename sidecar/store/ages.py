@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the clocks said at one instant; `time` is the disk's own clock."""
+    """What the clocks said at one instant; `time` is the disk's own clock, and never behind `wall`."""
 
     boot: str
     boottime: float
@@ -34,7 +34,7 @@ def resume(last: Stamp | None, boot: str, boottime: float, wall: float) -> Stamp
     if last is None:
         return Stamp(boot, boottime, wall, wall)
     ran = boottime - last.boottime if boot == last.boot else 0.0
-    return Stamp(boot, boottime, wall, max(last.time + max(0.0, ran, wall - last.wall), wall))
+    return Stamp(boot, boottime, wall, last.time + max(0.0, ran, wall - last.wall))
 
 
 def advance(last: Stamp, boottime: float, wall: float) -> Stamp:

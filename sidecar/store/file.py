@@ -119,9 +119,6 @@ class File:
         if self._path is None or self._folder is None:
             return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
         make_private(self._folder)
-        if not self._path.exists():
-            for suffix in _COMPANIONS:  # the log of a file that is gone must not be replayed into a new one
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.fchmod(handle, 0o600)
         os.close(handle)

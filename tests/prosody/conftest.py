@@ -54,7 +54,7 @@ class Theatre:
             return self._stages[key]
         into = stack or self._stack
         hook = await into.enter_async_context(Webhook.start())
-        options = {"muc_webhook_timeout": 1.0, **start.pop("options", {})}
+        options = dict(start.pop("options", {}))
         start.setdefault("webhook_url", hook.url)
         start = {k: (v.format(hook=hook) if isinstance(v, str) and "{hook" in v else v) for k, v in start.items()}
         server = await into.enter_async_context(Prosody.start(version=version, options=options, **start))
@@ -98,7 +98,7 @@ async def stages(theatre: Theatre, version: str) -> AsyncIterator[Stages]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stage(stages: Stages) -> Stage:
-    """The stage with the module's defaults, but for a time-out of one second."""
+    """The stage with the module's defaults."""
     return await stages()
 
 

@@ -147,7 +147,8 @@ NO_CLEAR_YES = {
 
 
 @pytest.mark.parametrize("answer", NO_CLEAR_YES.values(), ids=NO_CLEAR_YES.keys())
-async def test_only_a_clear_yes_opens(stage: Stage, room: str, answer: Answer) -> None:
+async def test_only_a_clear_yes_opens(stages: Stages, room: str, answer: Answer) -> None:
+    stage = await stages(options={"muc_webhook_timeout": 1.5})
     stage.hook.on("validate-access", answer)
     async with Client.connect(stage.server) as ann:
         assert (await ann.join(room)).error == UNAVAILABLE
@@ -162,7 +163,7 @@ async def test_a_backend_that_is_not_there_refuses_at_once(stage: Stage, room: s
         async with Client.connect(stage.server) as ann:
             result = await ann.join(room)
             assert result.error == UNAVAILABLE
-            assert result.took < 0.5
+            assert result.took < 2.5, "long before the time-out"
     finally:
         await stage.hook.listen()
 

@@ -34,7 +34,7 @@ async def test_users_wait_for_jicofo_and_are_asked_for_once(stages: Stages, room
         assert (await focus.join(room, nick="focus")).joined
         results = [await ann.await_join(room), await bob.await_join(room)]
         assert [r.config["chatEnabled"] for r in results if r.config] == [False, False]
-        assert [r.told_to_record for r in results] == [True, False]
+        assert sorted(r.told_to_record for r in results) == [False, True], "whoever is first"
         assert len(stage.hook.asked("validate-access", room)) == 2
         assert len(stage.hook.asked("room-created", room)) == 1
 

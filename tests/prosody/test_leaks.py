@@ -52,7 +52,7 @@ async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: 
 
         async def come_and_go(client: Client, number: int) -> bool:
             own = f"{room}-{rng.randrange(40)}"
-            result = await client.join(own, nick=f"n{number}")
+            result = await client.join(own, nick=f"n{number}", within=60)
             if result.joined:
                 await client.leave(own, f"n{number}")
             return result.joined

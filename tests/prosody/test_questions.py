@@ -247,20 +247,21 @@ async def test_while_the_sidecar_is_away_the_backend_is_asked_itself(stages: Sta
             result = await ann.join(room)
             assert result.joined
             assert result.config == {"meetingTitle": "From the backend"}
-            assert result.took < 0.5
+            assert result.took < 2.5, "long before the time-out"
             assert {r.headers["X-Webhook-Secret"] for r in backend.requests} == {"real"}
             assert str((await ann.join("no-" + room)).error) == "cancel/not-allowed"
 
 
 async def test_a_sidecar_that_hangs_is_passed_by_after_one_time_out(stages: Stages, room: str) -> None:
     async with Webhook.start() as backend:
-        stage = await stages(fresh=True, options={"muc_webhook_fallback_url": backend.url})
+        options = {"muc_webhook_timeout": 2, "muc_webhook_fallback_url": backend.url}
+        stage = await stages(fresh=True, options=options)
         stage.hook.on("validate-access", hold(allow()))
         async with Client.connect(stage.server) as ann:
             assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
             result = await ann.join(room)
             assert result.joined
-            assert result.took < 0.5
+            assert result.took < 1.5, "no second time-out"
 
 
 async def test_a_sidecar_that_answers_has_the_last_word(stages: Stages, room: str) -> None:

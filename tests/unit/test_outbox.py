@@ -16,7 +16,7 @@ from sidecar.core.outbox import ANSWER_KEPT, Limits
 from sidecar.core.schedule import Pacing
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.outbox import Outbox
-from sidecar.signals import Crashed, EventAccepted, EventDelivered, EventParked, Notice
+from sidecar.signals import Asked, Crashed, EventAccepted, EventDelivered, EventParked, Notice, OutboxMoved
 from sidecar.store.events import Events
 from tests.unit.disk import Facts, an_event, events, until
 
@@ -120,6 +120,21 @@ class Bench:
         for event in brought:
             await self.outbox.accept(event)
 
+    async def accept_at_last(self, event: Event) -> None:
+        """Like the module: again and again until it is taken."""
+        async with asyncio.timeout(5.0):
+            while True:
+                with contextlib.suppress(DiskError):
+                    return await self.outbox.accept(event)
+                await asyncio.sleep(0.002)
+
+
+def garble(file: Path) -> None:
+    """Leave nothing in it that makes sense."""
+    for name in (file, Path(f"{file}-wal")):
+        with name.open("r+b") as open_file:
+            open_file.write(b"\xa5" * 200_000)
+
 
 @contextlib.asynccontextmanager
 async def a_bench(
@@ -194,6 +209,24 @@ async def test_when_too_many_wait_the_next_is_refused_and_none_is_thrown_away() 
         await until(lambda: bench.outbox.pending() == 0)
         await bench.accept(an_event(9))
         await until(lambda: bench.backend.keys() == ["standup-0", "standup-1", "standup-2", "standup-9"])
+        assert bench.facts.of(OutboxMoved) == [
+            OutboxMoved(full=True, reason="3 events wait for the backend"),
+            OutboxMoved(full=False),
+        ]
+
+
+async def test_an_outbox_that_is_full_and_drains_slowly_is_one_alarm() -> None:
+    async with a_bench(limits=Limits(max_events=30, max_age=1e12), start=False) as bench:
+        await asyncio.gather(*(bench.accept(an_event(n)) for n in range(30)))
+        for dropped in range(1, 5):
+            with pytest.raises(OutboxFull):
+                await bench.accept(an_event(100))
+            await bench.outbox.drop([dropped], parked=False)
+            with contextlib.suppress(OutboxFull):
+                await bench.accept(an_event(200 + dropped))
+        assert len(bench.facts.of(OutboxMoved)) == 1
+        await bench.outbox.drop([10, 11, 12], parked=False)
+        assert len(bench.facts.of(OutboxMoved)) == 2
 
 
 async def test_when_too_many_bytes_wait_the_next_is_refused() -> None:
@@ -261,6 +294,18 @@ async def test_an_event_is_tried_until_the_backend_takes_it_with_the_same_key(fa
         assert [fact.attempts for fact in bench.facts.all if isinstance(fact, EventDelivered)] == [4, 1]
 
 
+async def test_every_attempt_is_told_as_a_call_to_the_backend() -> None:
+    async with a_bench() as bench:
+        bench.backend.answer = lambda event: AWAY if len(bench.backend.tried) < 2 else Replied(204)
+        await bench.accept(an_event(1))
+        await until(lambda: bench.outbox.pending() == 0)
+        asked = [fact for fact in bench.facts.all if isinstance(fact, Asked)]
+        assert [(fact.outcome, fact.status, fact.reason, fact.retry) for fact in asked] == [
+            ("unavailable", None, "connection refused", False),
+            ("replied", 204, "", True),
+        ]
+
+
 async def test_a_rejected_event_is_parked_with_the_answer_and_blocks_nobody() -> None:
     async with a_bench() as bench:
         poison = Rejected(422, b"x" * 10_000)
@@ -315,11 +360,11 @@ async def test_while_the_backend_is_away_one_room_tries_at_a_time_and_then_all_g
         await asyncio.gather(*(bench.accept(an_event(1, f"room{number}")) for number in range(200)))
         await until(lambda: bench.outbox._schedule.down)
         await until(lambda: bench.backend.in_flight == 0)
-        tried = len(bench.backend.tried)
+        tried, begun = len(bench.backend.tried), SystemClock().monotonic()
         assert tried <= 2 * pacing.max_in_flight
         bench.backend.most_in_flight = 0
-        await asyncio.sleep(0.5)
-        assert 3 <= len(bench.backend.tried) - tried <= 12
+        await until(lambda: len(bench.backend.tried) >= tried + 8)
+        assert SystemClock().monotonic() - begun > 6 * pacing.base
         assert bench.backend.most_in_flight == 1
         bench.backend.answer = lambda event: Replied(200)
         bench.outbox.nudge()
@@ -404,19 +449,20 @@ async def test_a_file_begun_anew_while_running_is_gone_on_with(tmp_path: Path) -
         await bench.accept(*(an_event(number) for number in range(5)), an_event(1, "hanging"))
         await until(lambda: len(bench.backend.got) == 5)
         await until(lambda: not bench.outbox._marks)
-        for suffix in ("", "-wal"):
-            with (tmp_path / f"outbox.db{suffix}").open("r+b") as file:
-                file.write(b"\xa5" * 200_000)
-        accepted = 0
-        for number in range(1_000):
-            with contextlib.suppress(DiskError):
-                await bench.accept(an_event(number, "after"))
-                accepted += 1
-            await asyncio.sleep(0.002)
-            if accepted == 10:
-                break
-        assert accepted == 10
+        garble(tmp_path / "outbox.db")
+        for number in range(10):
+            await bench.accept_at_last(an_event(number, "after"))
         await until(lambda: len(bench.backend.keys("after")) == 10)
+
+
+async def test_a_file_begun_anew_may_use_lower_numbers(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.disk.broken = {"mark"}
+        await bench.accept(*(an_event(number) for number in range(5)))
+        await until(lambda: len(bench.backend.got) == 5)
+        garble(tmp_path / "outbox.db")
+        await bench.accept_at_last(an_event(9))
+        await until(lambda: bench.backend.keys()[-1] == "standup-9")
 
 
 async def test_stopping_lets_what_is_under_way_end_and_leaves_the_rest_on_disk(tmp_path: Path) -> None:
@@ -428,6 +474,19 @@ async def test_stopping_lets_what_is_under_way_end_and_leaves_the_rest_on_disk(t
     assert bench.backend.keys() == ["standup-1"]
     async with a_bench(tmp_path) as bench:
         await until(lambda: bench.backend.keys() == ["standup-2"])
+
+
+async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
+    async with a_bench() as bench:
+        await bench.accept(an_event(1))
+        await until(lambda: len(bench.backend.got) == 1)
+        await until(lambda: not bench.outbox._marks)
+        bench.disk.gate.clear()
+        telling = asyncio.create_task(bench.accept(an_event(2)))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(1.0):
+            await bench.outbox.stop(grace=0.02)
+        telling.cancel()
 
 
 # ---- room-created that was answered without the backend
@@ -482,6 +541,18 @@ async def test_a_waiting_event_that_is_dropped_is_not_sent_though_its_room_has_i
         assert bench.outbox.pending() == 2
         gate.set()
         await until(lambda: bench.backend.keys() == ["standup-1", "standup-3"])
+        await until(lambda: bench.outbox.pending() == 0)
+
+
+async def test_an_event_that_is_dropped_while_it_is_under_way_takes_no_other_with_it() -> None:
+    async with a_bench() as bench:
+        gate = bench.backend.hold("standup")
+        await bench.accept(an_event(1), an_event(2), an_event(3))
+        await until(lambda: bench.backend.in_flight == 1)
+        waiting = await bench.outbox.listing(parked=False)
+        assert await bench.outbox.drop([waiting[0].number], parked=False) == 1
+        gate.set()
+        await until(lambda: bench.backend.keys() == ["standup-1", "standup-2", "standup-3"])
         await until(lambda: bench.outbox.pending() == 0)
 
 

@@ -138,6 +138,18 @@ def test_while_it_is_down_one_room_tries_at_a_time_less_and_less_often() -> None
     assert waits[-3:] == [4, 4, 4]
 
 
+def test_while_it_is_down_nobody_waits_longer_than_a_room_may() -> None:
+    schedule, now = a_schedule(*"abc", pacing=Pacing(base=1.0, cap=2.0, probe_cap=60.0)), 0.0
+    for _ in range(9):
+        room = schedule.take(now)
+        assert room is not None
+        fail(schedule, room, now)
+        wake_at = schedule.wake_at()
+        assert wake_at is not None
+        assert wake_at - now <= 2.0
+        now = wake_at if schedule.down else now
+
+
 def test_while_it_is_down_every_room_has_its_try() -> None:
     schedule, now, tried = down(*"abc"), 0.0, []
     for _ in range(6):
@@ -158,13 +170,18 @@ def test_a_room_that_has_not_failed_yet_need_not_wait_as_long() -> None:
     assert take_all(schedule, 8.0) == ["new"]
 
 
-def test_when_one_succeeds_all_may_go() -> None:
-    schedule = down(*"abcdef")
-    (room,) = take_all(schedule, schedule.wake_at() or 0.0)
+def test_when_one_succeeds_all_may_go_however_long_they_would_have_waited() -> None:
+    schedule, now = down(*"abc"), 0.0
+    for _ in range(9):
+        now = schedule.wake_at() or 0.0
+        (room,) = take_all(schedule, now)
+        fail(schedule, room, now)
+    now = schedule.wake_at() or 0.0
+    (room,) = take_all(schedule, now)
+    assert take_all(schedule, now) == []
     schedule.succeeded(room)
     assert not schedule.down
-    assert len(take_all(schedule, 1.0)) == 3
-    schedule.release(room, more=False)
+    assert sorted([room, *take_all(schedule, now)]) == ["a", "b", "c"]
 
 
 def test_those_whom_the_backend_told_to_wait_do_though_it_is_back() -> None:

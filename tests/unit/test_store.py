@@ -125,6 +125,17 @@ async def test_after_a_reboot_with_a_dead_wall_clock_no_entry_is_younger_than_wh
         assert 3.0 - (await loaded(store))[a_key()].asked_at == pytest.approx(50)
 
 
+async def test_a_start_is_remembered_as_a_time_that_was_seen(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with decisions(tmp_path, clock) as store:
+        await store.save({a_key(): an_entry()})
+    clock.pass_by(50)
+    async with decisions(tmp_path, clock) as store:
+        await loaded(store)
+    async with decisions(tmp_path, FakeClock(boottime=3.0, unix=0.0), boot="boot-2") as store:
+        assert 3.0 - (await loaded(store))[a_key()].asked_at == pytest.approx(50)
+
+
 async def test_what_is_past_its_lifetimes_does_not_come_back_and_leaves_the_disk(tmp_path: Path) -> None:
     clock = FakeClock()
     async with decisions(tmp_path, clock) as store:
@@ -151,6 +162,7 @@ async def test_a_deny_stays_longer_than_it_may_be_used_for_it_makes_its_room_sus
         await store.save({a_key("cancelled", "a"): an_entry(Verdict.DENY, stale_if_error=0)})
         await store.save({a_key("cancelled", "b"): an_entry()})
         clock.pass_by(1000)
+        assert len(await loaded(store)) == 2
         recalled = await store.recall(a_key("cancelled", "b"))
     assert [(key.subject, entry.verdict) for key, entry in recalled] == [("b", Verdict.ALLOW), ("a", Verdict.DENY)]
 

@@ -152,6 +152,7 @@ async def test_what_changes_during_a_commit_stays_dirty() -> None:
         store.gate.clear()
         running.cache.put(a_key(), an_entry())
         commit = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0)
         await until(lambda: not running.writer._waiting)
         running.cache.put(a_key(), an_entry(Verdict.DENY))
         store.gate.set()
@@ -229,6 +230,14 @@ async def test_those_who_wait_when_it_stops_are_told() -> None:
         await waiting
 
 
+async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
+    store, cache = FakeStore(), Cache(Limits())
+    cache.put(a_key(), an_entry())
+    store.gate.clear()
+    with pytest.raises(DiskError):
+        await Writer(cache, store).stop(grace=0.02)
+
+
 # ---- loading
 
 
@@ -292,6 +301,20 @@ async def test_a_purge_means_what_has_not_been_loaded_yet_too() -> None:
         await purge
         assert [key.room for key, _ in running.cache.items()] == ["b"]
         assert list(store.rows) == [a_key("b")]
+
+
+async def test_a_purge_is_not_forgotten_while_the_disk_has_not_been_read() -> None:
+    store, cache = FakeStore({a_key("standup"): an_entry(), a_key("b"): an_entry()}), Cache(Limits())
+    writer = Writer(cache, store)
+    for now, room in ((5_000.0, "standup"), (5_000.0 + 2 * Cache.PURGE_MEMORY, "another")):
+        purge = asyncio.create_task(writer.purge(now, Selector(room=room)))
+        await asyncio.sleep(0)
+        purge.cancel()
+        await asyncio.gather(purge, return_exceptions=True)
+    await writer.load()
+    await writer.stop()
+    assert list(store.rows) == [a_key("b")]
+    assert [key.room for key, _ in cache.items()] == ["b"]
 
 
 async def test_after_a_restart_the_allows_of_a_room_with_a_later_deny_are_suspect(tmp_path: Path) -> None:
