@@ -1005,6 +1005,20 @@ async def test_those_who_wait_for_a_place_when_the_breaker_opens_are_answered_at
 
 
 @in_virtual_time
+async def test_a_known_user_who_waits_for_a_place_when_the_breaker_opens_is_answered_from_memory() -> None:
+    stage = Stage(max_in_flight=4, breaker=BreakerRules(minimum_calls=4))
+    await a_room_with_a_deny(stage)
+    stage.backend.always(HANG)
+    hanging = [stage.soon(f"u{number}@example.com", f"room-{number}") for number in range(8)]
+    await settled()
+    begun = now()
+    answer = await stage.asks("user-0@example.com")
+    assert (answer.allowed, answer.detail) == (True, "suspect")
+    assert now() - begun == pytest.approx(2.0, abs=0.01)
+    await asyncio.gather(*hanging)
+
+
+@in_virtual_time
 async def test_retry_after_is_obeyed_up_to_its_cap() -> None:
     for asked, back_at in ((10.0, 10.0), (3600.0, 30.0)):
         stage = Stage()
