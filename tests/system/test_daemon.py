@@ -154,7 +154,12 @@ async def test_a_log_that_cannot_be_written_turns_nobody_away(tmp_path: Path, ki
             assert b'{"allowed":true' in reply
         finally:
             process.terminate()
-            await asyncio.wait_for(process.wait(), 15)
+            try:
+                await asyncio.wait_for(process.wait(), 15)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
             if kind != "reader gone":
                 os.close(reading)
             if kind == "full disk":
