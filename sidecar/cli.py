@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sidecar.errors import SidecarError
 from sidecar.online import Step, look
 from sidecar.settings import Settings
 from sidecar.target import target_from
+from sidecar.watch import watch
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -112,8 +114,14 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
 @main.command()
 @_config_option
 @_json_option
-def status(file: Path | None, as_json: bool) -> None:
+@click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
+def status(file: Path | None, as_json: bool, watching: bool) -> None:
     """Show on one screen how the running sidecar is."""
+    if watching:
+        admin = _settings(file).admin
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(lambda: dict(ask(admin, "GET", "/status")))
+        return
     document = ask(_settings(file).admin, "GET", "/status")
     _show(document, as_json, console.status)
     if document["reasons"]:

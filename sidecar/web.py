@@ -164,15 +164,22 @@ class Webhooks:
 class Listener(web.Server):
     """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
 
-    def __init__(self, webhooks: Webhooks) -> None:
-        """Hand every request to `webhooks`."""
-        super().__init__(webhooks.handle)
+    def __init__(self, webhooks: Webhooks, asks: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
+        """Hand every request to `webhooks`, after telling `asks` of it. `keep_alive`: seconds between two requests."""
+        super().__init__(self._handle)
         self._webhooks = webhooks
+        self._asks = asks
+        self._keep_alive = keep_alive
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        self._asks(request)
+        return await self._webhooks.handle(request)
 
     def __call__(self) -> web.RequestHandler:
         """A new connection."""
         loop = asyncio.get_running_loop()
-        return _Connection(self._webhooks, self, loop=loop, access_log=None, auto_decompress=False)
+        manners: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
+        return _Connection(self._webhooks, self, loop=loop, **manners)
 
 
 class _Connection(web.RequestHandler):
