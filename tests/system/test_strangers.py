@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import json
 import random
-import socket
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.rig.alone import Sidecar
 
 ROOT = Path(__file__).parents[2]
 JOIN = json.dumps({"roomName": "standup", "userJid": "ann@example.org", "timestamp": 0})
@@ -28,48 +26,6 @@ GARBAGE = [
     b"",
     b"SSH-2.0-OpenSSH_9.2\r\n",
 ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
-class Sidecar:
-    """One that is running, with a demo backend."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port, self.admin, backend = free_port(), free_port(), free_port()
-        config = folder / "f.yaml"
-        config.write_text(
-            f"listen: {{port: {self.port}}}\nadmin: {{port: {self.admin}}}\nstate_dir: null\n"
-            f"backend: {{url: 'http://127.0.0.1:{backend}/webhooks/jitsi'}}\n"
-        )
-        self.log = folder / "log"
-        self._output = self.log.open("wb")
-        run = [sys.executable, "-m", "sidecar", "run", "--config", str(config)]
-        serve = [sys.executable, "-m", "sidecar", "demo-backend", "--port", str(backend)]
-        self._processes = [
-            subprocess.Popen(command, cwd=ROOT, stdout=self._output, stderr=self._output) for command in (serve, run)
-        ]
-
-    def wait(self) -> None:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=1):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        pytest.fail(self.log.read_text())
-
-    def stop(self) -> list[int]:
-        for process in reversed(self._processes):
-            process.terminate()
-        codes = [process.wait(15) for process in self._processes]
-        self._output.close()
-        return codes
 
 
 @pytest.fixture
