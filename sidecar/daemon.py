@@ -36,7 +36,7 @@ from sidecar.errors import DiskError, SidecarError
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 from sidecar.lane import Lane
-from sidecar.listening import HEAD_SECONDS, KEEP_ALIVE, Door, listen, through
+from sidecar.listening import HEAD_SECONDS, KEEP_ALIVE, Door, known, listen, through
 from sidecar.logs import Log
 from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
@@ -44,6 +44,7 @@ from sidecar.page import page
 from sidecar.pulse import Pulse
 from sidecar.recent import Recent
 from sidecar.rules import rules_from
+from sidecar.secret import read_token
 from sidecar.settings import Settings
 from sidecar.signals import Crashed, Emit, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
@@ -89,6 +90,7 @@ class Daemon:
         self._reloaded_at = self._started_at
         self._stopping = asyncio.Event()
         self._doors = {section: Door(clock) for section in ("listen", "admin")}
+        self._admin_token = read_token("admin-token", settings.admin.token_file, environ)
         self._passed = systemd.passed_sockets(environ)
         watchdog = systemd.watchdog_seconds(environ)
         self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
@@ -125,7 +127,9 @@ class Daemon:
             jitter,
             self._emit,
         )
-        self._webhooks = Webhooks(self._gateway, self._outbox, _manners(settings), clock, secrets.token_hex, self._emit)
+        self._webhooks = Webhooks(
+            self._gateway, self._outbox, _manners(settings, environ), clock, secrets.token_hex, self._emit
+        )
         self._admin = Admin(
             self._gateway,
             self._outbox,
@@ -148,7 +152,7 @@ class Daemon:
             stack.push_async_callback(self._drain)
             app = self._admin.app()
             app.router.add_get("/", page)
-            app.middlewares.append(through(self._doors["admin"]))
+            app.middlewares[:] = [through(self._doors["admin"]), known(lambda: self._admin_token), *app.middlewares]
             quiet = _only_our_own_defects()
             admin = web.AppRunner(
                 app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=GRACE, logger=quiet
@@ -192,14 +196,17 @@ class Daemon:
         try:
             settings = load(source)
             target = target_from(settings, self._environ)
+            manners = _manners(settings, self._environ, prefix=self._settings.listen.prefix)
+            admin_token = read_token("admin-token", settings.admin.token_file, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
         old, self._settings = self._settings, settings
         mended = target != self._backend.target
         self._backend.target = target
+        self._admin_token = admin_token
         self._gateway.rules_for = rules_from(settings)
-        self._webhooks.manners = _manners(settings, prefix=old.listen.prefix)
+        self._webhooks.manners = manners
         self._observers.log.configure(settings.log.level, settings.log.format)
         for lane in self._lanes.values():
             lane.configure(BreakerRules(**settings.breaker.model_dump()), settings.backend.max_in_flight)
@@ -335,9 +342,10 @@ async def _nothing_to_stop() -> None:
     pass
 
 
-def _manners(settings: Settings, prefix: str | None = None) -> Manners:
+def _manners(settings: Settings, environ: dict[str, str], prefix: str | None = None) -> Manners:
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities)
+    token = read_token("listen-token", settings.listen.token_file, environ)
+    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities, token)
 
 
 def _where(settings: Settings) -> str:

@@ -8,13 +8,16 @@ not the first.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sidecar.advice import loops
 from sidecar.clock import Clock
 from sidecar.errors import StartError
 from sidecar.settings import Admin, Listen
@@ -86,6 +89,29 @@ def through(door: Door) -> Middleware:
     return pass_through
 
 
+def known(token: Callable[[], str | None]) -> Middleware:
+    """Only those who send the token come in, if there is one: as a bearer's, or as the password of a browser."""
+
+    @web.middleware
+    async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+        wanted = token()
+        if wanted is None or request.path == "/livez":
+            return await handler(request)
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "basic":
+            try:
+                given = base64.b64decode(given).decode().partition(":")[2]
+            except ValueError:
+                given = ""
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
+            challenge = {"WWW-Authenticate": 'Basic realm="prosody-sidecar", charset="UTF-8"'}
+            detail = "send the token of admin.token_file as `Authorization: Bearer ...`, or as a password"
+            return web.json_response({"status": 401, "detail": detail}, status=401, headers=challenge)
+        return await handler(request)
+
+    return let_in
+
+
 async def listen(
     stack: AsyncExitStack,
     runner: web.BaseRunner,
@@ -101,11 +127,14 @@ async def listen(
     door.watch(runner.server)
     ours = passed.get(PASSED_AS[section])
     if ours is not None:
-        await web.SockSite(runner, ours, backlog=BACKLOG).start()
         host, port = ours.getsockname()[:2]
+        if not loops(host) and not (settings.allow_remote and settings.token_file):
+            text = f"{section}: systemd listens on {host}, for other machines too; set allow_remote and token_file"
+            raise StartError(f"{text}, or change the socket unit")
         if (host, port) != (settings.host, settings.port):
             text = f"{section}: systemd opened {host} port {port}, and that counts; the config names another"
             emit(Notice(text, "warning"))
+        await web.SockSite(runner, ours, backlog=BACKLOG).start()
         return
     try:
         await web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG).start()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import http
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -52,6 +53,8 @@ class Manners:
     anonymous_domains: frozenset[str] = frozenset()
     identities: bool = False
     """Whether facts name users as they are, rather than by digest."""
+    token: str | None = field(default=None, repr=False)
+    """What Prosody has to send in X-Webhook-Secret; None: nothing."""
 
 
 class _Problem(Exception):
@@ -124,6 +127,7 @@ class Webhooks:
         return _render_problem(problem)
 
     async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> web.Response:
+        _check_token(request, self.manners.token)
         endpoint = self._route(request)
         exchange.endpoint = str(endpoint)
         _check_head(request)
@@ -208,6 +212,12 @@ class _Exchange:
     trace = ""
     problem = ""
     answer: Answer | None = None
+
+
+def _check_token(request: web.BaseRequest, token: str | None) -> None:
+    given = request.headers.get("X-Webhook-Secret", "")
+    if token is not None and not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
+        raise _Problem(401, "X-Webhook-Secret is not the sidecar's token; set muc_webhook_secret in Prosody to it")
 
 
 def _check_head(request: web.BaseRequest) -> None:
