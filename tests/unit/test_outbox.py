@@ -262,6 +262,17 @@ async def test_a_disk_that_is_slow_refuses_in_time_and_what_it_still_writes_coun
         await until(lambda: bench.backend.keys() == ["standup-1"])  # the second had not been given to the disk
 
 
+async def test_a_disk_that_hangs_costs_no_memory_without_bounds() -> None:
+    async with a_bench(accept_within=0.05) as bench:
+        bench.disk.gate.clear()
+        results = await asyncio.gather(
+            *(bench.accept(an_event(number)) for number in range(2_000)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {DiskError, OutboxFull}
+        assert len(bench.outbox._waiting) <= Outbox.MOST_WAITING
+        assert not bench.facts.of(OutboxMoved)
+
+
 # ---- delivering
 
 
