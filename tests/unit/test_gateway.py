@@ -11,7 +11,7 @@ from sidecar.cache import Selector
 from sidecar.core.breaker import BreakerRules, Permit
 from sidecar.core.classify import classify
 from sidecar.core.model import Answer, Lifetimes, Source, Verdict
-from sidecar.core.policy import OnUnavailable
+from sidecar.core.policy import Freshness, OnUnavailable
 from sidecar.web import cache_status
 from tests.unit.stage import (
     CONFIG,
@@ -202,6 +202,63 @@ async def test_garbage_changes_nothing_of_what_is_remembered() -> None:
     assert stage.cache.count(Verdict.ALLOW) == 1
     assert (await stage.asks("stranger@example.com")).stored is False
     assert stage.cache.count(Verdict.DENY) == 0
+
+
+# --- the table, cell by cell: what is said, after how long, and how often a backend that takes 0.7 s is asked -----
+
+AGES = {
+    Freshness.FRESH: 5.0,
+    Freshness.REVALIDATE: 20.0,
+    Freshness.STALE: 100.0,
+    Freshness.SUSPECT: 5.0,
+    Freshness.EXPIRED: 3700.0,
+}
+MEMORY, BACKEND, POLICY = (True, Source.STALE), (True, Source.BACKEND), (False, Source.POLICY)
+HIT = (True, Source.HIT)
+TABLE: dict[Freshness, tuple[tuple[tuple[bool, Source], float, int], ...]] = {
+    #                     closed              half-open, free      half-open, out       open
+    Freshness.FRESH: ((HIT, 0, 0), (HIT, 0, 0), (HIT, 0, 0), (HIT, 0, 0)),
+    Freshness.REVALIDATE: ((MEMORY, 0, 1), (MEMORY, 0, 1), (MEMORY, 0, 0), (MEMORY, 0, 0)),
+    Freshness.STALE: ((MEMORY, 0.5, 1), (MEMORY, 0, 1), (MEMORY, 0, 0), (MEMORY, 0, 0)),
+    Freshness.SUSPECT: ((BACKEND, 0.7, 1), (BACKEND, 0.7, 1), (MEMORY, 0.5, 0), (MEMORY, 0, 0)),
+    Freshness.EXPIRED: ((BACKEND, 0.7, 1), (BACKEND, 0.7, 1), (POLICY, 0.5, 0), (POLICY, 0, 0)),
+    Freshness.MISSING: ((BACKEND, 0.7, 1), (BACKEND, 0.7, 1), (POLICY, 0.5, 0), (POLICY, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("permit", Permit)
+@pytest.mark.parametrize("state", Freshness)
+def test_each_cell_of_the_table_does_what_the_design_says(state: Freshness, permit: Permit) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        stage = Stage()
+        pause = 3.7 if permit in (Permit.PROBE_FREE, Permit.PROBE_OUT) else 0.0
+        if state is not Freshness.MISSING:
+            await stage.asks()
+            if state is Freshness.SUSPECT:
+                stage.backend.says(deny())
+                await stage.asks("late@example.com")
+            await stage.passes(AGES[state] - pause)
+        if permit is not Permit.CLOSED:
+            await stage.trip()
+            await stage.passes(pause)
+        others = []
+        if permit is Permit.PROBE_OUT:
+            stage.backend.says(HANG)
+            others = [stage.soon("prober@example.com", "another-room")]
+            await settled()
+        stage.backend.calls.clear()
+        stage.backend.always(after(0.7, allow()))
+        said, seconds, calls = TABLE[state][list(Permit).index(permit)]
+        begun = now()
+        answer = await stage.asks()
+        assert (answer.allowed, answer.source) == said
+        assert now() - begun == pytest.approx(seconds, abs=0.01)
+        await settled()
+        assert len(stage.backend.calls) == calls
+        await asyncio.gather(*others)
+
+    run()
 
 
 # --- nothing is known --------------------------------------------------------------------------------------------
@@ -1002,6 +1059,20 @@ async def test_those_who_wait_for_a_place_when_the_breaker_opens_are_answered_at
     await asyncio.gather(*(one(number) for number in range(40)))
     assert len(stage.backend.calls) == 12
     assert all(took[number] < 2.1 for number in range(12, 40))
+
+
+@in_virtual_time
+async def test_a_known_user_who_waits_for_a_place_when_the_breaker_opens_is_answered_from_memory() -> None:
+    stage = Stage(max_in_flight=4, breaker=BreakerRules(minimum_calls=4))
+    await a_room_with_a_deny(stage)
+    stage.backend.always(HANG)
+    hanging = [stage.soon(f"u{number}@example.com", f"room-{number}") for number in range(8)]
+    await settled()
+    begun = now()
+    answer = await stage.asks("user-0@example.com")
+    assert (answer.allowed, answer.detail) == (True, "suspect")
+    assert now() - begun == pytest.approx(2.0, abs=0.01)
+    await asyncio.gather(*hanging)
 
 
 @in_virtual_time
