@@ -40,7 +40,7 @@ faults: ## What users get while the backend fails in each way it can, as a table
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.system.faults $(ARGS)
 
-crash: ## Kills the sidecar with -9 again and again while people join; ARGS="--kills 100" for longer
+crash: ## Kills the sidecar with -9 a hundred times while people join and events come in; ARGS="--kills 10" for less
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.crash $(ARGS)
 

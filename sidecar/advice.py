@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sidecar.settings import (
+    Admin,
     AllowLifetimes,
     ConfigEndpoint,
     DecisionEndpoint,
     DenyLifetimes,
     LifetimesOverride,
+    Listen,
     RoomRule,
     Settings,
 )
@@ -46,11 +48,31 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
         yield Advice(("admin", "port"), f"is the port of `listen` too ({admin.port}); choose another", (("listen",),))
     backend = urlsplit(settings.backend.url)
     port = backend.port or (443 if backend.scheme == "https" else 80)
-    if port == listen.port and (backend.hostname == listen.host or (_loops(backend.hostname) and _loops(listen.host))):
+    if port == listen.port and (backend.hostname == listen.host or (loops(backend.hostname) and loops(listen.host))):
         yield Advice(("backend", "url"), "is the sidecar itself (see listen.port); give the meeting service's address")
+    yield from _remote("listen", listen)
+    yield from _remote("admin", admin)
+    certificate, key = settings.backend.client_certificate, settings.backend.client_key
+    if (certificate is None) != (key is None):
+        stated, lacking = (
+            ("client_key", "client_certificate") if certificate is None else ("client_certificate", "client_key")
+        )
+        yield Advice(("backend", stated), f"needs backend.{lacking} too; add it")
+    if backend.scheme == "http" and (certificate or settings.backend.ca_file):
+        name = "ca_file" if settings.backend.ca_file else "client_certificate"
+        yield Advice(("backend", name), "has no use with http://; write https:// in backend.url")
     for name in ("room_created", "validate_access"):
         yield from _times(settings, name)
     yield from _default_config(settings)
+
+
+def _remote(name: str, settings: Listen | Admin) -> Iterator[Advice]:
+    if not loops(settings.host) and not (settings.allow_remote and settings.token_file):
+        text = (
+            f"{settings.host} can be reached from other machines; use 127.0.0.1, or, if it is meant, say so with "
+            f"{name}.allow_remote: true and {name}.token_file"
+        )
+        yield Advice((name, "host"), text)
 
 
 def _times(settings: Settings, name: str) -> Iterator[Advice]:
@@ -103,7 +125,7 @@ def warnings(settings: Settings) -> Iterator[Advice]:
 def _backend(settings: Settings) -> Iterator[Advice]:
     backend = settings.backend
     url = urlsplit(backend.url)
-    if url.scheme == "http" and not _loops(url.hostname):
+    if url.scheme == "http" and not loops(url.hostname):
         text = "plain http to another machine: secret, tokens and names of people can be read on the way; use https"
         yield Advice(("backend", "url"), text)
     if backend.secret_file is None and backend.secret_env is None:
@@ -126,8 +148,8 @@ def _backend(settings: Settings) -> Iterator[Advice]:
 
 def _exposure(settings: Settings) -> Iterator[Advice]:
     for name, host in (("listen", settings.listen.host), ("admin", settings.admin.host)):
-        if not _loops(host):
-            text = f"{host} can be reached from other machines, over plain http; 127.0.0.1 is enough for one machine"
+        if not loops(host):
+            text = f"{host} can be reached from other machines, over plain http: token and names travel readable"
             yield Advice((name, "host"), text)
 
 
@@ -211,7 +233,7 @@ def _changes_anything(rule: RoomRule) -> bool:
     )
 
 
-def _loops(host: str | None) -> bool:
+def loops(host: str | None) -> bool:
     """Whether this address can only be reached from this machine."""
     if host is None or host.lower() == "localhost" or host.lower().endswith(".localhost"):
         return host is not None

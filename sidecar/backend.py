@@ -6,7 +6,9 @@ Bodies go out and come back byte for byte: no cookies, no redirects, no decompre
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
+import hmac
 import ssl
 from dataclasses import dataclass, field
 
@@ -33,8 +35,12 @@ class Target:
     secret: str | None = field(default=None, repr=False)
     connect_timeout: float = 1.0
     honour_cache_control: bool = True
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | None = field(default=None, compare=False)
     """None: the system's trust store."""
+    tls_files: str = ""
+    """A digest of the files that `tls` was made from."""
+    signing_key: bytes | None = field(default=None, repr=False)
+    """For the signature headers of Standard Webhooks; None: not signed."""
 
 
 class Backend:
@@ -77,6 +83,9 @@ class Backend:
         headers = {"Content-Type": "application/json"}
         if target.secret is not None:
             headers["X-Webhook-Secret"] = target.secret
+        if target.signing_key is not None:
+            message = idempotency_key or traceparent[3:52] or "unnamed"
+            headers.update(signature(target.signing_key, message, int(self._clock.wall()), body))
         if traceparent:
             headers["traceparent"] = traceparent
         kind = endpoint.kind
@@ -134,6 +143,16 @@ class Backend:
         except (ValueError, TypeError, OverflowError):
             return None
         return max(0.0, at - self._clock.wall())
+
+
+def signature(key: bytes, message: str, at: int, body: bytes) -> dict[str, str]:
+    """The headers by which a backend knows body, sender and time (standardwebhooks.com)."""
+    signed = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": str(at),
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.config import Examined, examine_file
+from sidecar.config import Examined, Where, examine_file
 from sidecar.errors import ConfigError, SidecarError
-from sidecar.secret import CREDENTIAL, read_secret
+from sidecar.secret import CREDENTIAL, read_secret, read_token, signing_key
 from sidecar.settings import Settings
+from sidecar.target import tls_from
 
 SECRET_FILE = ("backend", "secret_file")
 
@@ -32,6 +33,7 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
         return Report(error.problems, [])
     if examined.settings is not None:
         _secret(examined, examined.settings, environ)
+        _other_files(examined, examined.settings, environ)
     problems = examined.problem_lines()
     return Report(problems, examined.warning_lines(), None if problems else examined.settings)
 
@@ -52,16 +54,40 @@ def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) 
         examined.warn(where, text)
 
 
-def _manners_of(examined: Examined, file: Path) -> None:
+def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
+    """The tokens, the signing key, and what TLS needs."""
+    secrets: tuple[tuple[Where, str, Path | None], ...] = (
+        (("listen", "token_file"), "listen-token", settings.listen.token_file),
+        (("admin", "token_file"), "admin-token", settings.admin.token_file),
+        (("backend", "signing_key_file"), "signing-key", settings.backend.signing_key_file),
+    )
+    for where, name, file in secrets:
+        try:
+            text = read_token(name, file, environ)
+            if name == "signing-key":
+                signing_key(text)
+        except SidecarError as error:
+            examined.complain(where, str(error))
+        else:
+            if file is not None and file.exists():
+                _manners_of(examined, file, where)
+    try:
+        tls_from(settings.backend)
+    except SidecarError as error:
+        setting, _, text = str(error).partition(": ")
+        examined.complain(tuple(setting.split(".")), text)
+
+
+def _manners_of(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:
     """What is unwise about a secret file that can be used."""
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
         who = "everybody on this machine" if mode & 0o007 else "its group"
         can = "change" if mode & 0o022 else "read"
-        examined.warn(SECRET_FILE, f"{who} can {can} {file} (mode {mode:04o}); type: chmod 600 {file}")
+        examined.warn(where, f"{who} can {can} {file} (mode {mode:04o}); type: chmod 600 {file}")
     if file.read_bytes().endswith((b"\n", b"\r")):
         text = (
             f"{file} ends with a line end. It is left out here, but a backend that reads such a file may take it for "
             "a part of the secret; write it with printf %s"
         )
-        examined.warn(SECRET_FILE, text)
+        examined.warn(where, text)

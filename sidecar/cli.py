@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from sidecar.client import ask
 from sidecar.config import load, parse
 from sidecar.errors import SidecarError
 from sidecar.online import Step, look
+from sidecar.secret import read_token
 from sidecar.settings import Settings
 from sidecar.target import target_from
+from sidecar.watch import watch
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -112,9 +115,14 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
 @main.command()
 @_config_option
 @_json_option
-def status(file: Path | None, as_json: bool) -> None:
+@click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
+def status(file: Path | None, as_json: bool, watching: bool) -> None:
     """Show on one screen how the running sidecar is."""
-    document = ask(_settings(file).admin, "GET", "/status")
+    if watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(lambda: dict(_ask(file, "GET", "/status")))
+        return
+    document = _ask(file, "GET", "/status")
     _show(document, as_json, console.status)
     if document["reasons"]:
         raise click.exceptions.Exit(1)
@@ -128,7 +136,7 @@ def status(file: Path | None, as_json: bool) -> None:
 def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> None:
     """Say what would be answered for ROOM [and USER] now, and why. USER is a bare JID, a user id, or `guest`."""
     query = {"room": room, **({"user": user} if user else {})}
-    _show(ask(_settings(file).admin, "GET", "/explain", query=query), as_json, console.explain)
+    _show(_ask(file, "GET", "/explain", query=query), as_json, console.explain)
 
 
 @main.command()
@@ -142,7 +150,7 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
     if not (room or user or everything):
         raise click.UsageError("say what to forget: --room, --user or --all")
     order = {"room": room, "user": user, "all": everything}
-    document = ask(_settings(file).admin, "POST", "/purge", body=order)
+    document = _ask(file, "POST", "/purge", body=order)
     _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
 
 
@@ -157,7 +165,7 @@ def outbox() -> None:
 @click.option("--limit", default=100, show_default=True, help="The most events to list.")
 def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
     """List the parked events and the oldest pending ones."""
-    document = ask(_settings(file).admin, "GET", "/outbox", query={"limit": str(limit)})
+    document = _ask(file, "GET", "/outbox", query={"limit": str(limit)})
     _show(document, as_json, console.outbox)
 
 
@@ -171,7 +179,7 @@ _numbers = click.argument("numbers", nargs=-1, type=int)
 @click.option("--all", "everything", is_flag=True, help="All parked events.")
 def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
     """Try parked events again: those with these NUMBERS, or all."""
-    document = ask(_settings(file).admin, "POST", "/outbox/retry", body=_which(numbers, everything))
+    document = _ask(file, "POST", "/outbox/retry", body=_which(numbers, everything))
     _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
 
 
@@ -184,7 +192,7 @@ def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], eve
 def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool, waiting: bool) -> None:
     """Throw events away for good: parked ones with these NUMBERS, or all."""
     body = {**_which(numbers, everything), "waiting": waiting}
-    document = ask(_settings(file).admin, "POST", "/outbox/drop", body=body)
+    document = _ask(file, "POST", "/outbox/drop", body=body)
     _show(document, as_json, lambda done: click.echo(f"thrown away: {done['dropped']}"))
 
 
@@ -215,6 +223,12 @@ def _settings(file: Path | None) -> Settings:
     if file is None and not source.exists():
         return parse(DEMO_CONFIG, "the demo's config")
     return load(source)
+
+
+def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
+    """Put one request to the running daemon, with its token if it has one."""
+    admin = _settings(file).admin
+    return ask(admin, method, path, token=read_token("admin-token", admin.token_file, os.environ), **more)
 
 
 def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:

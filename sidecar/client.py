@@ -11,14 +11,25 @@ from sidecar.errors import SidecarError, Unreachable
 from sidecar.settings import Admin
 
 
-def ask(admin: Admin, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
+def ask(
+    admin: Admin,
+    method: str,
+    path: str,
+    *,
+    query: dict[str, str] | None = None,
+    body: Any = None,
+    token: str | None = None,
+) -> Any:
     """Put one request to the running daemon; raises Unreachable, or SidecarError with what it answered."""
     if query:
         path = f"{path}?{urllib.parse.urlencode(query)}"
     content = None if body is None else json.dumps(body).encode()
     connection = http.client.HTTPConnection(admin.host, admin.port, timeout=10)
     try:
-        connection.request(method, path, content, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request(method, path, content, headers)
         response = connection.getresponse()
         document = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -17,25 +17,54 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def status(document: dict[str, Any]) -> None:
     """One screen: is it well, and the numbers an operator asks for first."""
+    _console.print(overview(document))
+
+
+def overview(document: dict[str, Any]) -> Group:
+    """The same, to be put on a larger screen."""
     reasons = document["reasons"]
     if not document["serving"]:
-        _console.print(Text("● starting or stopping", style="yellow"))
+        head = Text("● starting or stopping", style="yellow")
     elif reasons:
-        _console.print(Text("● degraded", style="bold yellow"))
+        head = Text("● degraded", style="bold yellow")
     else:
-        _console.print(Text("● well", style="bold green"))
-    for reason in reasons:
-        _console.print(Text(f"  {reason}", style="yellow"))
+        head = Text("● well", style="bold green")
+    head.append(f"   version {document['version']}, up for {_span(document['uptime_seconds'])}", style="dim")
     table = Table.grid(padding=(0, 2))
-    table.add_row("version", f"{document['version']}, up for {_span(document['uptime_seconds'])}")
-    table.add_row("config", document["config"])
-    table.add_row("backend", document["backend"])
+    table.add_column(style="dim", no_wrap=True)
+    table.add_row("config", Text(document["config"]))
+    table.add_row("last reload", _reload(document))
+    table.add_row("backend", Text(document["backend"]))
     for name, lane in document["endpoints"].items():
-        calls = f"{lane['calls_under_way']} calls under way, {lane['calls_waiting']} waiting"
-        table.add_row(name, f"breaker {lane['breaker']}; {calls}")
-    table.add_row("remembered", ", ".join(f"{number} {kind}" for kind, number in document["cache"].items()))
-    table.add_row("outbox", _counts(document["outbox"]))
-    _console.print(table)
+        style = {"closed": "green", "open": "bold red"}.get(lane["breaker"], "yellow")
+        calls = f"; {lane['calls_under_way']} calls under way, {lane['calls_waiting']} waiting"
+        table.add_row(f"  {name}", Text.assemble("breaker ", (lane["breaker"], style), calls))
+    table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
+    events = document["outbox"]
+    table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
+    table.add_row("process", _process(document))
+    return Group(head, *(Text(f"  {reason}", style="yellow") for reason in reasons), table)
+
+
+def _reload(document: dict[str, Any]) -> Text:
+    last = document["recent"]["last_reload"]
+    if last is None:
+        return Text(f"none since the start at {_clock_time(document['started_at'])}")
+    when = _clock_time(last["at"])
+    if last["problems"]:
+        more = len(last["problems"]) - 1
+        return Text(f"{when}, refused{f': {more + 1} problems' if more else ''}; the old settings stay", style="yellow")
+    left = f"; {', '.join(last['needs_restart'])} needs a restart" if last["needs_restart"] else ""
+    return Text(f"{when}, applied{left}", style="yellow" if left else "")
+
+
+def _process(document: dict[str, Any]) -> str:
+    megabytes = document["memory_bytes"] / 1e6
+    return f"{megabytes:.0f} MB of memory, event loop {document['loop_lag_seconds'] * 1e3:.1f} ms late"
+
+
+def _clock_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def steps(walked: Sequence[Step]) -> None:

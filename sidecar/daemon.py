@@ -36,12 +36,15 @@ from sidecar.errors import DiskError, SidecarError
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 from sidecar.lane import Lane
-from sidecar.listening import listen
+from sidecar.listening import HEAD_SECONDS, KEEP_ALIVE, Door, known, listen, through
 from sidecar.logs import Log
 from sidecar.metrics import Metrics
 from sidecar.outbox import Outbox
+from sidecar.page import page
 from sidecar.pulse import Pulse
+from sidecar.recent import Recent
 from sidecar.rules import rules_from
+from sidecar.secret import read_token
 from sidecar.settings import Settings
 from sidecar.signals import BreakerMoved, Crashed, Emit, Fact, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
@@ -67,10 +70,11 @@ class Observers:
     log: Log
     metrics: Metrics
     health: Health
+    recent: Recent
 
     def emit(self) -> Emit:
         """One emitter for all of them."""
-        return broadcast(self.health.observe, self.metrics.observe, self.log.observe)
+        return broadcast(self.health.observe, self.metrics.observe, self.recent.observe, self.log.observe)
 
 
 class Daemon:
@@ -85,10 +89,12 @@ class Daemon:
         self._started_at = clock.wall()
         self._reloaded_at = self._started_at
         self._stopping = asyncio.Event()
+        self._doors = {section: Door(clock) for section in ("listen", "admin")}
+        self._admin_token = read_token("admin-token", settings.admin.token_file, environ)
         self._passed = systemd.passed_sockets(environ)
         watchdog = systemd.watchdog_seconds(environ)
         self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
-        self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health())
+        self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health(), Recent(clock))
         self._emit = broadcast(self._observers.emit(), self._hint)
         jitter = random.random
         self._backend = Backend(target_from(settings, environ), clock)
@@ -121,7 +127,9 @@ class Daemon:
             jitter,
             self._emit,
         )
-        self._webhooks = Webhooks(self._gateway, self._outbox, _manners(settings), clock, secrets.token_hex, self._emit)
+        self._webhooks = Webhooks(
+            self._gateway, self._outbox, _manners(settings, environ), clock, secrets.token_hex, self._emit
+        )
         self._admin = Admin(
             self._gateway,
             self._outbox,
@@ -142,15 +150,22 @@ class Daemon:
             await self._beside(stack, self._memory.run(), self._memory.stop)
             await self._beside(stack, self._outbox.run(), self._outbox.stop)
             stack.push_async_callback(self._drain)
+            app = self._admin.app()
+            app.router.add_get("/", page)
+            app.middlewares[:] = [through(self._doors["admin"]), known(lambda: self._admin_token), *app.middlewares]
+            quiet = _only_our_own_defects()
             admin = web.AppRunner(
-                self._admin.app(), access_log=None, shutdown_timeout=GRACE, logger=_only_our_own_defects()
+                app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=GRACE, logger=quiet
             )
-            await listen(stack, admin, "admin", settings.admin, self._passed, self._emit)
-            webhooks = web.ServerRunner(Listener(self._webhooks), shutdown_timeout=self._patience())
-            await listen(stack, webhooks, "listen", settings.listen, self._passed, self._emit)
+            await listen(stack, admin, "admin", settings.admin, self._passed, self._doors["admin"], self._emit)
+            door = self._doors["listen"]
+            listener = Listener(self._webhooks, door.asks, KEEP_ALIVE)
+            webhooks = web.ServerRunner(listener, shutdown_timeout=self._patience())
+            await listen(stack, webhooks, "listen", settings.listen, self._passed, door, self._emit)
             health.serving = True
             self._tell_systemd("READY=1")
             await self._beside(stack, self._pulse.run(), _nothing_to_stop)
+            await self._beside(stack, self._sweep(), _nothing_to_stop)
             self._say_what_is_unwise()
             self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
             await self._stopping.wait()
@@ -158,6 +173,12 @@ class Daemon:
             self._tell_systemd("STOPPING=1\nSTATUS=Stopping: answering what is under way")
             self._emit(Notice("stopping: no new connections, answering what is under way"))
         self._emit(Notice("stopped"))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(HEAD_SECONDS / 5)
+            for door in self._doors.values():
+                door.sweep()
 
     def stop(self) -> None:
         """Begin to stop."""
@@ -175,14 +196,17 @@ class Daemon:
         try:
             settings = load(source)
             target = target_from(settings, self._environ)
+            manners = _manners(settings, self._environ, prefix=self._settings.listen.prefix)
+            admin_token = read_token("admin-token", settings.admin.token_file, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
         old, self._settings = self._settings, settings
         mended = target != self._backend.target
         self._backend.target = target
+        self._admin_token = admin_token
         self._gateway.rules_for = rules_from(settings)
-        self._webhooks.manners = _manners(settings, prefix=old.listen.prefix)
+        self._webhooks.manners = manners
         self._observers.log.configure(settings.log.level, settings.log.format)
         for lane in self._lanes.values():
             lane.configure(BreakerRules(**settings.breaker.model_dump()), settings.backend.max_in_flight)
@@ -252,6 +276,10 @@ class Daemon:
         return {
             "version": __version__,
             "uptime_seconds": round(self._clock.wall() - self._started_at, 1),
+            "started_at": round(self._started_at, 3),
+            "memory_bytes": _memory_bytes(),
+            "loop_lag_seconds": round(self._pulse.lag, 4),
+            "recent": self._observers.recent.document(),
             "config": str(self._source) if self._source else "built in",
             "config_read_at": round(self._reloaded_at, 3),
             "backend": settings.backend.url,
@@ -310,13 +338,19 @@ def _only_our_own_defects() -> logging.Logger:
     return logger
 
 
+def _memory_bytes() -> int:
+    """What the process holds of the machine's memory."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def _nothing_to_stop() -> None:
     pass
 
 
-def _manners(settings: Settings, prefix: str | None = None) -> Manners:
+def _manners(settings: Settings, environ: dict[str, str], prefix: str | None = None) -> Manners:
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities)
+    token = read_token("listen-token", settings.listen.token_file, environ)
+    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities, token)
 
 
 def _where(settings: Settings) -> str:

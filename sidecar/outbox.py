@@ -80,6 +80,8 @@ class Outbox:
     """Events a room may have in memory, and deliver before others have their turn."""
     BATCH = 256
     """Events in one commit."""
+    MOST_WAITING = 1_024
+    """Events that may wait for a commit; a disk that is slower than they come is no reason to pile them up."""
     MOST_UNMARKED = 1_000
     """Delivered events that may wait for a disk that takes no marks; beyond that nothing is delivered."""
 
@@ -145,7 +147,7 @@ class Outbox:
 
     def _enqueue(self, event: Event) -> asyncio.Future[None]:
         if (reason := self._too_much(event)) is not None:
-            if not self._full:
+            if len(self._waiting) < self.MOST_WAITING and not self._full:
                 self._full = True
                 self._emit(OutboxMoved(full=True, reason=reason))
             raise OutboxFull(reason)
@@ -157,6 +159,8 @@ class Outbox:
 
     def _too_much(self, event: Event) -> str | None:
         limits = self._limits
+        if len(self._waiting) >= self.MOST_WAITING:
+            return f"{self.MOST_WAITING} events wait for the disk"
         if self._stock.pending + len(self._waiting) >= limits.max_events:
             return f"{limits.max_events} events wait for the backend"
         if self._stock.bytes + len(event.body) > limits.max_bytes:

@@ -1,7 +1,8 @@
-"""The webhook secret: from a systemd credential, a file, or an environment variable. It is kept out of every repr."""
+"""The webhook secret and its kin, from a systemd credential, a file, or the environment. They are in no repr."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,15 +27,33 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
     return None
 
 
-def _read(file: Path) -> str:
+def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
+    """A further secret: `listen-token`, `admin-token` or `signing-key`, by credential or file. Raises StartError."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (credential := Path(folder) / name).exists():
+        return _usable(_read(credential, name), f"the systemd credential {name}")
+    return None if file is None else _usable(_read(file, name), f"the {name} in {file}")
+
+
+def signing_key(text: str | None) -> bytes | None:
+    """The bytes of a Standard Webhooks key: base64 after `whsec_`, any other text as it is. Raises StartError."""
+    if text is None or not text.startswith("whsec_"):
+        return None if text is None else text.encode()
+    try:
+        return base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise StartError("the signing-key begins with whsec_ but what follows is not base64; copy it whole") from None
+
+
+def _read(file: Path, what: str = "webhook secret") -> str:
     try:
         return file.read_text("utf-8")
     except OSError as error:
         raise StartError(
-            f"the webhook secret cannot be read from {file}: {error.strerror}; check path, owner and mode"
+            f"the {what} cannot be read from {file}: {error.strerror}; check path, owner and mode"
         ) from None
     except UnicodeDecodeError:
-        raise StartError(f"the webhook secret in {file} is not text; write the secret alone into it") from None
+        raise StartError(f"the {what} in {file} is not text; write the secret alone into it") from None
 
 
 def _usable(text: str, where: str) -> str:

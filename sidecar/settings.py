@@ -60,6 +60,8 @@ class Listen(Section):
     port: Port = 8788
     prefix: Annotated[str, AfterValidator(_prefix)] = "/webhooks/jitsi"
     module_timeout: Positive = 5.0
+    allow_remote: bool = False
+    token_file: Path | None = Field(default=None, strict=False)
 
 
 class Admin(Section):
@@ -67,6 +69,8 @@ class Admin(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8789
+    allow_remote: bool = False
+    token_file: Path | None = Field(default=None, strict=False)
 
 
 class BackendSettings(Section):
@@ -75,6 +79,10 @@ class BackendSettings(Section):
     url: Annotated[str, AfterValidator(_backend_url)]
     secret_file: Path | None = Field(default=None, strict=False)
     secret_env: str | None = None
+    signing_key_file: Path | None = Field(default=None, strict=False)
+    ca_file: Path | None = Field(default=None, strict=False)
+    client_certificate: Path | None = Field(default=None, strict=False)
+    client_key: Path | None = Field(default=None, strict=False)
     connect_timeout: Positive = 1.0
     max_in_flight: Count = 64
     cache_control: Literal["honour", "ignore"] = "honour"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import http
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -52,6 +53,8 @@ class Manners:
     anonymous_domains: frozenset[str] = frozenset()
     identities: bool = False
     """Whether facts name users as they are, rather than by digest."""
+    token: str | None = field(default=None, repr=False)
+    """What Prosody has to send in X-Webhook-Secret; None: nothing."""
 
 
 class _Problem(Exception):
@@ -124,6 +127,7 @@ class Webhooks:
         return _render_problem(problem)
 
     async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> web.Response:
+        _check_token(request, self.manners.token)
         endpoint = self._route(request)
         exchange.endpoint = str(endpoint)
         _check_head(request)
@@ -164,15 +168,22 @@ class Webhooks:
 class Listener(web.Server):
     """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
 
-    def __init__(self, webhooks: Webhooks) -> None:
-        """Hand every request to `webhooks`."""
-        super().__init__(webhooks.handle)
+    def __init__(self, webhooks: Webhooks, asks: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
+        """Hand every request to `webhooks`, after telling `asks` of it. `keep_alive`: seconds between two requests."""
+        super().__init__(self._handle)
         self._webhooks = webhooks
+        self._asks = asks
+        self._keep_alive = keep_alive
+
+    async def _handle(self, request: web.BaseRequest) -> web.Response:
+        self._asks(request)
+        return await self._webhooks.handle(request)
 
     def __call__(self) -> web.RequestHandler:
         """A new connection."""
         loop = asyncio.get_running_loop()
-        return _Connection(self._webhooks, self, loop=loop, access_log=None, auto_decompress=False)
+        manners: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
+        return _Connection(self._webhooks, self, loop=loop, **manners)
 
 
 class _Connection(web.RequestHandler):
@@ -201,6 +212,12 @@ class _Exchange:
     trace = ""
     problem = ""
     answer: Answer | None = None
+
+
+def _check_token(request: web.BaseRequest, token: str | None) -> None:
+    given = request.headers.get("X-Webhook-Secret", "")
+    if token is not None and not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
+        raise _Problem(401, "X-Webhook-Secret is not the sidecar's token; set muc_webhook_secret in Prosody to it")
 
 
 def _check_head(request: web.BaseRequest) -> None:

@@ -67,7 +67,7 @@ class Writer:
         self._every = every
         self._recall_within = recall_within
         self._wake = asyncio.Event()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
         self._loaded = asyncio.Event()
         self._purged: list[Selector] = []
         self._generation = 0 if store is None else store.generation
@@ -118,9 +118,12 @@ class Writer:
         if self._store is None or not (self._cache.dirty or self._anew):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiting.add(waiter)
         self._wake.set()
-        await waiter
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)  # on a disk that hangs nobody else takes it away
 
     async def purge(self, now: float, selector: Selector) -> int:
         """Forget what is meant, in memory at once and then on disk; returns how many entries went.
@@ -168,7 +171,7 @@ class Writer:
 
     async def _write(self) -> None:
         """Write everything that is dirty when this begins; those who waited until then are told."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, set()
         try:
             await self._save(durable=bool(waiting))
         except DiskError as error:

@@ -27,15 +27,15 @@ class CannotBoot(Exception):
     """What is missing on this machine, and how to get it."""
 
 
-def mirror() -> str:
-    """Where this machine gets its own Debian packages."""
+def mirror() -> list[str]:
+    """Where this machine gets its own Debian packages, as debootstrap's last argument; nothing: its own default."""
     listed = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     for file in listed:
         if file.suffix in (".list", ".sources") and file.is_file():
             found = re.search(r"^(?:deb|URIs:)\s.*?(https?://\S+?debian)/?(?:\s|$)", file.read_text(), re.M)
             if found is not None:
-                return found[1]
-    return "http://deb.debian.org/debian"
+                return [found[1]]
+    return []
 
 
 def debian() -> Path:
@@ -50,7 +50,7 @@ def debian() -> Path:
     DEBIAN.parent.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bookworm.", dir=DEBIAN.parent))
     work.chmod(0o755)
-    order = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), mirror()]
+    order = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror()]
     done = subprocess.run(order, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(work, ignore_errors=True)

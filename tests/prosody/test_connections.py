@@ -27,7 +27,7 @@ async def test_thirteen_uses_a_connection_again(stages: Stages, room: str, versi
 
 async def test_the_next_user_never_gets_the_answer_to_another_question(stages: Stages, room: str) -> None:
     """A time-out must close the connection: its late answer would be taken for that of the next question."""
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 0.3})
+    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
     async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
         await ann.join("warm-" + room, nick="ann")
         late = hold(allow())

@@ -172,7 +172,8 @@ class Prosody:
         chroot = None if version == "0.12" else CHROOT.resolve()
         folder = Path(tempfile.mkdtemp(prefix="prosody-rig-", dir=chroot / "tmp" if chroot else None))
         inside = "/" + str(folder.relative_to(chroot)) if chroot else str(folder)
-        (folder / "data").mkdir()
+        for name in ("data", "certs"):
+            (folder / name).mkdir()
         plugins = []
         for source in PLUGINS:
             shutil.copytree(source, folder / source.name)

@@ -1,5 +1,6 @@
 """The sidecar as systemd runs it: told apart from a real one only by who holds the sockets."""
 
+import asyncio
 import http.client
 import os
 import signal
@@ -151,3 +152,24 @@ def test_who_connects_while_it_restarts_waits_and_is_answered(manager: Manager) 
     for thread in waiting:
         thread.join(10)
     assert answers == [404] * 20
+
+
+async def test_nobody_who_had_just_connected_when_it_stopped_is_dropped(manager: Manager) -> None:
+    """They are connected, and their question is on its way: it is still answered."""
+    manager.start()
+    manager.wait_for("READY=1")
+    connected = [await asyncio.open_connection("127.0.0.1", manager.webhook) for _ in range(50)]
+    await asyncio.sleep(0.2)
+    manager.send(signal.SIGTERM)
+    await asyncio.sleep(0.2)
+    for _, writer in connected:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answers = []
+    for reader, writer in connected:
+        async with asyncio.timeout(5):
+            answers.append((await reader.read())[:12])
+        writer.close()
+        await writer.wait_closed()
+    assert answers == [b"HTTP/1.1 404"] * 50
+    assert manager.process is not None
+    assert manager.process.wait(10) == 0

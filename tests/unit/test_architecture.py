@@ -22,10 +22,34 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "core": ("core",),
     "vocabulary": ("advice", "clock", "config", "errors", "rules", "settings", "signals", "wire", "wording"),
     "adapters": ("backend", "client", "logs", "metrics", "secret", "store", "systemd"),
-    "engines": ("cache", "explain", "flights", "gateway", "health", "lane", "outbox", "pulse", "slots", "writer"),
-    "edges": ("admin", "web"),
+    "engines": (
+        "cache",
+        "explain",
+        "flights",
+        "gateway",
+        "health",
+        "lane",
+        "outbox",
+        "pulse",
+        "recent",
+        "slots",
+        "writer",
+    ),
+    "edges": ("admin", "page", "web"),
     "wiring": (
-        *("__main__", "check", "cli", "console", "daemon", "demo_backend", "listening", "online", "status", "target"),
+        *(
+            "__main__",
+            "check",
+            "cli",
+            "console",
+            "daemon",
+            "demo_backend",
+            "listening",
+            "online",
+            "status",
+            "target",
+            "watch",
+        ),
     ),
 }
 """A name is a module of sidecar/ or a package in it; a package is one thing, its modules may import each other."""
@@ -40,13 +64,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 
 HOMES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "listening", "web"}),
+    "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "listening", "page", "web"}),
     "cachetools": frozenset({"cache"}),
     "click": frozenset({"cli"}),
     "prometheus_client": frozenset({"metrics"}),
     "pydantic": frozenset({"config", "settings", "wire"}),
     "random": frozenset({"daemon"}),
-    "rich": frozenset({"cli", "console", "status"}),
+    "rich": frozenset({"cli", "console", "status", "watch"}),
     "secrets": frozenset({"daemon"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"logs"}),

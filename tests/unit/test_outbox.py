@@ -89,6 +89,7 @@ class Bench:
     """An outbox, its disk and its backend."""
 
     def __init__(self, store: Events, limits: Limits, pacing: Pacing, timeout: float, accept_within: float) -> None:
+        self.store = store
         self.disk = Stock(store)
         self.backend = FakeBackend()
         self.facts = Facts()
@@ -129,11 +130,12 @@ class Bench:
                 await asyncio.sleep(0.002)
 
 
-def garble(file: Path) -> None:
-    """Leave nothing in it that makes sense."""
+async def garble(store: Events, file: Path) -> None:
+    """Leave nothing in it that makes sense, nor in the memory of the one who has it open."""
     for name in (file, Path(f"{file}-wal")):
         with name.open("r+b") as open_file:
             open_file.write(b"\xa5" * 200_000)
+    await store._database.read(lambda connection: connection.execute("PRAGMA shrink_memory"))
 
 
 @contextlib.asynccontextmanager
@@ -258,6 +260,17 @@ async def test_a_disk_that_is_slow_refuses_in_time_and_what_it_still_writes_coun
         assert [str(result) for result in results] == ["the disk takes longer than 0.02 s"] * 2
         bench.disk.gate.set()
         await until(lambda: bench.backend.keys() == ["standup-1"])  # the second had not been given to the disk
+
+
+async def test_a_disk_that_hangs_costs_no_memory_without_bounds() -> None:
+    async with a_bench(accept_within=0.05) as bench:
+        bench.disk.gate.clear()
+        results = await asyncio.gather(
+            *(bench.accept(an_event(number)) for number in range(2_000)), return_exceptions=True
+        )
+        assert {type(result) for result in results} == {DiskError, OutboxFull}
+        assert len(bench.outbox._waiting) <= Outbox.MOST_WAITING
+        assert not bench.facts.of(OutboxMoved)
 
 
 # ---- delivering
@@ -449,7 +462,7 @@ async def test_a_file_begun_anew_while_running_is_gone_on_with(tmp_path: Path) -
         await bench.accept(*(an_event(number) for number in range(5)), an_event(1, "hanging"))
         await until(lambda: len(bench.backend.got) == 5)
         await until(lambda: not bench.outbox._marks)
-        garble(tmp_path / "outbox.db")
+        await garble(bench.store, tmp_path / "outbox.db")
         for number in range(10):
             await bench.accept_at_last(an_event(number, "after"))
         await until(lambda: len(bench.backend.keys("after")) == 10)
@@ -460,7 +473,7 @@ async def test_a_file_begun_anew_may_use_lower_numbers(tmp_path: Path) -> None:
         bench.disk.broken = {"mark"}
         await bench.accept(*(an_event(number) for number in range(5)))
         await until(lambda: len(bench.backend.got) == 5)
-        garble(tmp_path / "outbox.db")
+        await garble(bench.store, tmp_path / "outbox.db")
         await bench.accept_at_last(an_event(9))
         await until(lambda: bench.backend.keys()[-1] == "standup-9")
 
@@ -545,9 +558,10 @@ async def test_a_waiting_event_that_is_dropped_is_not_sent_though_its_room_has_i
 
 
 async def test_an_event_that_is_dropped_while_it_is_under_way_takes_no_other_with_it() -> None:
-    async with a_bench() as bench:
+    async with a_bench(start=False) as bench:
         gate = bench.backend.hold("standup")
         await bench.accept(an_event(1), an_event(2), an_event(3))
+        bench.start()
         await until(lambda: bench.backend.in_flight == 1)
         waiting = await bench.outbox.listing(parked=False)
         assert await bench.outbox.drop([waiting[0].number], parked=False) == 1

@@ -230,6 +230,19 @@ async def test_those_who_wait_when_it_stops_are_told() -> None:
         await waiting
 
 
+async def test_those_who_give_up_waiting_for_a_disk_that_hangs_leave_nothing_behind() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        store.gate.clear()
+        for _ in range(20):
+            running.cache.put(a_key(), an_entry(Verdict.DENY))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(running.writer.persist(), 0.005)
+        assert len(running.writer._waiting) == 0
+        store.gate.set()
+
+
 async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
     store, cache = FakeStore(), Cache(Limits())
     cache.put(a_key(), an_entry())

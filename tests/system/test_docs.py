@@ -1,0 +1,85 @@
+"""The documents: their commands run, their links lead somewhere, and what they name is there."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.alone import ROOT, Sidecar
+
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
+FOREIGN = {"cut", "dpkg", "grep", "install", "journalctl", "nano", "prosodyctl", "sha256sum", "systemctl", "tail"}
+"""Commands of a server, which a test must not run; the booted machine of tests/booted runs the important ones."""
+
+
+def lines() -> list[str]:
+    """The shell commands of all documents, each once."""
+    text = "\n".join(block for file in DOCUMENTS for block in BLOCK.findall(file.read_text()))
+    return sorted(set(re.sub(r"\\\n\s*", "", text).splitlines()) - {""})
+
+
+def word(line: str) -> str:
+    return line.removeprefix("sudo ").split()[0]
+
+
+OURS = [line for line in lines() if word(line) == "prosody-sidecar"]
+CURL = [line for line in lines() if word(line) == "curl"]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    sidecar = Sidecar(tmp_path_factory.mktemp("sidecar"))
+    try:
+        sidecar.wait()
+        yield sidecar
+    finally:
+        sidecar.stop()
+
+
+@pytest.mark.parametrize("line", OURS)
+def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None:
+    command = [sys.executable, "-m", "sidecar", *line.removeprefix("sudo ").split()[1:]]
+    done = subprocess.run(
+        [*command, "--config", str(running.config)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("line", CURL)
+def test_a_question_is_answered(running: Sidecar, line: str) -> None:
+    here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.port}")
+    done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=False, timeout=30)
+    assert "HTTP/1.1 200 OK" in done.stdout
+
+
+def test_every_other_command_is_one_of_make_or_of_a_server() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "packaging" / "packaging.mk").read_text(), re.M))
+    for line in lines():
+        subprocess.run(["bash", "-n", "-c", line], check=True)
+        if word(line) == "make":
+            assert line.split()[1] in targets
+        elif word(line) not in {"prosody-sidecar", "curl", "printf"}:
+            assert word(line) in FOREIGN, line
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, ROOT / "README.md"], ids=lambda file: file.name)
+def test_links_lead_somewhere(file: Path) -> None:
+    links = re.findall(r"\]\(((?!https?:)[^)#\s]+)", file.read_text())
+    assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+def test_the_files_they_name_are_shipped() -> None:
+    text = "\n".join(file.read_text() for file in DOCUMENTS)
+    named = set(re.findall(r"`((?:config|systemd|tests|lua)/[\w./-]+)`", text))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_part_is_in_the_architecture_or_too_small_to_be() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    small = {"__init__", "__main__", "cli", "client", "clock", "console", "demo_backend", "errors", "rules", "target"}
+    parts = {file.stem for file in (ROOT / "sidecar").glob("*.py")} - small
+    assert [part for part in sorted(parts) if f"{part}.py" not in text] == []

@@ -1,0 +1,74 @@
+"""The metrics of a running sidecar, and what is built on them, by promtool's own judgement."""
+
+import json
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.alone import ROOT, Sidecar
+
+ALERTS = ROOT / "config" / "prometheus-alerts.yaml"
+DASHBOARD = ROOT / "config" / "grafana-dashboard.json"
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    running = Sidecar(tmp_path_factory.mktemp("sidecar"))
+    try:
+        running.wait()
+        question = urllib.request.Request(
+            f"http://127.0.0.1:{running.port}/webhooks/jitsi/validate-access",
+            json.dumps({"roomName": "standup", "userJid": "ann@example.org", "timestamp": 0}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(question, timeout=5):
+            pass
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.admin}/metrics", timeout=5) as answer:
+            yield answer.read().decode()
+    finally:
+        running.stop()
+
+
+def promtool(*command: str, stdin: str = "") -> str:
+    done = subprocess.run(["promtool", *command], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def families(text: str) -> set[str]:
+    return set(re.findall(r"^# TYPE (prosody_sidecar_\w+)", text, re.M))
+
+
+def used_in(text: str) -> set[str]:
+    names = re.findall(r"\bprosody_sidecar_\w+", text)
+    return {re.sub(r"_bucket$", "", name) for name in names}
+
+
+def test_the_metrics_are_well_formed(exposed: str) -> None:
+    assert promtool("check", "metrics", stdin=exposed) == ""
+
+
+def test_every_metric_says_what_it_is(exposed: str) -> None:
+    helped = dict(re.findall(r"^# HELP (\S+) (.*)$", exposed, re.M))
+    assert [name for name in families(exposed) if len(helped.get(name, "")) < 15] == []
+
+
+def test_the_alerts_are_sound_and_fire_when_they_should(tmp_path: Path) -> None:
+    promtool("check", "rules", str(ALERTS))
+    night = (ROOT / "tests" / "unit" / "configs" / "alerts-test.yaml").read_text().replace("[ALERTS]", f"[{ALERTS}]")
+    (tmp_path / "night.yaml").write_text(night)
+    promtool("test", "rules", str(tmp_path / "night.yaml"))
+
+
+@pytest.mark.parametrize("file", [ALERTS, DASHBOARD], ids=lambda file: file.name)
+def test_no_alert_and_no_graph_asks_for_what_is_not_there(exposed: str, file: Path) -> None:
+    there = families(exposed) | {f"{name}_total" for name in families(exposed)}
+    assert used_in(file.read_text()) - there == set()
+
+
+def test_the_dashboard_is_current() -> None:
+    subprocess.run(["python3", "tools/dashboard.py", "--check"], cwd=ROOT, check=True)

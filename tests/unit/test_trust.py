@@ -1,0 +1,116 @@
+"""What the sidecar shows and demands: signature, client certificate, own authority, files read again."""
+
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from sidecar.backend import Backend, signature
+from sidecar.clock import SystemClock
+from sidecar.config import parse
+from sidecar.core.model import Misconfigured, Replied, Unavailable
+from sidecar.errors import StartError
+from sidecar.secret import read_token, signing_key
+from sidecar.settings import Settings
+from sidecar.target import target_from
+from tests.unit.builders import a_query
+
+
+def make_certificate(folder: Path, name: str) -> None:
+    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    order += ["-days", "30", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
+    order += ["-out", str(folder / f"{name}.pem"), "-keyout", str(folder / f"{name}.key")]
+    subprocess.run(order, check=True, capture_output=True)
+
+
+@pytest.fixture
+async def port(tmp_path: Path) -> AsyncIterator[int]:
+    """A backend that wants to see the certificate `ours`."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"allowed": True})
+
+    for name in ("theirs", "ours", "other"):
+        make_certificate(tmp_path, name)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ours.pem")
+    tls.load_cert_chain(tmp_path / "theirs.pem", tmp_path / "theirs.key")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    app = web.Application()
+    app.router.add_post("/x/validate-access", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+def settings(folder: Path, port: int, *, ca: str = "theirs", certificate: str | None = "ours") -> Settings:
+    lines = [f"url: 'https://localhost:{port}/x'", f"ca_file: {folder}/{ca}.pem"]
+    if certificate is not None:
+        lines += [f"client_certificate: {folder}/{certificate}.pem", f"client_key: {folder}/{certificate}.key"]
+    return parse(f"backend: {{{', '.join(lines)}}}", "f.yaml")
+
+
+async def test_both_sides_show_their_certificates(port: int, tmp_path: Path) -> None:
+    async with Backend(target_from(settings(tmp_path, port), {}), SystemClock()) as backend:
+        assert isinstance(await backend.ask(a_query(), 5), Replied)
+
+
+async def test_a_backend_signed_by_somebody_else_is_not_told_the_question(port: int, tmp_path: Path) -> None:
+    async with Backend(target_from(settings(tmp_path, port, ca="other"), {}), SystemClock()) as backend:
+        assert isinstance(await backend.ask(a_query(), 5), Misconfigured)
+
+
+async def test_a_backend_that_does_not_know_our_certificate_is_unavailable(port: int, tmp_path: Path) -> None:
+    async with Backend(target_from(settings(tmp_path, port, certificate=None), {}), SystemClock()) as backend:
+        assert isinstance(await backend.ask(a_query(), 5), Unavailable)
+
+
+async def test_a_new_certificate_takes_effect_at_a_reload_and_an_old_one_changes_nothing(
+    port: int, tmp_path: Path
+) -> None:
+    first = target_from(settings(tmp_path, port), {})
+    assert target_from(settings(tmp_path, port), {}) == first
+    assert target_from(settings(tmp_path, port), {}).tls is first.tls
+    make_certificate(tmp_path, "ours")
+    assert target_from(settings(tmp_path, port), {}) != first
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "ours")
+    make_certificate(tmp_path, "other")
+    (tmp_path / "other.key").rename(tmp_path / "ours.key")
+    with pytest.raises(StartError, match="cannot be used together"):
+        target_from(settings(tmp_path, 1, ca="ours"), {})
+    (tmp_path / "ours.pem").write_text("no certificate")
+    with pytest.raises(StartError, match=r"backend\.ca_file: .* holds no certificate"):
+        target_from(settings(tmp_path, 1, ca="ours"), {})
+    (tmp_path / "ours.pem").unlink()
+    with pytest.raises(StartError, match=r"backend\.ca_file: .* cannot be read"):
+        target_from(settings(tmp_path, 1, ca="ours"), {})
+
+
+def test_a_signature_is_the_one_of_standard_webhooks() -> None:
+    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert key is not None
+    signed = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert signed["webhook-timestamp"] == "1614265330"
+
+
+def test_a_signing_key_is_taken_as_it_is_unless_it_says_otherwise() -> None:
+    assert signing_key("plain") == b"plain"
+    assert signing_key(None) is None
+    with pytest.raises(StartError, match="not base64"):
+        signing_key("whsec_???")
+
+
+def test_a_token_comes_from_a_credential_before_a_file(tmp_path: Path) -> None:
+    (tmp_path / "listen-token").write_text("credential\n")
+    (tmp_path / "file").write_text("file\n")
+    assert read_token("listen-token", tmp_path / "file", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "credential"
+    assert read_token("listen-token", tmp_path / "file", {}) == "file"
+    assert read_token("listen-token", None, {}) is None

@@ -1,0 +1,166 @@
+"""Writes config/grafana-dashboard.json; `--check` only says whether it is current. A test runs that."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parent.parent / "config" / "grafana-dashboard.json"
+P = "prosody_sidecar"
+WHERE = 'instance=~"$instance"'
+COLOURS = {
+    "hit": "green",
+    "stale": "yellow",
+    "backend": "blue",
+    "rejected": "purple",
+    "policy": "red",
+    "outbox": "super-light-blue",
+    "problem": "orange",
+}
+
+GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
+    (
+        "Requests a second, by where the answer came from",
+        "policy is what hurts: nothing was known and the backend could not be asked.",
+        "reqps",
+        [(f"sum by (source) (rate({P}_requests_total{{{WHERE}}}[$__rate_interval]))", "{{source}}")],
+    ),
+    (
+        "Time to answer",
+        "What half, 95 and 99 of 100 requests stay below.",
+        "s",
+        [
+            (
+                f"histogram_quantile({share}, sum by (le) (rate({P}_request_seconds_bucket{{{WHERE}}}"
+                "[$__rate_interval])))",
+                name,
+            )
+            for share, name in ((0.5, "half"), (0.95, "95 of 100"), (0.99, "99 of 100"))
+        ],
+    ),
+    (
+        "Calls to the backend, by what came of them",
+        "misconfigured does not mend itself: the secret or the certificate.",
+        "reqps",
+        [
+            (
+                f"sum by (endpoint, outcome) (rate({P}_backend_requests_total{{{WHERE}}}[$__rate_interval]))",
+                "{{endpoint}} {{outcome}}",
+            )
+        ],
+    ),
+    (
+        "Latency of the backend",
+        "What 99 of 100 calls stay below.",
+        "s",
+        [
+            (
+                f"histogram_quantile(0.99, sum by (endpoint, le) (rate({P}_backend_seconds_bucket{{{WHERE}}}"
+                "[$__rate_interval])))",
+                "{{endpoint}}",
+            )
+        ],
+    ),
+    (
+        "Breaker",
+        "0 closed, 1 half-open, 2 open.",
+        "short",
+        [(f"max by (endpoint) ({P}_breaker_state{{{WHERE}}})", "{{endpoint}}")],
+    ),
+    ("Answers remembered", "", "short", [(f"sum by (verdict) ({P}_cache_entries{{{WHERE}}})", "{{verdict}}")]),
+    (
+        "Events",
+        "Pending ones are tried again; parked ones wait for a person.",
+        "short",
+        [
+            (f"sum({P}_outbox_pending{{{WHERE}}})", "pending"),
+            (f"sum({P}_outbox_parked{{{WHERE}}})", "parked"),
+        ],
+    ),
+    (
+        "The process",
+        "Memory, and by how much the event loop is late.",
+        "short",
+        [
+            (f"max({P}_loop_lag_seconds{{{WHERE}}})", "event loop late, s"),
+            ("max(process_resident_memory_bytes{" + WHERE + ', job="prosody-sidecar"}) / 1e9', "memory, GB"),
+        ],
+    ),
+]
+
+
+def panel(number: int, title: str, text: str, unit: str, queries: list[tuple[str, str]]) -> dict[str, Any]:
+    """One graph; two stand side by side."""
+    overrides = [
+        {
+            "matcher": {"id": "byName", "options": name},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+        }
+        for name, colour in COLOURS.items()
+    ]
+    stacked = number == 0
+    return {
+        "id": number + 1,
+        "type": "timeseries",
+        "title": title,
+        "description": text,
+        "datasource": {"type": "prometheus", "uid": "${source}"},
+        "gridPos": {"h": 8, "w": 12, "x": 12 * (number % 2), "y": 8 * (number // 2)},
+        "fieldConfig": {
+            "defaults": {
+                "unit": unit,
+                "min": 0,
+                "custom": {
+                    "fillOpacity": 40 if stacked else 8,
+                    "stacking": {"mode": "normal" if stacked else "none"},
+                    "showPoints": "never",
+                },
+            },
+            "overrides": overrides if stacked else [],
+        },
+        "targets": [
+            {"refId": chr(ord("A") + index), "expr": query, "legendFormat": legend}
+            for index, (query, legend) in enumerate(queries)
+        ],
+    }
+
+
+def dashboard() -> dict[str, Any]:
+    """The whole document, as Grafana imports it."""
+    return {
+        "title": "prosody-sidecar",
+        "uid": "prosody-sidecar",
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {
+            "list": [
+                {"name": "source", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
+                {
+                    "name": "instance",
+                    "type": "query",
+                    "datasource": {"type": "prometheus", "uid": "${source}"},
+                    "query": f"label_values({P}_build_info, instance)",
+                    "includeAll": True,
+                    "multi": True,
+                    "refresh": 2,
+                },
+            ]
+        },
+        "panels": [panel(number, *graph) for number, graph in enumerate(GRAPHS)],
+    }
+
+
+def main() -> int:
+    """Write it, or with `--check` say whether it is current."""
+    text = json.dumps(dashboard(), indent=2) + "\n"
+    if "--check" in sys.argv[1:]:
+        return int(not FILE.exists() or FILE.read_text() != text)
+    FILE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
