@@ -54,16 +54,21 @@ class Sidecar:
         time.sleep(0.5)
 
     def wait(self) -> None:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
+        """Return when both answer."""
+        waited_for = [f"http://127.0.0.1:{self.admin}/livez", f"http://127.0.0.1:{self.backend}/"]
+        until = time.monotonic() + 30
+        while waited_for and time.monotonic() < until:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/livez", timeout=1):
-                    return
+                with urllib.request.urlopen(waited_for[0], timeout=1):
+                    waited_for.pop(0)
             except OSError:
                 time.sleep(0.1)
+        if not waited_for:
+            return
         raise AssertionError(self.log.read_text())
 
     def stop(self) -> list[int]:
+        """End both; returns their exit codes, the backend's first."""
         for process in reversed(self._processes):
             process.terminate()
         codes = [process.wait(15) for process in self._processes]
