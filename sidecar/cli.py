@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import click
 from sidecar import __version__, check, console, daemon, demo_backend
 from sidecar.client import ask
 from sidecar.config import load, parse
-from sidecar.errors import SidecarError
+from sidecar.errors import SidecarError, StartError
 from sidecar.online import Step, look
 from sidecar.secret import read_token
 from sidecar.settings import Settings
@@ -81,7 +82,7 @@ def run(file: Path | None, demo: bool) -> None:
         os.environ.setdefault("SIDECAR_DEMO_SECRET", DEMO_SECRET)
         settings = parse(DEMO_CONFIG, "the demo's config")
         secret = os.environ["SIDECAR_DEMO_SECRET"]
-        asyncio.run(daemon.run(settings, None, lambda: demo_backend.serve("127.0.0.1", DEMO_PORT, secret)))
+        asyncio.run(daemon.run(settings, None, lambda: _demo_backend("127.0.0.1", DEMO_PORT, secret)))
         return
     source = _found(file)
     asyncio.run(daemon.run(load(source), source))
@@ -209,12 +210,16 @@ def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
 @click.option("--secret", default=None, help="The webhook secret it insists on; none: it takes everybody.")
 def demo_backend_command(file: Path | None, host: str, port: int, secret: str | None) -> None:
     """Run a small meeting service to play with; GET / on it says how."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_demo_backend(host, port, secret))
+
+
+async def _demo_backend(host: str, port: int, secret: str | None) -> None:
     try:
-        asyncio.run(demo_backend.serve(host, port, secret))
+        await demo_backend.serve(host, port, secret)
     except OSError as error:
-        raise SidecarError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
-    except KeyboardInterrupt:
-        return
+        what = f"the demo backend cannot listen on {host} port {port}: {error.strerror}"
+        raise StartError(f"{what}; stop what is there, or give `demo-backend` another --port") from None
 
 
 def _settings(file: Path | None) -> Settings:

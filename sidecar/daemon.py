@@ -314,7 +314,8 @@ class Daemon:
 
 
 async def run(settings: Settings, source: Path | None, companion: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Build a daemon and serve until SIGTERM or SIGINT. `companion` runs beside it, such as the demo backend."""
+    """Build a daemon and serve until SIGTERM or SIGINT. `companion` runs beside it, such as the demo backend; when it
+    ends, so does the daemon, and what it raised is raised."""
     daemon = Daemon(settings, source, SystemClock(), dict(os.environ))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -324,11 +325,14 @@ async def run(settings: Settings, source: Path | None, companion: Callable[[], A
         await daemon.serve()
         return
     beside = asyncio.ensure_future(companion())
+    beside.add_done_callback(lambda _: daemon.stop())
     try:
         await daemon.serve()
     finally:
         beside.cancel()
-        await asyncio.gather(beside, return_exceptions=True)
+        (ended,) = await asyncio.gather(beside, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise ended
 
 
 def _only_our_own_defects() -> logging.Logger:

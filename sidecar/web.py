@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from sidecar.clock import Clock
+from sidecar.core.answers import UNREACHABLE
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import BODY_LIMIT, Malformed, Message, query_of, read_message, traceparent_of
 from sidecar.errors import DiskError, OutboxFull
@@ -140,8 +141,18 @@ class Webhooks:
             return await self._accept(endpoint, message, request.headers.get("Idempotency-Key", ""), exchange)
         query = query_of(endpoint, message, received_at, exchange.trace, self.manners.anonymous_domains)
         exchange.subject = query.caller if self.manners.identities else _digest(query.caller)
-        exchange.answer = await self._gateway.resolve(query)
+        exchange.answer = await self._resolve(query)
         return _render(exchange.answer)
+
+    async def _resolve(self, query: Query) -> Answer:
+        """The gateway's answer; a well-formed question is answered even where it meets a defect of ours."""
+        try:
+            return await self._gateway.resolve(query)
+        except Exception as error:  # noqa: BLE001 - kept out by a defect, but told so, and the log says why
+            self._emit(Crashed("gateway", error))
+            if query.key.endpoint.kind is Kind.DECISION:
+                return Answer(200, UNREACHABLE, Source.POLICY, allowed=False, detail="defect")
+            return Answer(503, b"", Source.POLICY, detail="defect")
 
     def _route(self, request: web.BaseRequest) -> Endpoint:
         prefix, _, name = request.path.rpartition("/")
