@@ -36,9 +36,12 @@ async def answer_of(endpoint: Endpoint, why: Exception) -> tuple[int, dict[str, 
     broken = Broken(why)
     webhooks = Webhooks(broken, broken, Manners(PREFIX), SystemClock(), lambda size: "ab" * size, facts.append)
     body = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
-    async with RawTestServer(webhooks.handle) as server, ClientSession() as session:
-        async with session.post(server.make_url(f"{PREFIX}/{endpoint}"), json=body) as response:
-            return response.status, json.loads(await response.read()), dict(response.headers), facts
+    async with (
+        RawTestServer(webhooks.handle) as server,
+        ClientSession() as session,
+        session.post(server.make_url(f"{PREFIX}/{endpoint}"), json=body) as response,
+    ):
+        return response.status, json.loads(await response.read()), dict(response.headers), facts
 
 
 async def test_a_defect_keeps_a_user_out_with_a_definite_answer() -> None:
