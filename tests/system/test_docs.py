@@ -12,7 +12,19 @@ from tests.rig.alone import ROOT, Sidecar
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
-FOREIGN = {"cut", "dpkg", "grep", "install", "journalctl", "nano", "prosodyctl", "sha256sum", "systemctl", "tail"}
+FOREIGN = {
+    "cut",
+    "dpkg",
+    "grep",
+    "install",
+    "journalctl",
+    "nano",
+    "prosodyctl",
+    "sha256sum",
+    "sqlite3",
+    "systemctl",
+    "tail",
+}
 """Commands of a server, which a test must not run; the booted machine of tests/booted runs the important ones."""
 
 
