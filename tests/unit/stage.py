@@ -300,3 +300,22 @@ async def settled() -> None:
     """Everything that can happen without time passing has happened."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+def now() -> float:
+    """Seconds of the loop, which may be virtual."""
+    return asyncio.get_running_loop().time()
+
+
+def reason(answer: Answer) -> object:
+    """What a decision gives as its reason."""
+    return json.loads(answer.body)["reason"]
+
+
+async def a_room_with_a_deny(stage: Stage, others: int = 3) -> None:
+    """Some are let in, then one is denied: the others are suspect from now on."""
+    for number in range(others):
+        await stage.asks(f"user-{number}@example.com")
+    stage.backend.says(deny("Cancelled"))
+    await stage.asks("late@example.com")
+    stage.backend.calls.clear()
