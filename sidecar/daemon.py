@@ -58,6 +58,9 @@ RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
 GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
 
+COUNTING = 1.0
+"""Seconds a start waits for the disk to say how many events an earlier process left."""
+
 Stop = Callable[[], Awaitable[None]]
 
 _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
@@ -149,6 +152,7 @@ class Daemon:
             await stack.enter_async_context(self._backend)
             await self._beside(stack, self._memory.run(), self._memory.stop)
             await self._beside(stack, self._outbox.run(), self._outbox.stop)
+            await self._outbox.counted(COUNTING)
             stack.push_async_callback(self._drain)
             app = self._admin.app()
             app.router.add_get("/", page)

@@ -121,6 +121,7 @@ class Outbox:
         self._generation = store.generation
         self._full = False
         self._stopping = False
+        self._counted = asyncio.Event()
         self._stopped = asyncio.Event()
 
     # ---- bringing events
@@ -222,6 +223,13 @@ class Outbox:
                 task.cancel()
             await asyncio.gather(marker, *self._turns, return_exceptions=True)
 
+    async def counted(self, seconds: float) -> None:
+        """Wait until it is known what an earlier process left, so that nobody is told that nothing waits; so long at
+        most, since a disk that hangs is no reason not to start."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._counted.wait()
+
     async def stop(self, grace: float = 2.0) -> None:
         """Begin no delivery any more, give those under way `grace` seconds, and write their marks."""
         self._stopping = True
@@ -250,6 +258,7 @@ class Outbox:
                     after = rooms[-1]
                 await self._recount()
                 self._generation = self._store.generation
+                self._counted.set()
                 return
             await asyncio.sleep(1.0)
 
