@@ -18,7 +18,7 @@ from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Key, Verdict, jid_subject
 from sidecar.core.outbox import Listed, Numbers
 from sidecar.errors import DiskError
-from sidecar.explain import explain, unknown
+from sidecar.explain import explain
 from sidecar.gateway import Gateway
 from sidecar.health import Health
 
@@ -138,7 +138,7 @@ class Admin:
         shown = keys[:EXPLAINED]
         asked = Endpoint.VALIDATE_ACCESS if user else Endpoint.ROOM_CREATED
         if not any(key.endpoint is asked for key in keys):
-            shown.append(unknown(room, asked, jid_subject(user) if user else None))
+            shown.append(Key(asked, room, subject=jid_subject(user) if user else None))
         explained = [dataclasses.asdict(explain(key, self._gateway.preview(key), now)) for key in shown]
         return web.json_response({"room": room, "answers": explained, "left_out": max(0, len(keys) - EXPLAINED)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.core.breaker import Permit
-from sidecar.core.model import Endpoint, Key, Kind
+from sidecar.core.model import Key, Kind
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
 from sidecar.gateway import View
 
@@ -93,8 +93,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
-
-
-def unknown(room: str, endpoint: Endpoint, subject: str | None) -> Key:
-    """The key of a question nothing is remembered about."""
-    return Key(endpoint, room, subject=subject)
