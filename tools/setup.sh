@@ -1,9 +1,9 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|boot ...
+# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|bench|boot ...
 #
 #   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
 #   2. .venv gets the project and its tools; again only when setup.cfg changes
-#   3. for `test`, a second Prosody (13) in a folder of its own
+#   3. for `test` and `bench`, a second Prosody (13) in a folder of its own
 #
 # A run that finds everything in place says nothing and takes a moment.
 set -euo pipefail
@@ -12,25 +12,34 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # package | needed for | is it there? | why
 PACKAGES='
-python3          | run demo test lint crash | command -v python3                  | runs the sidecar
-python3-venv     | run demo test lint crash | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
-ca-certificates  | run demo test lint crash | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
+python3          | run demo test lint crash bench | command -v python3            | runs the sidecar
+python3-venv     | run demo test lint crash bench | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
+ca-certificates  | run demo test lint crash bench | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
 curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
-prosody          | demo test crash          | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
-lua-unbound      | demo test crash          | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
+prosody          | demo test crash bench    | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
+lua-unbound      | demo test crash bench    | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
 openssl          | test                     | command -v openssl                  | makes certificates for the tests
 systemd          | test                     | command -v systemd-analyze          | judges the units
 prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
+wrk              | bench                    | command -v wrk                      | asks as fast as answers come
+nginx            | bench                    | command -v nginx                    | a caching proxy that one could use instead, measured beside the sidecar
+libnginx-mod-http-lua | bench               | test -e /usr/lib/nginx/modules/ngx_http_lua_module.so | lets nginx read the room and the user out of a body
+lua-cjson        | bench                    | ls /usr/lib/*/lua/5.1/cjson.so      | reads JSON for it
+varnish          | bench                    | command -v varnishd                 | another such proxy
+varnish-modules  | bench                    | ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so | lets Varnish tell bodies apart
 systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to try the package in
 debootstrap      | boot                     | command -v debootstrap              | makes that Debian
 util-linux       | boot                     | command -v nsenter                  | runs commands in it
 '
 debootstrap_line='
-debootstrap      | test                     | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
+debootstrap      | test bench               | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
 '
 [ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
+
+# What these packages would start, and start again at every boot.
+SERVICES=(prosody nginx varnish varnishncsa)
 
 STATE=.cache/setup
 LOG=$STATE/last.log
@@ -45,7 +54,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|boot"; }
+usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|bench|boot"; }
 
 # Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
 quietly() {
@@ -152,20 +161,26 @@ known_to_apt() {
     done
 }
 
-# Installed and enabled are two things: an enabled Prosody would start at the next boot.
+# Installed and enabled are two things: an enabled service would start at the next boot.
 after_installing() {
+    local service
     allow_starting
-    if [ $had_prosody = no ] && command -v prosody >/dev/null; then
-        "${as_root[@]}" update-rc.d prosody disable >/dev/null 2>&1 || true
-        say "Prosody is installed but neither started nor enabled; the demo and the tests start their own."
-    fi
+    for service in "${SERVICES[@]}"; do
+        if [[ " $had " != *" $service "* ]] && [ -e "/etc/init.d/$service" ]; then
+            "${as_root[@]}" update-rc.d "$service" disable >/dev/null 2>&1 || true
+            say "$service is installed but neither started nor enabled; what needs it here starts its own."
+        fi
+    done
 }
 
 install_missing() {
-    had_prosody=no
+    local service
+    had=
     command -v apt-get >/dev/null || fail "This is not a Debian machine. Please install what is named above, then come back."
     become_root
-    command -v prosody >/dev/null && had_prosody=yes
+    for service in "${SERVICES[@]}"; do
+        [ -e "/etc/init.d/$service" ] && had+=" $service"
+    done
     trap after_installing EXIT
     child_finishes=yes
     forbid_starting
@@ -214,7 +229,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash | boot) ;;
+        run | demo | test | lint | crash | bench | boot) ;;
         *) usage ;;
     esac
 done
@@ -227,7 +242,7 @@ if ((${#missing[@]})); then
     ((${#missing[@]} == 0)) || fail "${missing[*]}: installed, but still not usable. Please look at 'apt-get check'."
 fi
 make_venv
-if [[ " $* " == *" test "* ]] && [ -f tools/prosody13.sh ]; then
-    bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); the tests will say that it was left out."
+if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
+    bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); it will be left out, and that will be said."
 fi
 give_back $STATE
