@@ -1,0 +1,86 @@
+"""HTTP by hand, as Prosody 0.12 speaks it: a connection for every question. It costs the client next to nothing, so
+that a thousand can ask at once from one core without being what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+ANSWER_WITHIN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back; status 0 where nothing did."""
+
+    status: int
+    head: str
+    body: bytes
+    seconds: float
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The body's object; an empty one where there is none."""
+        try:
+            found = json.loads(self.body)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def allowed(self) -> object:
+        """The decision, if this is one."""
+        return self.document.get("allowed") if self.status == 200 else None
+
+
+def question(room: str, user: str, *, guest: bool = False) -> dict[str, Any]:
+    """May this user come in? As the module asks it, but at an instant that stands still: see peers/varnish.vcl."""
+    return {
+        "roomName": room,
+        "roomJid": f"{room}@conference.example.com",
+        "userJid": f"{user}@example.com",
+        "userName": f"{user} Doe",
+        "guest": guest,
+        "timestamp": 1_700_000_000,
+    }
+
+
+def announcement(room: str) -> dict[str, Any]:
+    """How is this room to be set up?"""
+    return {"roomName": room, "roomJid": f"{room}@conference.example.com", "timestamp": 1_700_000_000}
+
+
+async def ask(port: int, path: str, body: dict[str, Any] | None = None) -> Reply:
+    """One request on a connection of its own; without a body a GET."""
+    begun = time.perf_counter()
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            head, content = await _exchange(port, path, None if body is None else json.dumps(body).encode())
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return Reply(0, "", b"", time.perf_counter() - begun)
+    return Reply(int(head.split(" ", 2)[1]), head, content, time.perf_counter() - begun)
+
+
+async def _exchange(port: int, path: str, body: bytes | None) -> tuple[str, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        start = f"GET {path}" if body is None else f"POST {path}"
+        more = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        head = f"{start} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{more}\r\n"
+        writer.write(head.encode() + (body or b""))
+        received = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        if "transfer-encoding: chunked" in received.lower():
+            return received, await _read_chunks(reader)
+        return received, await reader.read()
+    finally:
+        writer.close()
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    content = b""
+    while size := int(await reader.readline(), 16):
+        content += (await reader.readexactly(size + 2))[:-2]
+    return content

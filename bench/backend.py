@@ -1,0 +1,77 @@
+"""`python -m bench.backend PORT [--latency SECONDS] [--secret SECRET]`: a meeting service that counts what it is asked.
+
+POST /webhooks/jitsi/<endpoint> answers after the latency, whoever asks; GET /counts tells the calls of each endpoint
+and the most that were under way at once, and begins anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections import Counter
+
+from aiohttp import web
+
+from sidecar.demo_backend import DEFAULT_CONFIG
+
+PREFIX = "/webhooks/jitsi"
+SECRET = "a-secret-for-the-benchmark"
+BACKLOG = 4096
+
+
+class Backend:
+    """Answers and counts. Rooms that begin with `cancelled` let nobody in."""
+
+    def __init__(self, latency: float, secret: str) -> None:
+        """`latency`: seconds that every answer takes. An empty secret: anybody may ask."""
+        self._latency = latency
+        self._secret = secret
+        self._calls: Counter[str] = Counter()
+        self._under_way = 0
+        self._most = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer one request."""
+        if request.method == "GET":
+            return self._counts() if request.path == "/counts" else web.Response(text="well")
+        endpoint = request.path.rpartition("/")[2]
+        self._calls[endpoint] += 1
+        self._under_way += 1
+        self._most = max(self._most, self._under_way)
+        try:
+            await asyncio.sleep(self._latency)
+            if request.headers.get("X-Webhook-Secret", "") != self._secret:
+                return web.json_response({"error": "who are you?"}, status=401)
+            return self._answer(endpoint, json.loads(await request.read())["roomName"])
+        finally:
+            self._under_way -= 1
+
+    def _answer(self, endpoint: str, room: str) -> web.Response:
+        if endpoint == "room-created":
+            return web.json_response({**DEFAULT_CONFIG, "meetingTitle": room})
+        if room.startswith("cancelled"):
+            return web.json_response({"allowed": False, "reason": "Meeting has been cancelled"})
+        return web.json_response({"allowed": True, "reason": None, "meetingTitle": room})
+
+    def _counts(self) -> web.Response:
+        counts = {"calls": dict(self._calls), "most_at_once": self._most}
+        self._calls.clear()
+        self._most = self._under_way
+        return web.json_response(counts)
+
+
+async def serve(port: int, latency: float, secret: str) -> None:
+    """Serve until the process is ended."""
+    server = web.Server(Backend(latency, secret).handle, access_log=None)
+    await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, backlog=BACKLOG)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.backend", description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--secret", default="")
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.port, arguments.latency, arguments.secret))

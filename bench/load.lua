@@ -1,0 +1,34 @@
+-- For wrk: asks what the module asks, about users of many rooms, and prints what came of it as one line of JSON.
+-- Arguments after `--`: the body with %ROOM% and %USER%, the number of users, users in a room, and whether the
+-- connection is to be closed after each ("close") or kept ("keep").
+local function body(template, user, in_a_room)
+	local room = math.floor(user / in_a_room);
+	return (template:gsub("%%ROOM%%", tostring(room)):gsub("%%USER%%", tostring(user)));
+end
+
+function init(args)
+	local template, users, in_a_room = args[1], tonumber(args[2]), tonumber(args[3]);
+	local headers = { ["Content-Type"] = "application/json" };
+	if args[4] == "close" then headers["Connection"] = "close"; end
+	math.randomseed(os.time());
+	local function made(user) return wrk.format("POST", nil, headers, body(template, user, in_a_room)); end
+	if users <= 10000 then
+		local requests, at = {}, 0;
+		for user = 0, users - 1 do requests[user + 1] = made(user); end
+		request = function ()
+			at = at % users + 1;
+			return requests[at];
+		end
+	else
+		request = function () return made(math.random(0, users - 1)); end
+	end
+end
+
+function done(summary, latency)
+	local errors = summary.errors;
+	io.write(string.format(
+		'{"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"longest":%f,"broken":%d,"bad":%d}\n',
+		summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e6, latency:percentile(99) / 1e6,
+		latency.max / 1e6, errors.connect + errors.read + errors.write + errors.timeout, errors.status
+	));
+end

@@ -1,0 +1,63 @@
+"""wrk: as many questions as answers come, from one core, on connections that are kept or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.backend import PREFIX
+from bench.peers import Server
+from bench.program import CLIENT_CORE, WentWrong
+
+AT_ONCE = 32
+SCRIPT = Path(__file__).with_name("load.lua")
+
+Connections = Literal["keep", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Those who are asked about: so many users, of whom so many are in a room each. `body` is a question in which
+    %ROOM% and %USER% are their numbers."""
+
+    body: dict[str, Any]
+    users: int
+    in_a_room: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one run came to; times are seconds. `cpu` is what the server used for one request."""
+
+    per_second: float
+    cpu: float
+    p50: float
+    p99: float
+    longest: float
+
+
+async def press(server: Server, crowd: Crowd, connections: Connections, seconds: float) -> Figures:
+    """Ask for so long; raises WentWrong if a single answer was missing or not 200."""
+    url = f"http://127.0.0.1:{server.port}{PREFIX}/validate-access"
+    command = (
+        "taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--threads", "1", "--connections", str(AT_ONCE),
+        "--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT), url,
+        "--", json.dumps(crowd.body), str(crowd.users), str(crowd.in_a_room), connections,
+    )  # fmt: skip
+    before = server.cpu_seconds()
+    wrk = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        output, _ = await asyncio.wait_for(wrk.communicate(), seconds + 30)
+    finally:
+        if wrk.returncode is None:
+            wrk.kill()
+            await wrk.wait()
+    used = server.cpu_seconds() - before
+    found = json.loads(output.splitlines()[-1])
+    if found["broken"] or found["bad"] or not found["requests"]:
+        raise WentWrong(f"not all answers were good: {found}")
+    requests = found["requests"]
+    return Figures(requests / found["seconds"], used / requests, found["p50"], found["p99"], found["longest"])

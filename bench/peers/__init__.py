@@ -1,0 +1,44 @@
+"""What could stand between Prosody and a meeting service, each behind the same call."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from bench.peers.direct import behind, direct
+from bench.peers.empty import empty
+from bench.peers.nginx import nginx
+from bench.peers.ours import Ours
+from bench.peers.place import Place, Server
+from bench.peers.varnish import varnish
+from tests.rig.sidecar import free_port
+
+Peer = Callable[[Place], AbstractAsyncContextManager[Server]]
+
+EMPTY = "empty web.Server"
+DIRECT = "backend direct"
+OURS = "sidecar"
+
+PEERS: dict[str, Peer] = {
+    EMPTY: empty,
+    OURS: Ours(),
+    "sidecar, log at warning": Ours({"log": {"level": "warning"}}),
+    "nginx + Lua": nginx,
+    "Varnish": varnish,
+    DIRECT: direct,
+}
+PROXIES = (OURS, "nginx + Lua", "Varnish")
+"""Those who ask a backend, and remember what it said."""
+
+__all__ = ["DIRECT", "EMPTY", "OURS", "PEERS", "PROXIES", "Peer", "Place", "Server", "at_a_place", "behind"]
+
+
+@asynccontextmanager
+async def at_a_place(*, fresh: int = 3600) -> AsyncIterator[Place]:
+    """A new folder, and ports nobody uses."""
+    with tempfile.TemporaryDirectory(prefix="prosody-sidecar-bench-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # a worker of nginx is another user
+        yield Place(Path(folder), free_port(), free_port(), fresh=fresh)

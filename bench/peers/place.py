@@ -1,0 +1,63 @@
+"""Where a peer runs and what it may remember: the same for all of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.program import SERVER_CORE, Program, running, until_listening
+
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder and two ports of its own."""
+
+    folder: Path
+    port: int
+    backend_port: int
+    core: int = SERVER_CORE
+    fresh: int = 3600
+    """Seconds for which an answer is used unasked."""
+    stale: int = 3600
+    """Seconds for which an old answer is used while the backend is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A peer that takes requests, and all the programs it needs for that."""
+
+    port: int
+    programs: tuple[Program, ...]
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all of it."""
+        return sum(each.cpu_seconds() for each in self.programs)
+
+    def resident(self) -> int:
+        """Bytes."""
+        return sum(each.memory().resident for each in self.programs)
+
+    def proportional(self) -> int:
+        """Bytes, each shared page divided by those who share it."""
+        return sum(each.memory().proportional for each in self.programs)
+
+
+@asynccontextmanager
+async def serving(place: Place, name: str, *arguments: str) -> AsyncIterator[Server]:
+    """A peer that is one program."""
+    async with running(arguments, place.folder / f"{name}.log", place.core) as program:
+        await until_listening(program, place.port)
+        yield Server(place.port, (program,))
+
+
+def filled(template: Path, **values: object) -> str:
+    """The text of a file, with each @name@ replaced."""
+    text = template.read_text()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    return text

@@ -1,0 +1,114 @@
+"""A program under measurement: a process of its own on a core of its own, its output in a file, ended by its pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_WITHIN = 30.0
+STOPPED_WITHIN = 15.0
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
+"""What is measured has one core for itself; whoever asks it, and whomever it asks, share the other."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_ROOT = Path(__file__).parents[1]
+
+
+class WentWrong(Exception):
+    """A measurement that would mean nothing: a program that does not run, or does not answer as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes: all that is mapped in, and that with shared pages counted in part."""
+
+    resident: int
+    proportional: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One that is running, with all its children."""
+
+    process: asyncio.subprocess.Process
+    output: Path
+
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far, in user mode and in the kernel."""
+        return sum(_ticks(pid) for pid in _family(self.process.pid)) / _TICKS
+
+    def memory(self) -> Memory:
+        """What it holds now."""
+        rollups = [_rollup(pid) for pid in _family(self.process.pid)]
+        return Memory(sum(each["Rss"] for each in rollups), sum(each["Pss"] for each in rollups))
+
+    def last_words(self) -> str:
+        """The end of what it wrote."""
+        return self.output.read_text(errors="replace")[-1500:]
+
+    async def stop(self) -> None:
+        """Ask it to end, and make it."""
+        if self.process.returncode is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), STOPPED_WITHIN)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+@asynccontextmanager
+async def running(arguments: Sequence[str], output: Path, core: int = SERVER_CORE) -> AsyncIterator[Program]:
+    """Start a program on this core; it is ended with the block."""
+    with output.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            "taskset", "--cpu-list", str(core), *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file, cwd=_ROOT,
+        )  # fmt: skip
+    program = Program(process, output)
+    try:
+        yield program
+    finally:
+        await program.stop()
+
+
+async def until_listening(program: Program, port: int) -> None:
+    """Wait until somebody takes connections on this port."""
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            while True:
+                if program.process.returncode is not None:
+                    raise WentWrong(f"it ended at once: {program.last_words()}")
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise WentWrong(f"it does not listen on port {port}: {program.last_words()}") from None
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield from _family(int(child))
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])  # utime and stime: the 14th and 15th of all
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(size.split()[0]) * 1024 for name, _, size in (line.partition(":") for line in lines)}

@@ -1,0 +1,121 @@
+"""Samples -> medians and ratios -> tables in Markdown, between two marks in a file whose other text is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+
+from bench.sample import Sample
+
+BEGIN = "<!-- measured: `make bench` writes what is between this line and its like below -->"
+END = "<!-- measured: end -->"
+
+ByRound = Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What the report has to know of a part: whom the others are compared with, and which figures are drawn."""
+
+    part: str
+    title: str
+    baseline: str | None = None
+    drawn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The median of all rounds, and that of the ratios to the baseline, each taken within a round."""
+
+    value: float
+    ratio: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All figures of one who does one thing."""
+
+    case: str
+    who: str
+    cells: Mapping[str, Cell]
+
+
+def rows_of(heading: Heading, samples: Iterable[Sample]) -> list[Row]:
+    """Case by case, in the order in which they were first measured."""
+    measured: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
+    for part, case, who, figure, value, number in samples:
+        if part == heading.part:
+            figures = measured.setdefault(case, {}).setdefault(who, {})
+            figures.setdefault(figure, {})[number] = value
+    rows = []
+    for case, everybody in measured.items():
+        compared_with = everybody.get(heading.baseline or "", {})
+        for who, figures in everybody.items():
+            others = {} if who == heading.baseline else compared_with
+            cells = {name: _cell(values, others.get(name, {})) for name, values in figures.items()}
+            rows.append(Row(case, who, cells))
+    return rows
+
+
+def _cell(values: ByRound, baseline: ByRound) -> Cell:
+    ratios = [value / baseline[number] for number, value in values.items() if baseline.get(number)]
+    return Cell(median(values.values()), median(ratios) if ratios else None)
+
+
+def markdown(headings: Sequence[Heading], samples: Sequence[Sample], machine: Mapping[str, str], rounds: int) -> str:
+    """All that is generated."""
+    lines = [f"Medians of {rounds} rounds; in brackets the median of each round's ratio to the row named.", ""]
+    lines += [f"- {name}: {value}" for name, value in machine.items()]
+    for heading in headings:
+        rows = rows_of(heading, samples)
+        if rows:
+            lines += ["", f"### {heading.title}", ""]
+            lines += [f"Compared with: {heading.baseline}.", ""] if any(_compared(row) for row in rows) else []
+            lines += _tables(rows)
+    return "\n".join(lines) + "\n"
+
+
+def _compared(row: Row) -> bool:
+    return any(cell.ratio is not None for cell in row.cells.values())
+
+
+def _tables(rows: Sequence[Row]) -> list[str]:
+    """A table for each set of figures."""
+    lines: list[str] = []
+    for figures, alike in groupby(rows, lambda row: tuple(row.cells)):
+        lines += ["", _line("", "", *figures), _line("---", "---", *("--:" for _ in figures))]
+        before = None
+        for row in alike:
+            lines.append(_line("" if row.case == before else row.case, row.who, *map(shown, row.cells.values())))
+            before = row.case
+    return lines[1:]
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def shown(cell: Cell) -> str:
+    """As many digits as mean something."""
+    if cell.ratio is None:
+        return number(cell.value)
+    return f"{number(cell.value)} ({number(cell.ratio)}×)"
+
+
+def number(value: float) -> str:
+    """Three digits of it, or all before the point."""
+    if value == round(value) and abs(value) < 100:
+        return f"{value:.0f}"
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:,.{digits}f}"
+
+
+def placed(text: str, generated: str) -> str:
+    """The file's text with what is between the marks replaced; at its end if there are none."""
+    before, found, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not found:
+        before, after = (text.rstrip("\n") + "\n\n") if text else "", "\n"
+    return f"{before}{BEGIN}\n\n{generated.strip()}\n\n{END}{after}"
