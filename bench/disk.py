@@ -1,50 +1,42 @@
-"""`python -m bench.disk`: what the disk costs, beside what SQLite costs alone on the same disk in the same run.
-
-Accepted events are synced one commit at a time by the bare row, and many at a time by the outbox. Decisions are loaded
-as at start, while something else on the event loop looks how long it is kept waiting.
+"""Part `disk`: what it costs that an event is on disk before it is acknowledged, beside what SQLite costs alone on the
+same disk in the same run. Accepted events are synced one commit at a time by SQLite alone, and many by the outbox.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import shutil
 import sqlite3
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from rich.console import Console
-
-from sidecar.cache import Cache
-from sidecar.cache import Limits as CacheLimits
+from bench.remembered import ignore
+from bench.sample import Sample
 from sidecar.clock import SystemClock
-from sidecar.core.model import Endpoint, Entry, Event, Key, Lifetimes, Outcome, Unavailable, Verdict
+from sidecar.core.model import Endpoint, Event, Outcome, Unavailable
 from sidecar.core.outbox import Limits
 from sidecar.core.schedule import Pacing
 from sidecar.outbox import Outbox
-from sidecar.signals import Fact
 from sidecar.store import Store, read_boot_id
-from sidecar.writer import Writer
 
 BODY = b'{"roomName":"standup","userJid":"ann@example.com","timestamp":1700000000}'
-AT_ONCE = 64
+ALONE = "SQLite alone, a synced commit each"
+AT_ONCE = (1, 8, 64)
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How long it took to read everything, and how long the event loop was kept waiting at the most."""
-
-    entries: int
-    wall: float
-    cpu: float
-    longest_wait: float
-
-
-def ignore(fact: Fact) -> None:
-    """Nobody looks."""
+async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
+    """On the disk that temporary files are on."""
+    seconds = 0.5 if quick else 2.0
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="prosody-sidecar-disk-") as name:
+            say(f"disk, round {number + 1}: {ALONE}")
+            yield Sample("disk", "events", ALONE, "events/s", bare_commits(Path(name), seconds), number)
+            for at_once in AT_ONCE:
+                who = f"outbox, {at_once} at once"
+                say(f"disk, round {number + 1}: {who}")
+                rate = await accepted(Path(name) / str(at_once), seconds, at_once)
+                yield Sample("disk", "events", who, "events/s", rate, number)
 
 
 def bare_commits(folder: Path, seconds: float) -> float:
@@ -92,74 +84,3 @@ async def accepted(folder: Path, seconds: float, at_once: int) -> float:
 
         await asyncio.gather(*(bring(who) for who in range(at_once)))
         return done / seconds
-
-
-async def fill(folder: Path, entries: int) -> None:
-    """Decisions of as many users, ten to a room, one of them kept out."""
-    clock = SystemClock()
-    lifetimes, now = Lifetimes(15, 15, 3600), clock.monotonic()
-    async with Store(folder, clock, read_boot_id(), ignore) as store:
-        assert store.decisions is not None
-        for start in range(0, entries, 2_000):
-            rows: dict[Key, Entry | None] = {}
-            for number in range(start, min(entries, start + 2_000)):
-                room, verdict = f"room-{number // 10}", Verdict.ALLOW if number % 10 else Verdict.DENY
-                key = Key(
-                    Endpoint.VALIDATE_ACCESS, room, f"{room}@muc.example.com", None, f"jid user-{number}@example.com"
-                )
-                rows[key] = Entry(verdict, b'{"allowed":true,"reason":null}', now, now, lifetimes, 0.5)
-            await store.decisions.save(rows)
-
-
-async def loaded(folder: Path) -> Load:
-    """What a start does."""
-    async with Store(folder, SystemClock(), read_boot_id(), ignore) as store:
-        cache = Cache(CacheLimits())
-        writer = Writer(cache, store.decisions)
-        longest = 0.0
-
-        async def look() -> None:
-            nonlocal longest
-            while not writer.loaded:
-                before = time.perf_counter()
-                await asyncio.sleep(0.001)
-                longest = max(longest, time.perf_counter() - before - 0.001)
-
-        looking = asyncio.create_task(look())
-        wall, cpu = time.perf_counter(), time.process_time()
-        await writer.load()
-        figures = Load(len(cache), time.perf_counter() - wall, time.process_time() - cpu, longest)
-        await looking
-        return figures
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.disk", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each row of events (default 3)")
-    parser.add_argument("--entries", type=int, default=100_000, help="decisions to load (default 100000)")
-    parser.add_argument("--folder", type=Path, help="on the disk in question (default: the folder for temporary files)")
-    arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    folder = Path(tempfile.mkdtemp(prefix="prosody-sidecar-disk-", dir=arguments.folder))
-    try:
-        bare = bare_commits(folder, arguments.seconds)
-        console.print(f"SQLite alone, a synced commit each   {bare:8.0f} a second")
-        for at_once in (1, 8, AT_ONCE):
-            rate = asyncio.run(accepted(folder / str(at_once), arguments.seconds, at_once))
-            console.print(
-                f"events accepted, {at_once:3} at once         {rate:8.0f} a second   {rate / bare:5.2f} of that"
-            )
-        asyncio.run(fill(folder / "decisions", arguments.entries))
-        for _ in range(3):
-            load = asyncio.run(loaded(folder / "decisions"))
-            console.print(
-                f"{load.entries} decisions loaded in {load.wall:.2f} s ({load.cpu:.2f} s of processor time), "
-                f"the event loop waited {load.longest_wait * 1000:.0f} ms at most"
-            )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -39,11 +39,13 @@ class Figures:
     longest: float
 
 
-async def press(server: Server, crowd: Crowd, connections: Connections, seconds: float) -> Figures:
+async def press(
+    server: Server, crowd: Crowd, connections: Connections, seconds: float, at_once: int = AT_ONCE
+) -> Figures:
     """Ask for so long; raises WentWrong if a single answer was missing or not 200."""
     url = f"http://127.0.0.1:{server.port}{PREFIX}/validate-access"
     command = (
-        "taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--threads", "1", "--connections", str(AT_ONCE),
+        "taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--threads", "1", "--connections", str(at_once),
         "--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT), url,
         "--", json.dumps(crowd.body), str(crowd.users), str(crowd.in_a_room), connections,
     )  # fmt: skip

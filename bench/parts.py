@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from bench import answering, checks
-from bench.peers import EMPTY
+from bench import answering, checks, cost, disk, herd, scale
+from bench.peers import DIRECT, EMPTY
 from bench.report import Heading
 from bench.sample import Sample
 
@@ -26,5 +26,14 @@ PARTS = (
     Part(
         Heading("answering", "Decisions from memory, on one core", EMPTY, drawn=("decisions/s", "CPU µs each")),
         answering.measure,
+    ),
+    Part(
+        Heading("herd", f"A meeting of {herd.USERS:,} begins, the backend takes 200 ms", DIRECT, drawn=("last in s",)),
+        herd.measure,
+    ),
+    Part(Heading("cost", "While nobody asks", EMPTY), cost.measure),
+    Part(Heading("scale", "With more remembered", drawn=("p50 ms",)), scale.measure),
+    Part(
+        Heading("disk", "Events, on disk before they are acknowledged", disk.ALONE, drawn=("events/s",)), disk.measure
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import median
 
 from bench.sample import Sample
@@ -66,14 +65,17 @@ def _cell(values: ByRound, baseline: ByRound) -> Cell:
 
 def markdown(headings: Sequence[Heading], samples: Sequence[Sample], machine: Mapping[str, str], rounds: int) -> str:
     """All that is generated."""
-    lines = [f"Medians of {rounds} rounds; in brackets the median of each round's ratio to the row named.", ""]
+    lines = [
+        f"Medians of {rounds} round{'s' * (rounds > 1)}; in brackets the median of the ratios within each round.",
+        "",
+    ]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     for heading in headings:
         rows = rows_of(heading, samples)
         if rows:
             lines += ["", f"### {heading.title}", ""]
             lines += [f"Compared with: {heading.baseline}.", ""] if any(_compared(row) for row in rows) else []
-            lines += _tables(rows)
+            lines += _table(rows)
     return "\n".join(lines) + "\n"
 
 
@@ -81,16 +83,15 @@ def _compared(row: Row) -> bool:
     return any(cell.ratio is not None for cell in row.cells.values())
 
 
-def _tables(rows: Sequence[Row]) -> list[str]:
-    """A table for each set of figures."""
-    lines: list[str] = []
-    for figures, alike in groupby(rows, lambda row: tuple(row.cells)):
-        lines += ["", _line("", "", *figures), _line("---", "---", *("--:" for _ in figures))]
-        before = None
-        for row in alike:
-            lines.append(_line("" if row.case == before else row.case, row.who, *map(shown, row.cells.values())))
-            before = row.case
-    return lines[1:]
+def _table(rows: Sequence[Row]) -> list[str]:
+    figures = list(dict.fromkeys(name for row in rows for name in row.cells))
+    lines = [_line("", "", *figures), _line("---", "---", *("--:" for _ in figures))]
+    before = None
+    for row in rows:
+        cells = (shown(row.cells[name]) if name in row.cells else "" for name in figures)
+        lines.append(_line("" if row.case == before else row.case, row.who, *cells))
+        before = row.case
+    return lines
 
 
 def _line(*cells: str) -> str:

@@ -37,8 +37,8 @@ __all__ = ["DIRECT", "EMPTY", "OURS", "PEERS", "PROXIES", "Peer", "Place", "Serv
 
 
 @asynccontextmanager
-async def at_a_place(*, fresh: int = 3600) -> AsyncIterator[Place]:
+async def at_a_place(*, fresh: int = 3600, latency: float = 0.0) -> AsyncIterator[Place]:
     """A new folder, and ports nobody uses."""
     with tempfile.TemporaryDirectory(prefix="prosody-sidecar-bench-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # a worker of nginx is another user
-        yield Place(Path(folder), free_port(), free_port(), fresh=fresh)
+        yield Place(Path(folder), free_port(), free_port(), fresh=fresh, latency=latency)

@@ -14,14 +14,18 @@ from bench.program import CLIENT_CORE
 @asynccontextmanager
 async def direct(place: Place) -> AsyncIterator[Server]:
     """A backend that lets anybody ask."""
-    async with serving(place, "direct", PYTHON, "-m", "bench.backend", str(place.port)) as server:
+    async with serving(place, "direct", *_backend(place, secret="")) as server:
         yield server
 
 
 @asynccontextmanager
-async def behind(place: Place, *, latency: float = 0.0) -> AsyncIterator[Server]:
+async def behind(place: Place) -> AsyncIterator[Server]:
     """The backend that a peer at this place asks. It wants the secret."""
     there = replace(place, port=place.backend_port, core=CLIENT_CORE)
-    options = ("--latency", str(latency), "--secret", SECRET)
-    async with serving(there, "backend", PYTHON, "-m", "bench.backend", str(there.port), *options) as server:
+    async with serving(there, "backend", *_backend(there, secret=SECRET)) as server:
         yield server
+
+
+def _backend(place: Place, secret: str) -> tuple[str, ...]:
+    options = ("--latency", str(place.latency), "--secret", secret)
+    return PYTHON, "-m", "bench.backend", str(place.port), *options

@@ -25,6 +25,8 @@ class Place:
     """Seconds for which an answer is used unasked."""
     stale: int = 3600
     """Seconds for which an old answer is used while the backend is away."""
+    latency: float = 0.0
+    """Seconds that the backend takes for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
