@@ -6,13 +6,13 @@ Guests share an answer where the proxy can tell that they may; for users with na
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from bench.asking import Reply, announcement, ask, question
 from bench.backend import PREFIX
+from bench.crowd import all_at_once
 from bench.peers import DIRECT, EMPTY, PEERS, PROXIES, at_a_place, behind
 from bench.program import CLIENT_CORE, on_core
 from bench.sample import Sample
@@ -22,19 +22,6 @@ LATENCY = 0.2
 FRESH = 15
 ROOM = "all-hands"
 CASES = {"guests": True, "users with names": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """One who came in, or did not."""
-
-    decision: Reply
-    settings: Reply | None
-
-    @property
-    def refused(self) -> bool:
-        """Whether anything else came back than a yes and a room."""
-        return self.decision.allowed is not True or self.settings is None or self.settings.status != 200
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
@@ -53,15 +40,15 @@ async def met(who: str, *, guests: bool) -> dict[str, float]:
         counting = server.port if who == DIRECT else backend.port
         with on_core(CLIENT_CORE):
             begun = time.perf_counter()
-            everybody = await asyncio.gather(*(join(server.port, number, guests) for number in range(USERS)))
+            everybody = all_at_once(server.port, [errand(number, guests) for number in range(USERS)])
             last = time.perf_counter() - begun
         counted = {} if who == EMPTY else (await ask(counting, "/counts")).document
-    decided = sorted(each.decision.seconds for each in everybody)
+    decided = sorted(replies[0].seconds for replies in everybody)
     figures = {
         "last in s": last,
         "decided p50 ms": decided[USERS // 2] * 1e3,
         "decided p99 ms": decided[USERS * 99 // 100] * 1e3,
-        "refused": sum(each.refused for each in everybody),
+        "refused": sum(not is_in(replies) for replies in everybody),
     }
     if counted:
         figures["backend calls at once"] = counted["most_at_once"]
@@ -69,9 +56,14 @@ async def met(who: str, *, guests: bool) -> dict[str, float]:
     return figures
 
 
-async def join(port: int, number: int, guest: bool) -> Joined:
-    """What the module asks for one who wants in."""
-    decision = await ask(port, f"{PREFIX}/validate-access", question(ROOM, f"user-{number}", guest=guest))
-    if decision.allowed is not True:
-        return Joined(decision, None)
-    return Joined(decision, await ask(port, f"{PREFIX}/room-created", announcement(ROOM)))
+def errand(number: int, guest: bool) -> list[tuple[str, dict[str, Any]]]:
+    """What the module asks for one who wants in: the second only if the first was answered."""
+    return [
+        (f"{PREFIX}/validate-access", question(ROOM, f"user-{number}", guest=guest)),
+        (f"{PREFIX}/room-created", announcement(ROOM)),
+    ]
+
+
+def is_in(replies: Sequence[Reply]) -> bool:
+    """Whether somebody got a yes and a room."""
+    return replies[0].allowed is True and replies[-1].status == 200 and len(replies) == 2
