@@ -48,8 +48,8 @@ crash: ## Kills the sidecar with -9 a hundred times while people join and events
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.crash $(ARGS)
 
-bench: ## Decisions a second and their latency, by where they come from
-	@tools/setup.sh run
+bench: ## The sidecar beside nginx, Varnish and nothing at all; ARGS="--quick" for 2 minutes instead of 10
+	@tools/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
 
 clean: ## Takes away what the other targets made here (Debian packages stay)

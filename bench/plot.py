@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from bench.report import Heading, Row, number, rows_of
 from bench.sample import Sample
 
-WIDTH, LABEL, ROOM_FOR_VALUE = 860, 230, 90
+WIDTH, LABEL, ROOM_FOR_VALUE = 880, 260, 80
 BAR, GAP = 18, 6
 
 STYLE = """
