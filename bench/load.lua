@@ -12,7 +12,7 @@ function init(args)
 	if args[4] == "close" then headers["Connection"] = "close"; end
 	math.randomseed(os.time());
 	local function made(user) return wrk.format("POST", nil, headers, body(template, user, in_a_room)); end
-	if users <= 10000 then
+	if users <= 10000 then -- few enough to be written out before; of more, anyone is asked about
 		local requests, at = {}, 0;
 		for user = 0, users - 1 do requests[user + 1] = made(user); end
 		request = function ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +13,8 @@ from bench.sample import Sample
 
 WIDTH, LABEL, ROOM_FOR_VALUE = 880, 260, 80
 BAR, GAP = 18, 6
+
+OURS = re.compile(r"(?<!no )\bsidecar|^outbox")
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #57606a }
@@ -50,7 +53,8 @@ def svg(headings: Sequence[Heading], samples: Sequence[Sample]) -> str:
         for figure in heading.drawn:
             with_it = [row for row in rows if figure in row.cells]
             if with_it:
-                _panel(canvas, f"{heading.title}: {figure}", figure, with_it)
+                better = "more" if figure.endswith("/s") else "less"
+                _panel(canvas, f"{heading.title}: {figure} ({better} is better)", figure, with_it)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {canvas.y}" width="{WIDTH}" role="img">'
     return "\n".join([head, f"<style>{STYLE}</style>", *canvas.parts, "</svg>"]) + "\n"
 
@@ -72,6 +76,6 @@ def _bar(canvas: Canvas, row: Row, figure: str, longest: float) -> None:
     value = row.cells[figure].value
     length = value / longest * (WIDTH - LABEL - ROOM_FOR_VALUE)
     canvas.text(LABEL - 2 * GAP, row.who, anchor="end")
-    canvas.bar(length, "bar ours" if row.who.startswith("sidecar") else "bar")
+    canvas.bar(length, "bar ours" if OURS.search(row.who) else "bar")
     canvas.text(LABEL + round(length) + GAP, number(value))
     canvas.y += BAR + GAP

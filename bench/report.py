@@ -109,6 +109,8 @@ def number(value: float) -> str:
     """Three digits of it, or all before the point."""
     if value == round(value) and abs(value) < 100:
         return f"{value:.0f}"
+    if 0 < abs(value) < 0.005:
+        return "<0.01"
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:,.{digits}f}"
 
