@@ -75,9 +75,9 @@ class Observers:
     health: Health
     recent: Recent
 
-    def emit(self) -> Emit:
+    def emit(self, *more: Emit) -> Emit:
         """One emitter for all of them."""
-        return broadcast(self.health.observe, self.metrics.observe, self.recent.observe, self.log.observe)
+        return broadcast(self.health.observe, self.metrics.observe, self.recent.observe, self.log.observe, *more)
 
 
 class Daemon:
@@ -98,7 +98,7 @@ class Daemon:
         watchdog = systemd.watchdog_seconds(environ)
         self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health(), Recent(clock))
-        self._emit = broadcast(self._observers.emit(), self._hint)
+        self._emit = self._observers.emit(self._hint)
         jitter = random.random
         self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())

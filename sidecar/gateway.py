@@ -93,6 +93,8 @@ class View(NamedTuple):
 
 Landing = Settled | Released
 
+_NEVER = float("-inf")
+
 
 class Gateway:
     """The sole interpreter of a plan."""
@@ -123,16 +125,18 @@ class Gateway:
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
-        rules = self.rules_for(query.key.endpoint, query.key.room)
+        endpoint, room = query.key.endpoint, query.key.room
+        rules, lane = self.rules_for(endpoint, room), self.lanes[endpoint]
         until = query.received_at + rules.deadline - RENDERING
         probe_awaited = second_chance_taken = under_way = False
         while True:
-            query = self._identified(query)
+            if query.key.subject == GUEST and self.cache.guests_are_alone(room):
+                query = query.alone()
             if not self._memory.loaded and self.cache.get(query.key) is None:
                 await self._disk(self._memory.recall(query.key), until)
             # From here until the plan is under way nothing is awaited: what was seen is still so.
             now = self._clock.monotonic()
-            permit = self.lanes[query.key.endpoint].permit(now, query.key.room)
+            permit = lane.permit(now, room)
             if now >= until or (probe_awaited and permit is Permit.PROBE_OUT):
                 permit = Permit.OPEN
             view = self._view(query.key, rules, now, permit)
@@ -145,7 +149,6 @@ class Gateway:
                     return self._unavailable(query, view, now, asked=under_way)
                 case Act.AWAIT_PROBE:
                     probe_awaited = True
-                    lane = self.lanes[query.key.endpoint]
                     await lane.breaker_moves(min(PROBE_PATIENCE, until - now))
                 case Act.ASK:
                     flight, led = self._flight(query, view, now)
@@ -222,22 +225,17 @@ class Gateway:
         """Let the calls that are under way end; at most so long."""
         await self._flights.drain(seconds)
 
-    def _identified(self, query: Query) -> Query:
-        if query.key.subject == GUEST and self.cache.guests_are_alone(query.key.room):
-            return query.alone()
-        return query
-
     def _view(self, key: Key, rules: Rules, now: float, permit: Permit) -> View:
         entry = self.cache.get(key)
         allowed = entry is not None and entry.verdict is Verdict.ALLOW
-        suspect_before = self._suspect_before(key, rules, now) if allowed else float("-inf")
+        suspect_before = self._suspect_before(key, rules, now) if allowed else _NEVER
         limits = rules.lifetimes(entry.verdict) if entry is not None else None
         state = freshness(entry, limits, now, suspect_before)
         return View(rules, entry, state, permit, decide(state, permit))
 
     def _suspect_before(self, key: Key, rules: Rules, now: float) -> float:
         if key.endpoint.kind is Kind.CONFIG:
-            return float("-inf")
+            return _NEVER
         return self.cache.suspect_before(key.room, now, rules.deny.fresh)
 
     def _flight(self, query: Query, view: View, now: float, *, behind: bool = False) -> tuple[Flight[Landing], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, OutboxMoved, Reloaded
+from sidecar.signals import Asked, BreakerMoved, DiskMoved, Fact, OutboxMoved, Reloaded, Resolved
 
 TELLING = 3
 """Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
@@ -20,6 +20,8 @@ class Health:
     def observe(self, fact: Fact) -> None:
         """Note or clear a reason."""
         match fact:
+            case Resolved():
+                pass  # nearly all facts
             case Asked():
                 self._asked(fact)
             case BreakerMoved(state="open"):
@@ -43,8 +45,6 @@ class Health:
                     self._reasons["reload"] = f"config: the last reload was refused: {fact.problems[0]}"
                 else:
                     self._reasons.pop("reload", None)
-            case _:
-                pass
 
     def _asked(self, fact: Asked) -> None:
         match fact.outcome:

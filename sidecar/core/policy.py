@@ -75,14 +75,15 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     if entry is None:
         return Freshness.MISSING
     allowed = entry.lifetimes if limits is None else entry.lifetimes.at_most(limits)
+    fresh, stale_while_revalidate, stale_if_error = allowed
     age = now - entry.asked_at
-    if age >= allowed.total:
+    if age >= fresh + max(stale_while_revalidate, stale_if_error):
         return Freshness.EXPIRED
     if entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before:
         return Freshness.SUSPECT
-    if age < allowed.fresh * (1 - JITTER * entry.spread):
+    if age < fresh * (1 - JITTER * entry.spread):
         return Freshness.FRESH
-    if age < allowed.fresh + allowed.stale_while_revalidate:
+    if age < fresh + stale_while_revalidate:
         return Freshness.REVALIDATE
     return Freshness.STALE
 

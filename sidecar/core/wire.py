@@ -86,15 +86,15 @@ def config_query_of(message: Message, decision: Query) -> Query:
 
 def traceparent_of(header: str) -> str:
     """A valid W3C traceparent, or nothing."""
-    return header if _TRACEPARENT.fullmatch(header) else ""
+    return header if header and _TRACEPARENT.fullmatch(header) else ""
 
 
 def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
-    user_id, email, token = (document.get(name) for name in ("userId", "userEmail", "bearerToken"))
-    if not (_is_sent(user_id) or _is_sent(email) or _is_sent(token)):
-        domain = caller.rpartition("@")[2].lower()
-        if document.get("guest") is True or domain in anonymous_domains:
+    user_id, email = document.get("userId"), document.get("userEmail")
+    if not (_is_sent(user_id) or _is_sent(email) or _is_sent(document.get("bearerToken"))):
+        if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
             return GUEST
+        return jid_subject(caller)
     if not _is_sent(email):
         return f"id {_text(user_id)}" if _is_sent(user_id) else jid_subject(caller)
     # As JSON: joined by a space, a JID that ends in a quoted word would be another's JID and e-mail.
@@ -132,15 +132,18 @@ def _text(value: Any) -> str | None:
 
 
 def _name(document: dict[str, Any], field: str, limit: int) -> str:
+    """A field that names somebody or something; raises Malformed."""
+    value = document.get(field)
+    if isinstance(value, str) and value.isascii() and 0 < len(value) <= limit:
+        return value
     if field not in document:
         raise Malformed(f"{field} is missing", field)
-    value = document[field]
     if not isinstance(value, str):
         raise Malformed(f"{field} must be a string, not {_type(value)}", field)
     if not value:
         raise Malformed(f"{field} must not be empty", field)
     try:
-        size = len(value) if value.isascii() else len(value.encode("utf-8"))
+        size = len(value.encode("utf-8"))
     except UnicodeEncodeError:
         raise Malformed(f"{field} holds half a surrogate pair, which is no character", field) from None
     if size > limit:

@@ -115,6 +115,8 @@ class Renderer:
 
 def cache_status(answer: Answer) -> str:
     """How the answer came about, as RFC 9211 writes it."""
+    if answer.source is Source.HIT and answer.detail is None:
+        return f"{CACHE_NAME}; hit; ttl={answer.ttl}"
     parts = [CACHE_NAME]
     if answer.source is Source.OUTBOX:
         parts.append("fwd=bypass")
