@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, report
+from bench import report
+from bench.machine import described
 from bench.parts import PARTS, Part
 from bench.plot import svg
 from bench.program import WentWrong
@@ -40,8 +41,9 @@ def write(folder: Path, generated: str, samples: Sequence[Sample], about: dict[s
     results = folder / "RESULTS.md"
     text = results.read_text() if results.exists() else "# What was measured\n"
     results.write_text(report.placed(text, generated))
-    document = {"machine": about, "samples": [sample._asdict() for sample in samples]}
-    (folder / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    lines = ",\n".join(json.dumps(sample._asdict(), ensure_ascii=False) for sample in samples)
+    machine = json.dumps(about, ensure_ascii=False)
+    (folder / "results.json").write_text(f'{{"machine": {machine},\n"samples": [\n{lines}\n]}}\n')
     (folder / "results.svg").write_text(drawing)
 
 
@@ -61,7 +63,7 @@ def main() -> int:
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections at both ends
-    about = machine.described()
+    about = described()
     try:
         samples = asyncio.run(measured(parts, rounds, arguments.quick))
     except WentWrong as error:

@@ -42,7 +42,7 @@ class Row:
 
 
 def rows_of(heading: Heading, samples: Iterable[Sample]) -> list[Row]:
-    """Case by case, in the order in which they were first measured."""
+    """Case by case, in the order in which they were first measured; whom others are compared with goes first."""
     measured: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for part, case, who, figure, value, number in samples:
         if part == heading.part:
@@ -51,9 +51,9 @@ def rows_of(heading: Heading, samples: Iterable[Sample]) -> list[Row]:
     rows = []
     for case, everybody in measured.items():
         compared_with = everybody.get(heading.baseline or "", {})
-        for who, figures in everybody.items():
+        for who in sorted(everybody, key=lambda who: who != heading.baseline):
             others = {} if who == heading.baseline else compared_with
-            cells = {name: _cell(values, others.get(name, {})) for name, values in figures.items()}
+            cells = {name: _cell(values, others.get(name, {})) for name, values in everybody[who].items()}
             rows.append(Row(case, who, cells))
     return rows
 

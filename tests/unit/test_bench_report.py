@@ -38,6 +38,11 @@ def test_nothing_is_compared_with_itself_or_across_cases() -> None:
     assert cell(measured, "sidecar", "closed").ratio is None
 
 
+def test_whom_others_are_compared_with_goes_first() -> None:
+    rows = rows_of(HEADING, samples("sidecar", 5) + samples("bare", 10))
+    assert [row.who for row in rows] == ["bare", "sidecar"]
+
+
 def test_a_round_in_which_the_baseline_was_zero_gives_no_ratio() -> None:
     assert cell(samples("bare", 0, 10) + samples("sidecar", 7, 20), "sidecar").ratio == 2
 
