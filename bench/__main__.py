@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import resource
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ HERE = Path(__file__).parent
 
 async def measured(parts: Sequence[Part], rounds: int, quick: bool) -> list[Sample]:
     """All samples of these parts, with a line for every measurement that begins."""
-    begun = time.monotonic()
+    begun, this = time.monotonic(), asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # as Ctrl-C does: nothing stays behind
 
     def say(what: str) -> None:
         print(f"{time.monotonic() - begun:4.0f} s  {what}", flush=True)
@@ -69,6 +72,9 @@ def main() -> int:
     except WentWrong as error:
         print(f"the benchmark stopped: {error}", file=sys.stderr)
         return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
     headings = [part.heading for part in parts]
     generated = report.markdown(headings, samples, about, rounds)
     print(f"\n{generated}")

@@ -57,7 +57,8 @@ class Program:
         """Ask it to end, and make it."""
         if self.process.returncode is not None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # Ctrl-C reaches it too
+            self.process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.process.wait(), STOPPED_WITHIN)
         except TimeoutError:

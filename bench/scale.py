@@ -52,7 +52,12 @@ async def alone(folder: Path, entries: int) -> dict[str, float]:
     process = await asyncio.create_subprocess_exec(
         *command, str(folder), str(entries), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
     )
-    output, _ = await asyncio.wait_for(process.communicate(), LOAD_WITHIN)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), LOAD_WITHIN)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     load = Load(**json.loads(output))
     if load.entries != entries:
         raise WentWrong(f"{load.entries} of {entries} entries were loaded")
@@ -96,10 +101,11 @@ async def asked(folder: Path, entries: int, seconds: float) -> dict[str, float]:
 
 
 async def _until_loaded(admin: int, entries: int) -> None:
-    async with asyncio.timeout(LOAD_WITHIN):
-        while True:
-            text = (await ask(admin, "/metrics")).body.decode()
-            counts = [line for line in text.splitlines() if line.startswith("prosody_sidecar_cache_entries{")]
-            if sum(float(line.split()[-1]) for line in counts) >= entries:
-                return
-            await asyncio.sleep(0.2)
+    give_up_at = time.perf_counter() + LOAD_WITHIN
+    while time.perf_counter() < give_up_at:
+        text = (await ask(admin, "/metrics")).body.decode()
+        counts = [line for line in text.splitlines() if line.startswith("prosody_sidecar_cache_entries{")]
+        if sum(float(line.split()[-1]) for line in counts) >= entries:
+            return
+        await asyncio.sleep(0.2)
+    raise WentWrong(f"{entries} entries were not loaded within {LOAD_WITHIN:g} s")
