@@ -1,6 +1,6 @@
 """The places for calls under way to the backend, shared fairly between rooms.
 
-One room may hold half of them. A room whose calls are being answered earns more, up to all but an eighth, so that a
+One room may hold half of them. A room whose calls are being answered earns more, up to all but a sixteenth, so that a
 big meeting can start; a room whose calls fail or hang never gets beyond its half. Free places go to the waiting rooms
 in turn.
 """
@@ -93,7 +93,7 @@ class Slots:
 
     def _may_have(self, room: _Room) -> bool:
         half = max(1, self.limit // 2)
-        most = max(half, self.limit - max(1, self.limit // 8))
+        most = max(half, self.limit - max(1, self.limit // 16))
         return self.held < self.limit and room.held < min(most, half + room.earned)
 
     def _hand_out(self, room: _Room) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
@@ -38,7 +39,7 @@ class Message(NamedTuple):
 def read_message(endpoint: Endpoint, body: bytes) -> Message:
     """Check what every endpoint needs; raises Malformed."""
     try:
-        document = _decode(body.decode("utf-8"))
+        document = _document(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -124,7 +125,7 @@ def _text(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return json.dumps(value)  # far quicker than with any option, and the same
+        return encode_basestring_ascii(value)
     try:
         return json.dumps(value, sort_keys=True)
     except RecursionError:  # what could be read cannot always be written: reading goes a little deeper
@@ -151,11 +152,34 @@ def _name(document: dict[str, Any], field: str, limit: int) -> str:
     return value
 
 
+def _document(text: str) -> Any:
+    """What a JSON text says; raises ValueError and RecursionError."""
+    document = json.loads(text)
+    if isinstance(document, dict) and _is_plainly_unambiguous(text, document):
+        return document
+    return _decode_strictly(text)
+
+
+def _is_plainly_unambiguous(text: str, document: dict[str, Any]) -> bool:
+    """Whether it can be told by counting that no field is there twice: with no escapes and nothing nested, each quote
+    is the border of a name or of a text, so a field that was read over leaves quotes too many. Nearly every question
+    is like that, and this takes a fifth of the time of reading it with eyes open."""
+    if "\\" in text:
+        return False
+    quotes = 2 * len(document)
+    for value in document.values():
+        if isinstance(value, str):
+            quotes += 2
+        elif not (value is None or isinstance(value, int)):
+            return False  # nested, or a number that may be none, such as NaN
+    return text.count('"') == quotes
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unambiguous).decode
+_decode_strictly = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unambiguous).decode
 
 
 def _type(value: Any) -> str:

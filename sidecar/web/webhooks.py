@@ -118,7 +118,7 @@ class Webhooks:
             check_token(request, manners.token)
         route = route_of(request, self._routes)
         endpoint = route.endpoint
-        exchange.endpoint = endpoint.value
+        exchange.endpoint = endpoint
         check_head(request)
         message = read_message(endpoint, await read_body(request))
         exchange.room = message.room
@@ -156,7 +156,7 @@ class Webhooks:
             return None
         if answer is not None:
             seconds = self._clock.monotonic() - started_at
-            endpoint, room = query.key.endpoint.value, query.key.room
+            endpoint, room = query.key.endpoint, query.key.room
             self._emit(Resolved(endpoint, answer.status, seconds, answer, room, trace=query.traceparent))
         return answer
 

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.model import Endpoint, Key
-from sidecar.core.wire import NAME_LIMIT, Malformed, query_of, read_message, traceparent_of
+from sidecar.core.wire import (
+    NAME_LIMIT,
+    Malformed,
+    _decode_strictly,
+    _document,
+    query_of,
+    read_message,
+    traceparent_of,
+)
 
 DECISION, CONFIG, EVENT = Endpoint.VALIDATE_ACCESS, Endpoint.ROOM_CREATED, Endpoint.USER_JOINED
 GUESTS = frozenset({"guest.example.com"})
@@ -310,3 +318,31 @@ def test_a_change_of_one_field_is_a_change_of_the_key(question: dict[str, Any], 
 )
 def test_only_a_valid_trace_is_passed_on(header: str, good: bool) -> None:
     assert traceparent_of(header) == (header if good else "")
+
+
+# --- read quickly, and as strictly -------------------------------------------------------------------------------
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+members = st.lists(st.tuples(st.text(max_size=4), scalars | st.lists(scalars, max_size=2)), max_size=6)
+
+
+@given(members, st.booleans())
+def test_a_body_is_read_the_same_with_and_without_the_short_way(fields: list[tuple[str, Any]], ascii: bool) -> None:
+    fields = [("roomName", "a"), *fields]
+    raw = "{" + ",".join(f"{json.dumps(n, ensure_ascii=ascii)}:{json.dumps(v)}" for n, v in fields) + "}"
+    try:
+        strict = _decode_strictly(raw)
+    except ValueError:
+        with pytest.raises(Malformed):
+            read_message(EVENT, raw.encode())
+    else:
+        assert _document(raw) == strict
+
+
+@pytest.mark.parametrize("value", ['"b"', "1", "null", "true", '""'])
+@pytest.mark.parametrize("name", ["roomName", "userJid"])
+def test_no_field_may_be_there_twice_whatever_it_holds(name: str, value: str) -> None:
+    for pair in (f'"{name}":"a","{name}":{value}', f'"{name}":{value},"{name}":"a"'):
+        with pytest.raises(Malformed, match="there twice"):
+            read_message(EVENT, f'{{"roomName":"a",{pair}}}'.encode())
