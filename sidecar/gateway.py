@@ -227,9 +227,11 @@ class Gateway:
 
     def _view(self, key: Key, rules: Rules, now: float, permit: Permit) -> View:
         entry = self.cache.get(key)
-        allowed = entry is not None and entry.verdict is Verdict.ALLOW
-        suspect_before = self._suspect_before(key, rules, now) if allowed else _NEVER
-        limits = rules.lifetimes(entry.verdict) if entry is not None else None
+        suspect_before, limits = _NEVER, None
+        if entry is not None:
+            limits = rules.lifetimes(entry.verdict)
+            if entry.verdict is Verdict.ALLOW:
+                suspect_before = self.cache.suspect_before(key.room, now, rules.deny.fresh)
         state = freshness(entry, limits, now, suspect_before)
         return View(rules, entry, state, permit, decide(state, permit))
 

@@ -109,6 +109,7 @@ class Log:
     def configure(self, level: str, style: Literal["json", "console"]) -> None:
         """Change level and form, also while running."""
         self._plain = style == "json"
+        self._tells_all = level in ("debug", "info")
         renderer: Any = _as_json
         if style == "console":
             renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
@@ -168,7 +169,7 @@ class Log:
 
     def _resolved(self, fact: Resolved) -> None:
         if fact.answer is not None and not fact.problem and self._plain:
-            if self._log.is_enabled_for(logging.INFO):
+            if self._tells_all:
                 self._page.msg(_usual_line(fact, fact.answer))
             return
         level = "info" if fact.status < 500 or fact.answer is not None else "error"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.signals import (
@@ -25,6 +29,36 @@ from sidecar.signals import (
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
+class _Requests(Collector):
+    """What is counted at every request, in plain numbers that become metrics when Prometheus asks. The library's own
+    counters, made for many threads, take four times as long, which is a tenth of a warm decision."""
+
+    def __init__(self) -> None:
+        self._answers: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_SECONDS) + 1))
+
+    def note(self, endpoint: str, source: str, seconds: float) -> None:
+        """Count one."""
+        self._answers[endpoint, source] += 1
+        self._seconds[endpoint] += seconds
+        self._buckets[endpoint][bisect_left(_SECONDS, seconds)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """As metrics."""
+        text = "Requests of Prosody by where the answer came from"
+        answers = CounterMetricFamily("prosody_sidecar_requests", text, labels=["endpoint", "source"])
+        for labels, count in self._answers.items():
+            answers.add_metric(labels, count)
+        text = "Seconds from a request's head to its answer"
+        seconds = HistogramMetricFamily("prosody_sidecar_request_seconds", text, labels=["endpoint"])
+        limits = [*map(str, _SECONDS), "+Inf"]
+        for endpoint, counts in self._buckets.items():
+            up_to = list(zip(limits, accumulate(counts), strict=True))
+            seconds.add_metric([endpoint], up_to, self._seconds[endpoint])
+        return answers, seconds
+
+
 class Metrics:
     """An observer that counts."""
 
@@ -34,14 +68,8 @@ class Metrics:
         self._gauges: dict[str, Gauge] = {}
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._requests = self._counter("requests", "Requests of Prosody by where the answer came from", "source")
-        self._seconds = Histogram(
-            "prosody_sidecar_request_seconds",
-            "Seconds from a request's head to its answer",
-            ["endpoint"],
-            buckets=_SECONDS,
-            registry=self._registry,
-        )
+        self._requests = _Requests()
+        self._registry.register(self._requests)
         self._asked = self._counter("backend_requests", "Calls to the backend by what came of them", "outcome")
         self._backend_seconds = Histogram(
             "prosody_sidecar_backend_seconds",
@@ -57,8 +85,6 @@ class Metrics:
         self._defects = Counter(
             "prosody_sidecar_defects", "Defects caught at an edge; should stay 0", registry=self._registry
         )
-        self._request_of = cache(self._requests.labels)
-        self._seconds_of = cache(self._seconds.labels)
         build = Gauge("prosody_sidecar_build_info", "The running version", ["version"], registry=self._registry)
         build.labels(__version__).set(1)
 
@@ -78,9 +104,8 @@ class Metrics:
         """Count one fact."""
         match fact:
             case Resolved():
-                source = str(fact.answer.source) if fact.answer is not None else "problem"
-                self._request_of(fact.endpoint, source).inc()
-                self._seconds_of(fact.endpoint).observe(fact.seconds)
+                source = fact.answer.source if fact.answer is not None else "problem"
+                self._requests.note(fact.endpoint, source, fact.seconds)
             case Asked():
                 self._asked.labels(fact.endpoint, fact.outcome).inc()
                 self._backend_seconds.labels(fact.endpoint).observe(fact.seconds)
