@@ -154,7 +154,7 @@ def _name(document: dict[str, Any], field: str, limit: int) -> str:
 
 def _document(text: str) -> Any:
     """What a JSON text says; raises ValueError and RecursionError."""
-    document = json.loads(text)
+    document = _decode(text)
     if isinstance(document, dict) and _is_plainly_unambiguous(text, document):
         return document
     return _decode_strictly(text)
@@ -164,21 +164,20 @@ def _is_plainly_unambiguous(text: str, document: dict[str, Any]) -> bool:
     """Whether it can be told by counting that no field is there twice: with no escapes and nothing nested, each quote
     is the border of a name or of a text, so a field that was read over leaves quotes too many. Nearly every question
     is like that, and this takes a fifth of the time of reading it with eyes open."""
-    if "\\" in text:
-        return False
-    quotes = 2 * len(document)
-    for value in document.values():
-        if isinstance(value, str):
-            quotes += 2
-        elif not (value is None or isinstance(value, int)):
-            return False  # nested, or a number that may be none, such as NaN
-    return text.count('"') == quotes
+    kinds = list(map(type, document.values()))
+    quotes = 2 * (len(kinds) + kinds.count(str))
+    return "\\" not in text and text.count('"') == quotes and _PLAIN.issuperset(kinds)
+
+
+_PLAIN = frozenset((str, int, bool, type(None)))
+"""Not float: NaN is one, and no JSON."""
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
 
 
+_decode = json.JSONDecoder().decode
 _decode_strictly = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unambiguous).decode
 
 
