@@ -164,10 +164,11 @@ class Gateway:
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
         """Answer one more question in the time that the first one, which was asked with it, has left.
 
-        None: there was too little. The backend is being asked all the same; whoever asks again joins in.
+        None: there was too little. The backend is being asked all the same; whoever asks again joins in. If the first
+        one took next to nothing, this one has its own time and its own end.
         """
         deadline = self.rules_for(first.key.endpoint, first.key.room).deadline
-        left = first.received_at + deadline - RENDERING - self._clock.monotonic()
+        left = first.received_at + deadline - RENDERING / 2 - self._clock.monotonic()
         try:
             async with asyncio.timeout(max(0.0, left)):
                 return await self.resolve(query)
