@@ -134,15 +134,12 @@ class Cache:
         allows, denies, dirty = self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY], self.dirty
         refused = []
         for key, entry in remembered:
-            if (
-                entry.verdict is Verdict.ALLOW
-                and not self._purges
-                and key not in dirty
-                and key not in allows
-                and key not in denies
-            ):
-                allows.put(key, entry)
-            elif not self.restore(key, entry):
+            unknown = key not in dirty and key not in denies
+            if entry.verdict is Verdict.ALLOW and unknown and not self._purges:
+                taken = allows.add(key, entry)
+            else:
+                taken = self.restore(key, entry)
+            if not taken:
                 refused.append(key)
         return refused
 

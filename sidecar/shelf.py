@@ -51,7 +51,17 @@ class Shelf:
     def put(self, key: Key, entry: Entry) -> None:
         """Remember an entry. On a full shelf another goes: of the fullest board, the one that was not used for
         longest."""
+        self._keep(_label(key), entry)
+
+    def add(self, key: Key, entry: Entry) -> bool:
+        """Remember an entry if there is none yet."""
         label = _label(key)
+        if label in self._board(label):
+            return False
+        self._keep(label, entry)
+        return True
+
+    def _keep(self, label: str, entry: Entry) -> None:
         board = self._board(label)
         if label not in board:
             if self._count >= self._maxsize:
