@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from cachetools import Cache as BaseCache
 from cachetools import LRUCache
 
 from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
+from sidecar.shelf import Shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,9 @@ def named(subject: str, name: str) -> bool:
     return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 
+_NEVER = float("-inf")
+
+
 @dataclass(slots=True)
 class _Suspicion:
     """Allows asked before `before` are suspect since `since`; those before `next_before` will be, once it is time."""
@@ -68,10 +71,12 @@ class Cache:
         """Start empty."""
         self.dirty: dict[Key, Entry | None] = {}
         self._shelves = {
-            Verdict.ALLOW: _Shelf(limits.allows, self.dirty),
-            Verdict.DENY: _Shelf(limits.denies, self.dirty),
-            Verdict.CONFIG: _Shelf(limits.configs, self.dirty),
+            Verdict.ALLOW: Shelf(Verdict.ALLOW, limits.allows, self.dirty),
+            Verdict.DENY: Shelf(Verdict.DENY, limits.denies, self.dirty),
+            Verdict.CONFIG: Shelf(Verdict.CONFIG, limits.configs, self.dirty),
         }
+        allows, denies, configs = self._shelves.values()
+        self._homes = {Kind.DECISION: (allows, denies), Kind.CONFIG: (configs,), Kind.EVENT: ()}
         self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
         self._lonely: LRUCache[str, bool] = LRUCache(limits.denies)
         self._purges: deque[tuple[float, Selector]] = deque()
@@ -86,8 +91,8 @@ class Cache:
 
     def get(self, key: Key) -> Entry | None:
         """The entry under a key, however old."""
-        for shelf in self._shelves_of(key):
-            entry: Entry | None = shelf.get(key)
+        for shelf in self._homes[key.endpoint.kind]:
+            entry = shelf.get(key)
             if entry is not None:
                 return entry
         return None
@@ -102,12 +107,12 @@ class Cache:
         if purged:
             if entry.verdict is not Verdict.DENY:
                 return False
-            entry = replace(entry, lifetimes=Lifetimes(0, 0, 0))
+            entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
         home = self._shelves[entry.verdict]
-        for shelf in self._shelves_of(key):
+        for shelf in self._homes[key.endpoint.kind]:
             if shelf is not home:
-                shelf.pop(key, None)
-        home[key] = entry
+                shelf.drop(key)
+        home.put(key, entry)
         self.dirty[key] = entry
         return not purged
 
@@ -118,9 +123,10 @@ class Cache:
         """
         if entry.verdict is Verdict.DENY:
             self._suspect_again(key.room, entry.settled_at)
-        if key in self.dirty or any(key in shelf for shelf in self._shelves_of(key)) or self._is_purged(key, entry):
+        known = key in self.dirty or any(key in shelf for shelf in self._homes[key.endpoint.kind])
+        if known or self._is_purged(key, entry):
             return False
-        self._shelves[entry.verdict][key] = entry
+        self._shelves[entry.verdict].put(key, entry)
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
@@ -135,7 +141,7 @@ class Cache:
                 and key not in allows
                 and key not in denies
             ):
-                allows[key] = entry
+                allows.put(key, entry)
             elif not self.restore(key, entry):
                 refused.append(key)
         return refused
@@ -147,8 +153,8 @@ class Cache:
 
     def drop(self, key: Key) -> None:
         """Forget one key."""
-        for shelf in self._shelves_of(key):
-            shelf.pop(key, None)
+        for shelf in self._homes[key.endpoint.kind]:
+            shelf.drop(key)
         self.dirty[key] = None
 
     def purge(self, now: float, selector: Selector) -> int:
@@ -156,7 +162,8 @@ class Cache:
         while self._purges and self._purges[0][0] < now - self.PURGE_MEMORY:
             self._purges.popleft()
         self._purges.append((now, selector))
-        doomed = [key for key, _ in self.items() if selector.fits(key)]
+        keys = (key for shelf in self._shelves.values() for key in shelf.keys(selector.room))
+        doomed = [key for key in keys if selector.fits(key)]
         for key in doomed:
             self.drop(key)
         return len(doomed)
@@ -164,12 +171,7 @@ class Cache:
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for shelf in self._shelves.values():
-            yield from shelf.peek()
-
-    def _shelves_of(self, key: Key) -> tuple[_Shelf, ...]:
-        if key.endpoint.kind is Kind.CONFIG:
-            return (self._shelves[Verdict.CONFIG],)
-        return self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY]
+            yield from shelf.items()
 
     def keep_guests_alone(self, shared: Key) -> None:
         """The backend said `private` to a guest: from now on the guests of the room share no answer."""
@@ -202,26 +204,9 @@ class Cache:
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
         """The instant before which the room's allows must have been asked to be suspect now; -inf: none is."""
-        suspicion = self._suspicions.get(room)
-        if suspicion is None:
-            return float("-inf")
+        if room not in self._suspicions:
+            return _NEVER
+        suspicion = self._suspicions[room]
         if suspicion.next_before is not None and now - suspicion.since >= every:
             suspicion.before, suspicion.since, suspicion.next_before = suspicion.next_before, now, None
         return suspicion.before
-
-
-class _Shelf(LRUCache[Key, Entry]):
-    """An LRU that notes what falls off its end."""
-
-    def __init__(self, maxsize: int, dirty: dict[Key, Entry | None]) -> None:
-        super().__init__(maxsize)
-        self._dirty = dirty
-
-    def popitem(self) -> tuple[Key, Entry]:
-        key, entry = super().popitem()
-        self._dirty[key] = None
-        return key, entry
-
-    def peek(self) -> Iterator[tuple[Key, Entry]]:
-        for key in self:
-            yield key, BaseCache.__getitem__(self, key)

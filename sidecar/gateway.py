@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from sidecar.cache import Cache, Selector
 from sidecar.clock import Clock
@@ -82,8 +81,7 @@ class Memory(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What is known about a question at one instant."""
 
     rules: Rules
@@ -159,6 +157,19 @@ class Gateway:
                     under_way = not flight.task.done()
                 case _:
                     assert_never(view.plan.act)
+
+    async def resolve_along(self, query: Query, first: Query) -> Answer | None:
+        """Answer one more question in the time that the first one, which was asked with it, has left.
+
+        None: there was too little. The backend is being asked all the same; whoever asks again joins in.
+        """
+        deadline = self.rules_for(first.key.endpoint, first.key.room).deadline
+        left = first.received_at + deadline - RENDERING - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await self.resolve(query)
+        except TimeoutError:
+            return None
 
     async def _await_flight(
         self, query: Query, view: View, flight: Flight[Landing], *, led: bool, late: bool, until: float

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import stat
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO, assert_never
 
 import structlog
@@ -98,7 +100,7 @@ class Log:
 
     def configure(self, level: str, style: Literal["json", "console"]) -> None:
         """Change level and form, also while running."""
-        renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        renderer: Any = _as_json
         if style == "console":
             renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
         self._log = structlog.wrap_logger(
@@ -107,12 +109,10 @@ class Log:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
-                structlog.processors.EventRenamer("event"),
                 renderer,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-            cache_logger_on_first_use=False,
-        )
+        ).bind()  # once, and not for every line
 
     def observe(self, fact: Fact) -> None:
         """Write one fact, at the level it deserves."""
@@ -182,6 +182,14 @@ class Log:
         else:
             restart_only = {"needs_restart": list(fact.restart_only)} if fact.restart_only else {}
             self._log.info("reloaded", **restart_only)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+def _as_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    """The last processor. structlog's own makes a new encoder for every line."""
+    return _encode(event)
 
 
 def _capped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -56,6 +57,8 @@ class Metrics:
         self._defects = Counter(
             "prosody_sidecar_defects", "Defects caught at an edge; should stay 0", registry=self._registry
         )
+        self._request_of = cache(self._requests.labels)
+        self._seconds_of = cache(self._seconds.labels)
         build = Gauge("prosody_sidecar_build_info", "The running version", ["version"], registry=self._registry)
         build.labels(__version__).set(1)
 
@@ -76,8 +79,8 @@ class Metrics:
         match fact:
             case Resolved():
                 source = str(fact.answer.source) if fact.answer is not None else "problem"
-                self._requests.labels(fact.endpoint, source).inc()
-                self._seconds.labels(fact.endpoint).observe(fact.seconds)
+                self._request_of(fact.endpoint, source).inc()
+                self._seconds_of(fact.endpoint).observe(fact.seconds)
             case Asked():
                 self._asked.labels(fact.endpoint, fact.outcome).inc()
                 self._backend_seconds.labels(fact.endpoint).observe(fact.seconds)

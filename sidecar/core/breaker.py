@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from heapq import nlargest
 
 
-class Permit(Enum):
+class Permit(StrEnum):
     """What the breaker would let a question do."""
 
     CLOSED = "closed"

@@ -1,18 +1,18 @@
 """The vocabulary: what is asked, what the backend says, what is remembered, what is answered.
 
-Everything that crosses a module boundary is frozen. Instants are float seconds of one monotonic clock and end in
+Everything that crosses a module boundary is frozen; what is made anew for every request is a tuple, since making a
+frozen dataclass takes three times as long. Instants are float seconds of one monotonic clock and end in
 `_at` or `_until`; durations are float seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What an endpoint is for; it decides what a good answer looks like."""
 
     DECISION = "decision"
@@ -21,26 +21,25 @@ class Kind(Enum):
 
 
 class Endpoint(StrEnum):
-    """The endpoints Prosody calls; the value is the last part of the path."""
+    """The endpoints Prosody calls; the value is the last part of the path, `kind` what it is for."""
 
-    ROOM_CREATED = "room-created"
-    VALIDATE_ACCESS = "validate-access"
+    kind: Kind
+
+    def __new__(cls, value: str, kind: Kind = Kind.EVENT) -> Self:
+        """One member."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.kind = kind
+        return member
+
+    ROOM_CREATED = "room-created", Kind.CONFIG
+    VALIDATE_ACCESS = "validate-access", Kind.DECISION
     USER_JOINED = "user-joined"
     USER_LEFT = "user-left"
     ROOM_DESTROYED = "room-destroyed"
     MODERATOR_CHANGED = "moderator-changed"
     RECORDING = "recording"
 
-    @property
-    def kind(self) -> Kind:
-        """A decision, a room config, or an event."""
-        return _KINDS.get(self, Kind.EVENT)
-
-
-_KINDS: Mapping[Endpoint, Kind] = {
-    Endpoint.ROOM_CREATED: Kind.CONFIG,
-    Endpoint.VALIDATE_ACCESS: Kind.DECISION,
-}
 
 GUEST = "guest"
 """The one subject that all guests of a room share, until the backend says `Cache-Control: private`."""
@@ -60,12 +59,11 @@ class Key(NamedTuple):
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One well-formed question of Prosody: its key, and the body that goes to the backend byte for byte."""
 
     key: Key
-    body: bytes = field(repr=False)
+    body: bytes
     received_at: float
     caller: str = ""
     """The bare JID of the one who wants in; empty for a room config."""
@@ -73,8 +71,11 @@ class Query:
 
     def alone(self) -> Query:
         """The same question of a guest who shares no answer with the room's other guests."""
-        key = self.key._replace(subject=jid_subject(self.caller))
-        return Query(key, self.body, self.received_at, self.caller, self.traceparent)
+        return self._replace(key=self.key._replace(subject=jid_subject(self.caller)))
+
+    def __repr__(self) -> str:
+        """Without the body, which may hold a token."""
+        return f"Query({self.key!r}, received_at={self.received_at!r})"
 
 
 def jid_subject(bare_jid: str) -> str:
@@ -82,7 +83,7 @@ def jid_subject(bare_jid: str) -> str:
     return f"jid {bare_jid}"
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """What a remembered answer says."""
 
     ALLOW = "allow"
@@ -90,8 +91,7 @@ class Verdict(Enum):
     CONFIG = "config"
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
+class Lifetimes(NamedTuple):
     """How long an answer may be used, in seconds; the two stale limits count from the end of `fresh`."""
 
     fresh: float
@@ -105,7 +105,7 @@ class Lifetimes:
 
     def at_most(self, other: Lifetimes) -> Lifetimes:
         """The shorter of two, limit by limit."""
-        if self is other:
+        if self == other:
             return self
         return Lifetimes(
             min(self.fresh, other.fresh),
@@ -114,17 +114,20 @@ class Lifetimes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One remembered answer. Its age counts from the moment the question was asked, not from when the answer came."""
 
     verdict: Verdict
-    body: bytes = field(repr=False)
+    body: bytes
     asked_at: float
     settled_at: float
     lifetimes: Lifetimes
     spread: float = 0.0
     """0 to 1: the part of the jitter by which this entry's fresh time is shortened."""
+
+    def __repr__(self) -> str:
+        """Without the body, which may hold a room's password."""
+        return f"Entry({self.verdict!s}, asked_at={self.asked_at!r}, {self.lifetimes!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +204,11 @@ class Source(StrEnum):
     OUTBOX = "outbox"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What Prosody is told, and by which way it came about (RFC 9211 names)."""
 
     status: int
-    body: bytes = field(repr=False)
+    body: bytes
     source: Source
     allowed: bool | None = None
     ttl: int | None = None
@@ -217,6 +219,10 @@ class Answer:
     collapsed: bool = False
     detail: str | None = None
     retry_after: int | None = None
+
+    def __repr__(self) -> str:
+        """Without the body, which may hold a room's password."""
+        return f"Answer({self.status}, {self.source!s}, detail={self.detail!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import assert_never
 
 from sidecar.core.breaker import Permit
@@ -56,7 +56,7 @@ class OnUnavailable(Enum):
     DEFAULT = "default"
 
 
-class Freshness(Enum):
+class Freshness(StrEnum):
     """How usable a remembered answer is now."""
 
     FRESH = "fresh"

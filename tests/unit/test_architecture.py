@@ -32,6 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "outbox",
         "pulse",
         "recent",
+        "shelf",
         "slots",
         "writer",
     ),
@@ -65,7 +66,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 HOMES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "listening", "page", "web"}),
-    "cachetools": frozenset({"cache"}),
+    "cachetools": frozenset({"cache", "shelf"}),
     "click": frozenset({"cli"}),
     "prometheus_client": frozenset({"metrics"}),
     "pydantic": frozenset({"config", "settings", "wire"}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from sidecar.core.model import GUEST, Endpoint, Kind, Lifetimes, Query
@@ -24,9 +22,9 @@ def test_every_endpoint_is_for_one_thing() -> None:
 
 def test_a_guest_who_is_asked_about_alone_differs_from_the_others_by_nothing_but_the_subject() -> None:
     query = Query(a_key(subject=GUEST), b"{}", 12.5, caller="x7@guests.example.org", traceparent="trace")
-    alone, other = query.alone(), dataclasses.replace(query, caller="y8@guests.example.org").alone()
+    alone, other = query.alone(), query._replace(caller="y8@guests.example.org").alone()
     assert alone.key.subject not in (GUEST, other.key.subject)
-    assert dataclasses.replace(alone, key=query.key) == query
+    assert alone._replace(key=query.key) == query
     assert alone.key._replace(subject=GUEST) == query.key
 
 
@@ -42,7 +40,7 @@ def test_the_shorter_of_two_lifetimes_is_taken_limit_by_limit() -> None:
 
 
 def test_what_was_said_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         an_entry().asked_at = 0.0  # type: ignore[misc]
 
 

@@ -26,6 +26,9 @@ class Broken:
     async def resolve(self, query: Query) -> Answer:
         raise self.why
 
+    async def resolve_along(self, query: Query, first: Query) -> Answer | None:
+        raise self.why
+
     async def accept(self, event: Event) -> None:
         raise self.why
 

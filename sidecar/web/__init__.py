@@ -1,0 +1,11 @@
+"""THE HTTP in, for Prosody.
+
+listener  the connections             requests  parse
+webhooks  parse -> engine -> render   responses render
+"""
+
+from sidecar.web.listener import Listener
+from sidecar.web.responses import cache_status
+from sidecar.web.webhooks import Manners, Webhooks
+
+__all__ = ["Listener", "Manners", "Webhooks", "cache_status"]

@@ -1,0 +1,100 @@
+"""What Prosody asks: path, head and body of a request, each with its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from sidecar.core.model import Endpoint
+from sidecar.core.wire import BODY_LIMIT
+from sidecar.web.responses import JSON, Problem
+
+BODY_SECONDS = 5.0
+"""Seconds in which the body of a request must have arrived."""
+
+SECRET_HEADER = "X-Webhook-Secret"
+
+JOIN = "join"
+"""The path below the prefix that asks for a decision, and in the same breath, with `?config=1`, for the room config."""
+
+
+class Route(NamedTuple):
+    """What a path means."""
+
+    endpoint: Endpoint
+    joins: bool = False
+    config_too: bool = False
+
+
+def routes_below(prefix: str) -> dict[str, Route]:
+    """Every path there is."""
+    routes = {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in Endpoint}
+    routes[f"{prefix}/{JOIN}"] = Route(Endpoint.VALIDATE_ACCESS, joins=True)
+    routes[f"{prefix}/{JOIN}?config=1"] = Route(Endpoint.VALIDATE_ACCESS, joins=True, config_too=True)
+    return routes
+
+
+def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
+    """Where a request goes; raises Problem."""
+    route = routes.get(request.raw_path) or routes.get(request.path)
+    if route is None:
+        prefix = next(iter(routes)).rpartition("/")[0]
+        names = ",".join((*Endpoint, JOIN))
+        raise Problem(404, f"there is nothing here; the endpoints are {prefix}/{{{names}}}")
+    return route
+
+
+def check_token(request: web.BaseRequest, token: str) -> None:
+    """Raises Problem for those who do not have it."""
+    given = request.headers.get(SECRET_HEADER, "")
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
+        raise Problem(401, "X-Webhook-Secret is not the sidecar's token; set muc_webhook_secret in Prosody to it")
+
+
+def check_head(request: web.BaseRequest) -> None:
+    """Raises Problem for what is not an uncompressed JSON in a POST."""
+    if request.method != hdrs.METH_POST:
+        raise Problem(405, f"{request.method} is not understood here; use POST", Allow="POST")
+    headers = request.headers
+    if headers.get(hdrs.CONTENT_TYPE) != JSON and not _is_json(request):
+        raise Problem(415, "the body must be application/json in UTF-8; send Content-Type: application/json")
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise Problem(415, "the body must not be compressed; leave Content-Encoding out")
+
+
+def _is_json(request: web.BaseRequest) -> bool:
+    return request.content_type == JSON and (request.charset or "utf-8").lower() in ("utf-8", "utf8")
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """The body, within its bounds of size and time; raises Problem."""
+    content = request.content
+    try:
+        if content.is_eof():  # it came along with the head, as most do: nothing to wait for, and no timer to set
+            whole = content.read_nowait()
+            _check_size(whole)
+            return whole
+        if (request.content_length or 0) > BODY_LIMIT:
+            raise _too_long()
+        body = bytearray()
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in content.iter_any():
+                body += chunk
+                _check_size(body)
+        return bytes(body)
+    except TimeoutError:
+        raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", Connection="close") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Problem(400, "the body broke off", Connection="close") from None
+
+
+def _check_size(body: bytes | bytearray) -> None:
+    if len(body) > BODY_LIMIT:
+        raise _too_long()
+
+
+def _too_long() -> Problem:
+    return Problem(413, f"the body is longer than {BODY_LIMIT} bytes", Connection="close")

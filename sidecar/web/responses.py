@@ -1,0 +1,153 @@
+"""What Prosody is told -> bytes of HTTP."""
+
+from __future__ import annotations
+
+import http
+import json
+from collections.abc import Mapping
+from email.utils import formatdate
+
+from aiohttp import web
+
+from sidecar.clock import Clock
+from sidecar.core.model import Answer, Source
+
+CACHE_NAME = "prosody-sidecar"
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+SEQUENCE = "application/json-seq"
+"""RFC 7464: JSON texts one after the other, each between a byte that cannot be in one and a line feed."""
+
+
+class Problem(Exception):
+    """An answer of RFC 9457."""
+
+    def __init__(self, status: int, detail: str, *, field: str | None = None, **headers: str) -> None:
+        """`detail` ends with what to do; `field` is the one at fault. `Retry_After="5"` is a header."""
+        super().__init__(detail)
+        self.status = status
+        self.field = field
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Whole(web.StreamResponse):
+    """A response that is known as a whole, so that it leaves in one write. aiohttp would make its headers one by one,
+    and take longer for that than a warm decision takes altogether."""
+
+    def __init__(self, status: int, head: str, body: bytes, *, closes: bool = False) -> None:
+        """`head` holds lines of headers, each with its end, and nothing of a stranger's in them."""
+        super().__init__(status=status)
+        self._head = head
+        self._content = body
+        self._stays = False if closes else None
+        self._request: web.BaseRequest | None = None
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open for another request; None until that is known."""
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write all of it."""
+        if self._stays is None:
+            self._stays = request.keep_alive
+        connection = ""
+        if not self._stays:
+            connection = "Connection: close\r\n"
+        elif request.version < (1, 1):
+            connection = "Connection: keep-alive\r\n"
+        head = f"HTTP/1.1 {self.status} {self.reason}\r\n{self._head}{connection}\r\n".encode("ascii")
+        if request.transport is None:
+            raise ConnectionResetError("nobody is there any more")
+        self._request = request
+        request.transport.write(head if request.method == "HEAD" else head + self._content)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Wait while too much of what was written has not left yet."""
+        if self._request is not None:
+            await self._request.writer.drain()
+
+
+class Renderer:
+    """Makes the responses."""
+
+    def __init__(self, clock: Clock) -> None:
+        """`clock` dates them."""
+        self._clock = clock
+        self._second = 0
+        self._date = ""
+
+    def answer(self, answer: Answer) -> Whole:
+        """An answer as it is."""
+        if answer.status == 503 and not answer.body:
+            return self.problem(_nothing_usable(answer))
+        return self._whole(answer.status, JSON, answer.body, {"Cache-Status": cache_status(answer)})
+
+    def joined(self, decision: Answer, config: Answer | None) -> Whole:
+        """A decision, and what was found out about the room, if that could be had in time."""
+        headers = {"Cache-Status": cache_status(decision)}
+        texts = b"\x1e" + decision.body + b"\n"
+        if config is not None:
+            headers["Config-Status"] = str(config.status)
+            texts += b"\x1e" + (config.body or _document(_nothing_usable(config))) + b"\n"
+        return self._whole(200, SEQUENCE, texts, headers)
+
+    def problem(self, problem: Problem) -> Whole:
+        """A mistake, or something that cannot be had."""
+        headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
+        closes = headers.pop("Connection", "") == "close"
+        return self._whole(problem.status, PROBLEM, _document(problem), headers, closes=closes)
+
+    def _whole(
+        self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
+    ) -> Whole:
+        head = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
+        for name, value in headers.items():
+            head += f"{name}: {value}\r\n"
+        return Whole(status, head, body, closes=closes)
+
+    def _now(self) -> str:
+        wall = self._clock.wall()
+        if int(wall) != self._second:
+            self._second, self._date = int(wall), formatdate(wall, usegmt=True)
+        return self._date
+
+
+def cache_status(answer: Answer) -> str:
+    """How the answer came about, as RFC 9211 writes it."""
+    parts = [CACHE_NAME]
+    if answer.source is Source.OUTBOX:
+        parts.append("fwd=bypass")
+    elif answer.source in (Source.HIT, Source.STALE):
+        parts.append("hit")
+    elif answer.forwarded is not None:
+        parts.append(f"fwd={answer.forwarded}")
+    if answer.forward_status is not None:
+        parts.append(f"fwd-status={answer.forward_status}")
+    if answer.ttl is not None:
+        parts.append(f"ttl={answer.ttl}")
+    if answer.stored:
+        parts.append("stored")
+    if answer.collapsed:
+        parts.append("collapsed")
+    if answer.detail is not None:
+        parts.append(f"detail={answer.detail}")
+    return "; ".join(parts)
+
+
+def _nothing_usable(answer: Answer) -> Problem:
+    detail = "the meeting service cannot be reached, and nothing usable is remembered about this room"
+    wait = str(answer.retry_after or 1)
+    return Problem(503, detail, Retry_After=wait, Cache_Status=cache_status(answer))
+
+
+def _document(problem: Problem) -> bytes:
+    document = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": str(problem),
+    }
+    if problem.field is not None:
+        document["field"] = problem.field
+    return json.dumps(document).encode()

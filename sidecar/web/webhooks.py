@@ -1,0 +1,190 @@
+"""The handler of the webhook listener: parse -> engine -> render. Knows no policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from sidecar.clock import Clock
+from sidecar.core.answers import UNREACHABLE
+from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
+from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message, traceparent_of
+from sidecar.errors import DiskError, OutboxFull
+from sidecar.signals import Crashed, Emit, Resolved
+from sidecar.web.requests import check_head, check_token, read_body, route_of, routes_below
+from sidecar.web.responses import Problem, Renderer, Whole
+
+
+class Resolver(Protocol):
+    """The gateway, as far as this file needs it."""
+
+    async def resolve(self, query: Query) -> Answer:
+        """An answer, always."""
+        ...
+
+    async def resolve_along(self, query: Query, first: Query) -> Answer | None:
+        """An answer to one more question in the time that the first one has left; None: there was too little."""
+        ...
+
+
+class Acceptor(Protocol):
+    """The outbox, as far as this file needs it."""
+
+    async def accept(self, event: Event) -> None:
+        """Return when the event is safe; raises OutboxFull or DiskError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What an operator may change while the listener runs."""
+
+    prefix: str
+    anonymous_domains: frozenset[str] = frozenset()
+    identities: bool = False
+    """Whether facts name users as they are, rather than by digest."""
+    token: str | None = field(default=None, repr=False)
+    """What Prosody has to send in X-Webhook-Secret; None: nothing."""
+
+
+class Webhooks:
+    """The handler of the webhook listener."""
+
+    def __init__(
+        self,
+        gateway: Resolver,
+        outbox: Acceptor,
+        manners: Manners,
+        clock: Clock,
+        new_id: Callable[[int], str],
+        emit: Emit,
+    ) -> None:
+        """`new_id(n)` returns n random bytes in hex."""
+        self.manners = manners
+        self._routes = routes_below(manners.prefix)
+        self._gateway = gateway
+        self._outbox = outbox
+        self._clock = clock
+        self._new_id = new_id
+        self._emit = emit
+        self._render = Renderer(clock)
+
+    async def handle(self, request: web.BaseRequest) -> Whole:
+        """Answer one request; raises nothing."""
+        received_at = self._clock.monotonic()
+        exchange = _Exchange()
+        try:
+            try:
+                response = await self._answer(request, received_at, exchange)
+            except Malformed as error:
+                raise Problem(400, str(error), field=error.field) from None
+        except Problem as problem:
+            response = self._render.problem(problem)
+            exchange.problem = str(problem)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end as a dropped connection
+            self._emit(Crashed("webhook", error))
+            response = self._render.problem(Problem(500, "this is a defect of the sidecar; its log says more"))
+            exchange.problem = "defect"
+        seconds = self._clock.monotonic() - received_at
+        self._emit(
+            Resolved(
+                exchange.endpoint,
+                response.status,
+                seconds,
+                exchange.answer,
+                exchange.room,
+                exchange.subject,
+                exchange.problem,
+                exchange.trace,
+            )
+        )
+        return response
+
+    def not_http(self, status: int, error: BaseException | None) -> Whole:
+        """Answer what could not even be read as a request."""
+        if status >= 500 and error is not None:
+            self._emit(Crashed("listener", error))
+        problem = Problem(status, "this is not HTTP as the sidecar understands it", Connection="close")
+        self._emit(Resolved("other", status, 0.0, problem=str(problem)))
+        return self._render.problem(problem)
+
+    async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> Whole:
+        manners, headers = self.manners, request.headers
+        if manners.token is not None:
+            check_token(request, manners.token)
+        route = route_of(request, self._routes)
+        endpoint = route.endpoint
+        exchange.endpoint = endpoint.value
+        check_head(request)
+        message = read_message(endpoint, await read_body(request))
+        exchange.room = message.room
+        exchange.trace = traceparent_of(headers.get("traceparent", "")) or self._new_trace()
+        if endpoint.kind is Kind.EVENT:
+            exchange.answer = await self._accept(endpoint, message, headers.get("Idempotency-Key", ""), exchange.trace)
+            return self._render.answer(exchange.answer)
+        query = query_of(endpoint, message, received_at, exchange.trace, manners.anonymous_domains)
+        exchange.subject = query.caller if manners.identities else _digest(query.caller)
+        exchange.answer = await self._resolve(query)
+        if not route.joins:
+            return self._render.answer(exchange.answer)
+        config = None
+        if route.config_too and exchange.answer.allowed:
+            config = await self._config_too(config_query_of(message, query), query)
+        return self._render.joined(exchange.answer, config)
+
+    async def _resolve(self, query: Query) -> Answer:
+        """The gateway's answer; a well-formed question is answered even where it meets a defect of ours."""
+        try:
+            return await self._gateway.resolve(query)
+        except Exception as error:  # noqa: BLE001 - kept out by a defect, but told so, and the log says why
+            self._emit(Crashed("gateway", error))
+            if query.key.endpoint.kind is Kind.DECISION:
+                return Answer(200, UNREACHABLE, Source.POLICY, allowed=False, detail="defect")
+            return Answer(503, b"", Source.POLICY, detail="defect")
+
+    async def _config_too(self, query: Query, decision: Query) -> Answer | None:
+        """The config for one who may come in, as a question of its own; None: ask for it with `room-created`."""
+        started_at = self._clock.monotonic()
+        try:
+            answer = await self._gateway.resolve_along(query._replace(received_at=started_at), decision)
+        except Exception as error:  # noqa: BLE001 - the decision is good, and is not to be spoiled by this
+            self._emit(Crashed("gateway", error))
+            return None
+        if answer is not None:
+            seconds = self._clock.monotonic() - started_at
+            endpoint, room = query.key.endpoint.value, query.key.room
+            self._emit(Resolved(endpoint, answer.status, seconds, answer, room, trace=query.traceparent))
+        return answer
+
+    async def _accept(self, endpoint: Endpoint, message: Message, key: str, trace: str) -> Answer:
+        if not (0 < len(key) <= 200 and key.isascii() and key.isprintable()):
+            key = self._new_id(16)
+        try:
+            await self._outbox.accept(Event(endpoint, message.room, message.body, key, self._clock.wall(), trace))
+        except (OutboxFull, DiskError) as error:
+            raise Problem(503, f"the event was not taken, send it again: {error}", Retry_After="5") from None
+        return Answer(202, b'{"accepted":true}', Source.OUTBOX)
+
+    def _new_trace(self) -> str:
+        number = self._new_id(24)
+        return f"00-{number[:32]}-{number[32:]}-01"
+
+
+class _Exchange:
+    """What is found out about a request on the way."""
+
+    endpoint = "other"
+    room = ""
+    subject = ""
+    trace = ""
+    problem = ""
+    answer: Answer | None = None
+
+
+def _digest(jid: str) -> str:
+    """A short name for a person that is the same in every line, and is not the person's."""
+    return hashlib.sha256(jid.encode("utf-8", "replace")).hexdigest()[:12] if jid else ""
