@@ -16,9 +16,14 @@ end
 
 local array = require "util.array";
 local async = require "util.async";
+local base64 = require "util.encodings".base64.encode;
+local connect = require "net.connect".connect;
 local http = require "net.http";
 local jid = require "util.jid";
 local json = require "util.json";
+local new_parser = require "net.http.parser".new;
+local new_resolver = require "net.resolvers.basic".new;
+local parse_url = require "socket.url".parse;
 local st = require "util.stanza";
 local timer = require "util.timer";
 local now = require "util.time".now;
@@ -148,6 +153,8 @@ local state = {
 	deliveries = {}; -- the same for events on their way
 	queue = { lanes = {}; ready = {}; size = 0; in_flight = 0; dropped = 0; paused_until = 0; failures = 0 };
 	primary_down_until = 0;
+	is_sidecar = false; -- whether the last answer was a sidecar's
+	no_joins_until = 0; -- it is an older one, which has no such endpoint
 	swept_at = 0;
 	pending_joins = 0;
 	counts = { allowed = 0; denied = 0; refused = 0; unavailable = 0; exempt = 0 };
@@ -171,15 +178,20 @@ local function count(what)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Asking over HTTP
+-- Connections
 -- ---------------------------------------------------------------------------------------------------------------
--- net.http knows no time-out, so each request has a timer of its own: one of util.timer, since those made with
--- module:add_timer die with a reload and the join would hang. An error thrown in a callback leaks the socket.
-
--- Prosody 13 can keep a connection for the next request, 0.12 takes no notice of the wish.
-local client = http.default.new({ connection_pooling = true });
+-- net.http of Prosody 0.12 opens a connection for each request, and that of 13 keeps only one: this costs more than
+-- all the rest of a question. So plain HTTP, the way to a sidecar, has connections of its own here. There is one
+-- exchange (a request and its answer) at a time on each, and only a whole answer leaves its connection behind for
+-- another exchange: what may still come on any other would be taken for the answer to the next user's question.
 
 local biggest_answer = 1024 * 1024;
+local most_idle, longest_idle = 16, 30;
+
+local idle = {}; -- address -> connections that are free, the latest last
+local idle_since = {}; -- the same connections -> when they became free
+local exchanges = {}; -- connection -> the exchange that is on it
+local is_keeping = true;
 
 local function safely(what, f, ...)
 	local ok, err = xpcall(f, debug.traceback, ...);
@@ -187,25 +199,227 @@ local function safely(what, f, ...)
 	return ok;
 end
 
-local function headers_for(secret, more)
-	local headers = { ["Content-Type"] = "application/json", ["Accept"] = "application/json" };
-	if secret then headers["X-Webhook-Secret"] = secret; end
-	for name, value in pairs(more or {}) do headers[name] = value; end
-	return headers;
+local function keep(address, conn)
+	local list = idle[address] or {};
+	if not is_keeping or #list >= most_idle then return conn:close(); end
+	idle[address], idle_since[conn] = list, now();
+	table.insert(list, conn);
 end
 
--- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
--- and body why. Until then `under_way` holds a function that ends the request early.
-local function post_once(under_way, url, body, headers, timeout, on_answer)
-	local request, timeout_task, finished, is_over, on_old_connection;
-
-	local function finish(code, answer)
-		if finished then return; end
-		finished = true;
-		under_way[on_answer] = nil;
-		if timeout_task then timer.stop(timeout_task); end
-		safely("Taking in an answer", on_answer, code, answer);
+local function let_go_of(conn)
+	if not idle_since[conn] then return; end
+	idle_since[conn] = nil;
+	for _, list in pairs(idle) do
+		for i = #list, 1, -1 do
+			if list[i] == conn then table.remove(list, i); end
+		end
 	end
+end
+
+-- One that was free for long may be dead without a word, behind a firewall that has forgotten it.
+local function take_idle(address)
+	local list = idle[address];
+	local conn = list and table.remove(list);
+	if not conn then return nil; end
+	local since = idle_since[conn];
+	idle_since[conn] = nil;
+	if now() - since <= longest_idle then return conn; end
+	conn:close();
+	return take_idle(address);
+end
+
+local function close_idle()
+	is_keeping = false;
+	local conns = {};
+	for conn in pairs(idle_since) do table.insert(conns, conn); end
+	for _, conn in ipairs(conns) do conn:close(); end
+end
+
+local listener = {};
+
+local function open_connection(exchange)
+	local host, port = exchange.target.host, exchange.target.port;
+	connect(new_resolver(host, port, "tcp", { servername = host }), listener, {}, exchange);
+end
+
+local function send_on(conn, exchange)
+	exchange.conn, exchanges[conn] = conn, exchange;
+	conn:write(exchange.text);
+end
+
+local function leave_connection(exchange)
+	local conn = exchange.conn;
+	if conn then exchange.conn, exchanges[conn] = nil, nil; end
+	return conn;
+end
+
+local function end_exchange(exchange, code, ...)
+	if exchange.over then return; end
+	exchange.over = true;
+	safely("Taking in an answer", exchange.on_end, code, ...);
+end
+
+local function fail_exchange(exchange, reason)
+	local conn = leave_connection(exchange);
+	if conn then conn:close(); end
+	end_exchange(exchange, 0, reason);
+end
+
+-- The other side gave the connection up before it was used again.
+local function repeat_on_new_connection(exchange)
+	local conn = leave_connection(exchange);
+	if conn then conn:close(); end
+	exchange.is_on_old = false;
+	open_connection(exchange);
+end
+
+-- For bodies of no known length, which Prosody's parser cuts short or lets grow.
+local function new_sink(exchange, packet)
+	local size = 0;
+	packet.parts = {};
+	return {
+		write = function (_, part)
+			size = size + #part;
+			if size > biggest_answer then
+				exchange.failure = "answer too big";
+				return nil;
+			end
+			table.insert(packet.parts, part);
+			return true;
+		end;
+	};
+end
+
+local function new_exchange_parser(exchange)
+	local function on_packet(packet)
+		if not packet.partial then
+			if packet.code >= 200 then exchange.packet = packet; end -- else it announces an answer
+		elseif packet.chunked or not packet.body_length then
+			packet.body_sink = new_sink(exchange, packet);
+		end
+	end
+	local function on_error(reason) exchange.failure = reason; end
+	return new_parser(on_packet, on_error, "client", function () return { body_size_limit = biggest_answer }; end);
+end
+
+local function is_reusable(packet)
+	local wish = (packet.headers.connection or ""):lower();
+	if wish:find("close", 1, true) or not (packet.chunked or packet.body_length) then return false; end
+	return packet.httpversion == "1.1" or wish:find("keep-alive", 1, true) ~= nil;
+end
+
+-- `data` is nil when the connection has ended.
+local function read_answer(exchange, data)
+	local ok, err = pcall(exchange.parser.feed, exchange.parser, data);
+	if not ok then exchange.failure = err; end
+	local packet = exchange.packet;
+	if packet and packet.chunked and not data then exchange.failure = "unexpected-eof"; end -- the parser takes any end
+	if exchange.failure then
+		fail_exchange(exchange, exchange.failure == "content-length-limit-exceeded" and "answer too big" or exchange.failure);
+	elseif packet then
+		local conn = leave_connection(exchange);
+		if conn and is_reusable(packet) then
+			keep(exchange.target.address, conn);
+		elseif conn then
+			conn:close();
+		end
+		local answer = packet.parts and table.concat(packet.parts) or packet.body or "";
+		end_exchange(exchange, packet.code, answer, packet.headers);
+	end
+end
+
+function listener.onattach(conn, exchange)
+	exchange.conn, exchanges[conn] = conn, exchange;
+end
+
+function listener.onconnect(conn)
+	local exchange = exchanges[conn];
+	if exchange and not exchange.over then
+		send_on(conn, exchange);
+	else
+		conn:close(); -- it took too long
+	end
+end
+
+function listener.ondrain(conn)
+	local exchange = exchanges[conn];
+	if exchange then exchange.is_sent = true; end
+end
+
+function listener.onincoming(conn, data)
+	local exchange = exchanges[conn];
+	if not exchange then
+		conn:close(); -- nobody asked
+	elseif exchange.is_on_old and not exchange.is_sent then
+		repeat_on_new_connection(exchange); -- it cannot be the answer
+	else
+		exchange.has_answer = true;
+		read_answer(exchange, data);
+	end
+end
+
+function listener.ondisconnect(conn, err)
+	let_go_of(conn);
+	local exchange = exchanges[conn];
+	if not exchange then return; end
+	leave_connection(exchange);
+	if exchange.is_on_old and not exchange.has_answer then
+		repeat_on_new_connection(exchange);
+	elseif exchange.has_answer and (err == nil or err == "closed") then
+		read_answer(exchange, nil);
+		end_exchange(exchange, 0, "the connection was closed in the middle of the answer");
+	else
+		end_exchange(exchange, 0, err or "the connection was closed without an answer");
+	end
+end
+
+function listener.onfail(exchange, reason)
+	end_exchange(exchange, 0, reason or "connection failed");
+end
+
+local targets = {}; -- URL -> where that is
+
+local function target_of(url)
+	if targets[url] then return targets[url]; end
+	local parsed = parse_url(url);
+	local authority = parsed.authority:gsub("^.*@", "");
+	local head = ("POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Prosody XMPP Server\r\n"):format(
+		url:match("^%w+://[^/]*(/.*)$"), authority);
+	if parsed.userinfo then head = head.."Authorization: Basic "..base64(parsed.userinfo).."\r\n"; end
+	targets[url] = { host = parsed.host, port = tonumber(parsed.port) or 80, address = authority, head = head };
+	return targets[url];
+end
+
+-- Calls on_end(code, body, headers) once, with code 0 and the reason if there is no answer; not at all if the function
+-- that it returns, which hangs up, is called first.
+local function send_on_own_connection(url, body, headers, on_end)
+	local target = target_of(url);
+	local lines = { target.head };
+	for name, value in pairs(headers) do table.insert(lines, name..": "..value.."\r\n"); end
+	table.insert(lines, ("Content-Length: %d\r\n\r\n"):format(#body));
+	table.insert(lines, body);
+	local exchange = { target = target, text = table.concat(lines), on_end = on_end };
+	exchange.parser = new_exchange_parser(exchange);
+
+	local conn = take_idle(target.address);
+	exchange.is_on_old = conn ~= nil;
+	if conn then
+		send_on(conn, exchange);
+	else
+		open_connection(exchange);
+	end
+	return function ()
+		exchange.over = true;
+		fail_exchange(exchange);
+	end
+end
+
+-- The same for https, which is left to net.http. Prosody 13 can keep a connection for the next request there, 0.12
+-- takes no notice of the wish. An error thrown in a callback leaks the socket.
+local client = http.default.new({ connection_pooling = true });
+
+local function send_with_net_http(url, body, headers, on_end)
+	local request, is_over, is_given_up, on_old_connection;
 
 	-- A request whose connection is still being made cannot be ended: it has to be waited for, or it would then sit
 	-- there, sent and forgotten, for as long as the other side likes.
@@ -218,31 +432,60 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		return nil;
 	end
 
-	local function give_up(reason)
-		if finished then return; end
-		if hang_up() then timer.add_task(1, hang_up); end
-		finish(0, reason);
-	end
-
 	local function send(is_second_try)
 		is_over = false;
-		local ok, err = pcall(function ()
-			request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
-				is_over = true;
-				if finished then return; end
-				if code == 0 and on_old_connection and not is_second_try then
-					send(true); -- the other side had closed the connection just as it was used again
-				elseif code == 0 or type(answer) ~= "string" then
-					finish(0, answer or "connection failed");
-				elseif #answer > biggest_answer then
-					finish(0, "answer too big");
-				else
-					finish(code, answer);
-				end
-			end);
+		request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code, response)
+			is_over = true;
+			if is_given_up then return; end
+			if code == 0 and on_old_connection and not is_second_try then
+				send(true); -- the other side had closed the connection just as it was used again
+			elseif code == 0 or type(answer) ~= "string" then
+				on_end(0, answer or "connection failed");
+			elseif #answer > biggest_answer then
+				on_end(0, "answer too big");
+			else
+				on_end(code, answer, response.headers);
+			end
 		end);
-		if not ok then give_up(tostring(err)); end
 		on_old_connection = request and request.conn ~= nil; -- a new one takes a moment to be there
+	end
+
+	send(false);
+	return function ()
+		is_given_up = true;
+		if hang_up() then timer.add_task(1, hang_up); end
+	end
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Asking over HTTP
+-- ---------------------------------------------------------------------------------------------------------------
+
+local function headers_for(secret, more)
+	local headers = { ["Content-Type"] = "application/json", ["Accept"] = "application/json" };
+	if secret then headers["X-Webhook-Secret"] = secret; end
+	for name, value in pairs(more or {}) do headers[name] = value; end
+	return headers;
+end
+
+-- Calls on_answer(code, body, headers) once, never later than after `timeout` seconds; code 0 says that there was no
+-- answer, and body why. Until then `under_way` holds a function that ends the request early. The timer is one of
+-- util.timer, since those made with module:add_timer die with a reload and the join would hang.
+local function post_once(under_way, url, body, headers, timeout, on_answer)
+	local hang_up, timeout_task, finished;
+
+	local function finish(code, answer, answer_headers)
+		if finished then return; end
+		finished = true;
+		under_way[on_answer] = nil;
+		if timeout_task then timer.stop(timeout_task); end
+		safely("Taking in an answer", on_answer, code, answer, answer_headers);
+	end
+
+	local function give_up(reason)
+		if finished then return; end
+		if hang_up then safely("Hanging up", hang_up); end
+		finish(0, reason);
 	end
 
 	under_way[on_answer] = give_up;
@@ -250,46 +493,50 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		timeout_task = nil;
 		give_up("timeout");
 	end);
-	send(false);
+	local send = url:find("^https:") and send_with_net_http or send_on_own_connection;
+	local ok, result = pcall(send, url, body, headers, finish);
+	if not ok then return give_up(tostring(result)); end
+	hang_up = result;
 end
 
--- While the sidecar cannot be reached, the backend itself is asked, if its address is known.
+-- The sidecar answers a join's two questions in one; a meeting service knows only the first.
+local direct_endpoints = { ["join"] = "validate-access"; ["join?config=1"] = "validate-access" };
+
+local function names_a_sidecar(headers)
+	local caches = headers and headers["cache-status"] or "";
+	return (","..caches..","):find(",%s*prosody%-sidecar%s*[;,]") ~= nil;
+end
+
+-- While the sidecar cannot be reached, the backend itself is asked, if its address is known. on_answer gets headers
+-- with the answers of muc_webhook_url only.
 local function post(endpoint, body, on_answer)
 	local deadline = now() + webhook_timeout;
 	local measured = measure.request();
 
-	local function answered(code, answer)
+	local function answered(code, answer, headers)
 		if measured then measured(); end
-		on_answer(code, answer);
+		on_answer(code, answer, headers);
 	end
 
 	local function ask_fallback()
 		local left = math.max(deadline - now(), 0.1);
-		post_once(state.questions, fallback_url.."/"..endpoint, body, headers_for(fallback_secret), left, answered);
+		local url = fallback_url.."/"..(direct_endpoints[endpoint] or endpoint);
+		post_once(state.questions, url, body, headers_for(fallback_secret), left, function (code, answer)
+			answered(code, answer);
+		end);
 	end
 
 	if fallback_url and state.primary_down_until > now() then return ask_fallback(); end
 	local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
-	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer)
+	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer, answer_headers)
+		if code ~= 0 then state.is_sidecar = names_a_sidecar(answer_headers); end
 		if code == 0 and fallback_url and answer ~= "module unloaded" then
 			state.primary_down_until = now() + 5;
 			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
 			if now() < deadline - 0.1 then return ask_fallback(); end
 		end
-		answered(code, answer);
+		answered(code, answer, answer_headers);
 	end);
-end
-
--- Only in an async context: asks and waits for the answer.
-local function ask(endpoint, body)
-	local wait, done = async.waiter();
-	local code, answer;
-	post(endpoint, json.encode(body), function (answer_code, answer_body)
-		code, answer = answer_code, answer_body;
-		done();
-	end);
-	wait();
-	return code, answer;
 end
 
 -- A JSON object, or nil for anything else. JSON's null comes as a table that is truthy.
@@ -703,15 +950,18 @@ end
 
 local function new_record(room_jid, room, creator)
 	forget_leftovers();
-	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; waiters = {}; };
+	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; asked_at = now(); waiters = {}; };
 	state.records[room_jid] = record;
-	fetch_config(record);
 	return record;
 end
 
 -- Only in an async context: waits until it is known how the room shall be.
 local function await_record(room_jid, creator)
-	local record = state.records[room_jid] or new_record(room_jid, room_of(room_jid), creator);
+	local record = state.records[room_jid];
+	if not record then
+		record = new_record(room_jid, room_of(room_jid), creator);
+		fetch_config(record);
+	end
 	if record.state == "pending" then
 		local wait, done = async.waiter();
 		table.insert(record.waiters, done);
@@ -720,6 +970,67 @@ local function await_record(room_jid, creator)
 		fetch_config(record); -- in the background: the meeting service may be back
 	end
 	return record;
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Whether somebody may join
+-- ---------------------------------------------------------------------------------------------------------------
+-- A sidecar can give the room's config along with its yes. The first join into a room then leads: it makes the record
+-- and fills it with its answer. Whoever else comes meanwhile asks for a decision only, and waits for the record as ever.
+-- What becomes of the lead's session is of no importance, since all this is done where the answer comes in.
+
+-- JSON texts, each with a byte 0x1E before it and a line feed behind it (RFC 7464); 0x1E cannot be in one of them.
+local function read_sequence(text)
+	local first, rest = text:match("^\30([^\30]*)\n()");
+	if not first then return text, nil; end
+	return first, text:match("^\30([^\30]*)\n", rest);
+end
+
+-- The lead has no config to give.
+local function pass_on(record)
+	if record.waiters[1] or room_of(record.jid) then
+		fetch_config(record);
+	elseif state.records[record.jid] == record then
+		state.records[record.jid] = nil;
+	end
+end
+
+local function settle_lead(record, text, headers)
+	local status = text and headers and tonumber(headers["config-status"]);
+	if status then
+		settle_record(record, read_config(status, text));
+	else
+		pass_on(record);
+	end
+end
+
+-- Only in an async context: asks and waits for the answer.
+local function ask_access(question, room_jid)
+	local wait, done = async.waiter();
+	local body = json.encode(question);
+	local code, decision;
+
+	local function take(answer_code, answer)
+		code, decision = answer_code, answer;
+		done();
+	end
+
+	if not state.is_sidecar or now() < state.no_joins_until then
+		post("validate-access", body, take);
+	else
+		local record;
+		if not state.records[room_jid] then record = new_record(room_jid, room_of(room_jid), question.userJid); end
+		post(record and "join?config=1" or "join", body, function (answer_code, answer, headers)
+			local is_too_old = headers and (answer_code == 404 or answer_code == 405);
+			local first, second = read_sequence(answer);
+			if record then safely("Taking in the config of "..room_jid, settle_lead, record, second, headers); end
+			if not is_too_old then return take(answer_code, first); end
+			state.no_joins_until = now() + 60;
+			post("validate-access", body, take);
+		end);
+	end
+	wait();
+	return code, decision;
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -752,7 +1063,7 @@ local function decide(event, room_jid, ticket)
 	local origin, stanza = event.origin, event.stanza;
 	local from = stanza.attr.from;
 
-	local verdict, detail = read_decision(ask("validate-access", access_question(origin, stanza, room_jid, room_of(room_jid))));
+	local verdict, detail = read_decision(ask_access(access_question(origin, stanza, room_jid, room_of(room_jid)), room_jid));
 	if is_gone(origin, stanza, ticket) then return true; end
 	if verdict == "deny" then
 		count("denied");
@@ -1279,7 +1590,7 @@ module:hook("muc-room-pre-create", function (event)
 	if record then
 		apply_record(record, room);
 	elseif not misconfigured and not (is_healthcheck(room.jid) and is_exempt(event.stanza.attr.from)) then
-		new_record(room.jid, room, jid.bare(event.stanza.attr.from));
+		fetch_config(new_record(room.jid, room, jid.bare(event.stanza.attr.from)));
 	end
 end, -999);
 
@@ -1483,12 +1794,14 @@ function module.restore(saved)
 		if saved[key] == nil then saved[key] = value; end
 	end
 	state = saved; -- the very table, which the joins that wait hold on to
+	state.is_sidecar = false; -- the URL may be another one now
 	each_room_here(start_duration);
 	pump();
 end
 
 function module.unload()
 	stop_timers();
+	close_idle();
 	if module.reloading then return; end
 	leave_shell();
 	state.stopped = true;
