@@ -99,7 +99,7 @@ class Session(asyncio.Protocol):
         self._wanted, self._seen = wanted, b""
         self._found = asyncio.get_running_loop().create_future()
         self.transport.write(xml.encode())
-        return await self._found
+        return await asyncio.wait_for(self._found, GIVE_UP_AFTER)
 
     async def join(self, room_jid: str, nick: str) -> bool:
         presence = f"<presence to='{room_jid}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
@@ -151,7 +151,7 @@ async def join_all(place: Place, run: Run) -> list[float]:
                 raise RuntimeError(f"{place.who}: a join into {room} was refused")
             times.append(time.perf_counter() - begun)
 
-    async with asyncio.timeout(GIVE_UP_AFTER), asyncio.TaskGroup() as group:
+    async with asyncio.TaskGroup() as group:
         for _ in range(run.at_once):
             group.create_task(keep_joining())
     return times
@@ -294,7 +294,8 @@ def table(samples: Sequence[Sample]) -> Table:
     result = Table(title="Joins into real Prosody (medians)")
     for name in ("case", "who", *figures, "joins/s of bare", "CPU of bare"):
         result.add_column(name, justify="left" if name in ("case", "who") else "right")
-    for case, who in dict.fromkeys((s.case, s.who) for s in samples):
+    order = list(dict.fromkeys(s.case for s in samples))
+    for case, who in sorted({(s.case, s.who) for s in samples}, key=lambda row: (order.index(row[0]), row[1])):
         cells = [f"{statistics.median(values[case, who, figure].values()):.1f}" for figure in figures]
         ratios = []
         for figure in ("joins/s", CPU):

@@ -188,10 +188,14 @@ end
 local biggest_answer = 1024 * 1024;
 local most_idle, longest_idle = 16, 30;
 
-local idle = {}; -- address -> connections that are free, the latest last
-local idle_since = {}; -- the same connections -> when they became free
+local pool = {
+	idle = {}; -- address -> connections that are free, the latest last
+	since = {}; -- the same connections -> when they became free
+	is_open = true;
+};
 local exchanges = {}; -- connection -> the exchange that is on it
-local is_keeping = true;
+local exchange_mt = {};
+exchange_mt.__index = exchange_mt;
 
 local function safely(what, f, ...)
 	local ok, err = xpcall(f, debug.traceback, ...);
@@ -199,17 +203,17 @@ local function safely(what, f, ...)
 	return ok;
 end
 
-local function keep(address, conn)
-	local list = idle[address] or {};
-	if not is_keeping or #list >= most_idle then return conn:close(); end
-	idle[address], idle_since[conn] = list, now();
+function pool.keep(address, conn)
+	local list = pool.idle[address] or {};
+	if not pool.is_open or #list >= most_idle then return conn:close(); end
+	pool.idle[address], pool.since[conn] = list, now();
 	table.insert(list, conn);
 end
 
-local function let_go_of(conn)
-	if not idle_since[conn] then return; end
-	idle_since[conn] = nil;
-	for _, list in pairs(idle) do
+function pool.forget(conn)
+	if not pool.since[conn] then return; end
+	pool.since[conn] = nil;
+	for _, list in pairs(pool.idle) do
 		for i = #list, 1, -1 do
 			if list[i] == conn then table.remove(list, i); end
 		end
@@ -217,60 +221,60 @@ local function let_go_of(conn)
 end
 
 -- One that was free for long may be dead without a word, behind a firewall that has forgotten it.
-local function take_idle(address)
-	local list = idle[address];
+function pool.take(address)
+	local list = pool.idle[address];
 	local conn = list and table.remove(list);
 	if not conn then return nil; end
-	local since = idle_since[conn];
-	idle_since[conn] = nil;
+	local since = pool.since[conn];
+	pool.since[conn] = nil;
 	if now() - since <= longest_idle then return conn; end
 	conn:close();
-	return take_idle(address);
+	return pool.take(address);
 end
 
-local function close_idle()
-	is_keeping = false;
+function pool.close()
+	pool.is_open = false;
 	local conns = {};
-	for conn in pairs(idle_since) do table.insert(conns, conn); end
+	for conn in pairs(pool.since) do table.insert(conns, conn); end
 	for _, conn in ipairs(conns) do conn:close(); end
 end
 
 local listener = {};
 
-local function open_connection(exchange)
-	local host, port = exchange.target.host, exchange.target.port;
-	connect(new_resolver(host, port, "tcp", { servername = host }), listener, {}, exchange);
+function exchange_mt:connect()
+	local host, port = self.target.host, self.target.port;
+	connect(new_resolver(host, port, "tcp", { servername = host }), listener, {}, self);
 end
 
-local function send_on(conn, exchange)
-	exchange.conn, exchanges[conn] = conn, exchange;
-	conn:write(exchange.text);
+function exchange_mt:send_on(conn)
+	self.conn, exchanges[conn] = conn, self;
+	conn:write(self.text);
 end
 
-local function leave_connection(exchange)
-	local conn = exchange.conn;
-	if conn then exchange.conn, exchanges[conn] = nil, nil; end
+function exchange_mt:leave()
+	local conn = self.conn;
+	if conn then self.conn, exchanges[conn] = nil, nil; end
 	return conn;
 end
 
-local function end_exchange(exchange, code, ...)
-	if exchange.over then return; end
-	exchange.over = true;
-	safely("Taking in an answer", exchange.on_end, code, ...);
+function exchange_mt:finish(code, ...)
+	if self.over then return; end
+	self.over = true;
+	safely("Taking in an answer", self.on_end, code, ...);
 end
 
-local function fail_exchange(exchange, reason)
-	local conn = leave_connection(exchange);
+function exchange_mt:fail(reason)
+	local conn = self:leave();
 	if conn then conn:close(); end
-	end_exchange(exchange, 0, reason);
+	self:finish(0, reason);
 end
 
 -- The other side gave the connection up before it was used again.
-local function repeat_on_new_connection(exchange)
-	local conn = leave_connection(exchange);
+function exchange_mt:try_again()
+	local conn = self:leave();
 	if conn then conn:close(); end
-	exchange.is_on_old = false;
-	open_connection(exchange);
+	self.is_on_old = false;
+	self:connect();
 end
 
 -- For bodies of no known length, which Prosody's parser cuts short or lets grow.
@@ -290,15 +294,15 @@ local function new_sink(exchange, packet)
 	};
 end
 
-local function new_exchange_parser(exchange)
+function exchange_mt:new_parser()
 	local function on_packet(packet)
 		if not packet.partial then
-			if packet.code >= 200 then exchange.packet = packet; end -- else it announces an answer
+			if packet.code >= 200 then self.packet = packet; end -- else it announces an answer
 		elseif packet.chunked or not packet.body_length then
-			packet.body_sink = new_sink(exchange, packet);
+			packet.body_sink = new_sink(self, packet);
 		end
 	end
-	local function on_error(reason) exchange.failure = reason; end
+	local function on_error(reason) self.failure = reason; end
 	return new_parser(on_packet, on_error, "client", function () return { body_size_limit = biggest_answer }; end);
 end
 
@@ -308,23 +312,52 @@ local function is_reusable(packet)
 	return packet.httpversion == "1.1" or wish:find("keep-alive", 1, true) ~= nil;
 end
 
+-- The usual answer comes in one piece that says how long it is. To Prosody's parser it costs five times its size in
+-- memory, and so in garbage collection, which is what a join costs most.
+local function read_whole_answer(data)
+	local version, code, fields, body_at = data:match("^HTTP/(1%.[01]) ([2-5]%d%d) [^\r\n]*(\r\n.-\r\n)\r\n()");
+	if not version then return nil; end
+	local headers = {};
+	for name, value in fields:gmatch("\r\n([^%s:]+):[ \t]*([^\r\n]*)") do
+		name = name:lower();
+		if headers[name] then return nil; end
+		headers[name] = value;
+	end
+	local length = (headers["content-length"] or ""):match("^%d+$");
+	if headers["transfer-encoding"] or code == "204" or code == "304" then return nil; end
+	if not length or #data > biggest_answer or body_at - 1 + tonumber(length) ~= #data then return nil; end
+	return {
+		code = tonumber(code); httpversion = version; headers = headers;
+		body = data:sub(body_at); body_length = tonumber(length);
+	};
+end
+
+function exchange_mt:parse(data)
+	if not self.parser then
+		self.packet = data and read_whole_answer(data);
+		if self.packet then return; end
+		self.parser = self:new_parser();
+	end
+	self.parser:feed(data);
+end
+
 -- `data` is nil when the connection has ended.
-local function read_answer(exchange, data)
-	local ok, err = pcall(exchange.parser.feed, exchange.parser, data);
-	if not ok then exchange.failure = err; end
-	local packet = exchange.packet;
-	if packet and packet.chunked and not data then exchange.failure = "unexpected-eof"; end -- the parser takes any end
-	if exchange.failure then
-		fail_exchange(exchange, exchange.failure == "content-length-limit-exceeded" and "answer too big" or exchange.failure);
+function exchange_mt:read(data)
+	local ok, err = pcall(self.parse, self, data);
+	if not ok then self.failure = err; end
+	local packet = self.packet;
+	if packet and packet.chunked and not data then self.failure = "unexpected-eof"; end -- the parser takes any end
+	if self.failure then
+		self:fail(self.failure == "content-length-limit-exceeded" and "answer too big" or self.failure);
 	elseif packet then
-		local conn = leave_connection(exchange);
+		local conn = self:leave();
 		if conn and is_reusable(packet) then
-			keep(exchange.target.address, conn);
+			pool.keep(self.target.address, conn);
 		elseif conn then
 			conn:close();
 		end
 		local answer = packet.parts and table.concat(packet.parts) or packet.body or "";
-		end_exchange(exchange, packet.code, answer, packet.headers);
+		self:finish(packet.code, answer, packet.headers);
 	end
 end
 
@@ -335,7 +368,7 @@ end
 function listener.onconnect(conn)
 	local exchange = exchanges[conn];
 	if exchange and not exchange.over then
-		send_on(conn, exchange);
+		exchange:send_on(conn);
 	else
 		conn:close(); -- it took too long
 	end
@@ -351,30 +384,30 @@ function listener.onincoming(conn, data)
 	if not exchange then
 		conn:close(); -- nobody asked
 	elseif exchange.is_on_old and not exchange.is_sent then
-		repeat_on_new_connection(exchange); -- it cannot be the answer
+		exchange:try_again(); -- it cannot be the answer
 	else
 		exchange.has_answer = true;
-		read_answer(exchange, data);
+		exchange:read(data);
 	end
 end
 
 function listener.ondisconnect(conn, err)
-	let_go_of(conn);
+	pool.forget(conn);
 	local exchange = exchanges[conn];
 	if not exchange then return; end
-	leave_connection(exchange);
+	exchange:leave();
 	if exchange.is_on_old and not exchange.has_answer then
-		repeat_on_new_connection(exchange);
+		exchange:try_again();
 	elseif exchange.has_answer and (err == nil or err == "closed") then
-		read_answer(exchange, nil);
-		end_exchange(exchange, 0, "the connection was closed in the middle of the answer");
+		exchange:read(nil);
+		exchange:finish(0, "the connection was closed in the middle of the answer");
 	else
-		end_exchange(exchange, 0, err or "the connection was closed without an answer");
+		exchange:finish(0, err or "the connection was closed without an answer");
 	end
 end
 
 function listener.onfail(exchange, reason)
-	end_exchange(exchange, 0, reason or "connection failed");
+	exchange:finish(0, reason or "connection failed");
 end
 
 local targets = {}; -- URL -> where that is
@@ -398,19 +431,17 @@ local function send_on_own_connection(url, body, headers, on_end)
 	for name, value in pairs(headers) do table.insert(lines, name..": "..value.."\r\n"); end
 	table.insert(lines, ("Content-Length: %d\r\n\r\n"):format(#body));
 	table.insert(lines, body);
-	local exchange = { target = target, text = table.concat(lines), on_end = on_end };
-	exchange.parser = new_exchange_parser(exchange);
-
-	local conn = take_idle(target.address);
+	local exchange = setmetatable({ target = target, text = table.concat(lines), on_end = on_end }, exchange_mt);
+	local conn = pool.take(target.address);
 	exchange.is_on_old = conn ~= nil;
 	if conn then
-		send_on(conn, exchange);
+		exchange:send_on(conn);
 	else
-		open_connection(exchange);
+		exchange:connect();
 	end
 	return function ()
 		exchange.over = true;
-		fail_exchange(exchange);
+		exchange:fail();
 	end
 end
 
@@ -578,20 +609,6 @@ local function read_decision(code, text)
 	return "unavailable", "no decision in an answer with status "..code;
 end
 
-local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
-
--- "ready" with the config's JSON, "refused" with a reason, or "failed" with the cause.
-local function read_config(code, text)
-	if code == 0 then return "failed", text; end
-	local answer = read_object(text);
-	if answer and code >= 200 and code < 300 then
-		return "ready", text;
-	elseif answer and refusing_codes[code] then
-		return "refused", presentable(answer.reason or answer.message or answer.detail, "The meeting service refuses this room");
-	end
-	return "failed", "no room config in an answer with status "..code;
-end
-
 -- ---------------------------------------------------------------------------------------------------------------
 -- Settings of a room
 -- ---------------------------------------------------------------------------------------------------------------
@@ -644,8 +661,11 @@ for name in pairs(more_settings) do
 end
 
 -- Other plugins read settings of a room under names like chat_enabled.
-local function data_name(name)
-	return (name:gsub("%u", function (letter) return "_"..letter:lower(); end));
+local data_names = {};
+for name in pairs(frontend_settings) do
+	if not more_settings[name] then
+		data_names[name] = name:gsub("%u", function (letter) return "_"..letter:lower(); end);
+	end
 end
 
 local function without_nulls(value)
@@ -661,25 +681,137 @@ local function without_nulls(value)
 end
 
 -- What is usable of a config. Wrong types are dropped, not guessed; nulls are as good as absent.
-local function read_settings(room_jid, text)
-	local settings, frontend, dropped = {}, {}, {};
-	for name, value in pairs(read_object(text) or {}) do
-		if value ~= json.null then
-			local for_room, for_frontend = room_settings[name], frontend_settings[name];
-			if for_room and not for_room(value) or for_frontend and not for_frontend(value) then
-				table.insert(dropped, name);
-			else
-				value = without_nulls(value);
-				if for_room then settings[name] = value; end
-				if for_frontend then frontend[name] = value; end
-			end
+local function add_setting(config, name, value)
+	if value == json.null then return; end
+	local for_room, for_frontend = room_settings[name], frontend_settings[name];
+	if for_room and not for_room(value) or for_frontend and not for_frontend(value) then
+		table.insert(config.dropped, name);
+		return;
+	end
+	value = without_nulls(value);
+	if for_room then config.settings[name] = value; end
+	if for_frontend then config.frontend[name] = value; end
+end
+
+-- The rooms of a service differ in little. What usually differs is cut out of a config's text, and the rest is read
+-- and written but once: a shape is the text between those values, and what it says. To read each room's 50 settings
+-- anew would cost more than all else in a join.
+local own_settings = { "meetingTitle"; "meetingDescription"; "meetingId"; "moderators"; "password" };
+local shapes = {}; -- the latest first
+local most_shapes = 8;
+
+-- A value that ends where it seems to: a text without escapes, a list of such, a number or a name.
+local function read_plain_value(text, at)
+	local raw, after = text:match('^("[^"\\%c]*")()', at);
+	if not raw then raw, after = text:match('^(%[[^%[%]{}\\%c]*%])()', at); end
+	if not raw then raw, after = text:match("^([%w.+-]+)()", at); end
+	if not raw then return nil; end
+	local ok, value = pcall(json.decode, raw);
+	if ok and value ~= nil then return value, after; end
+	return nil;
+end
+
+-- Where the own settings are in a text: each once, with a plain value.
+local function find_own_settings(text)
+	local places = {};
+	for _, name in ipairs(own_settings) do
+		local quoted = '"'..name..'"';
+		local _, to = text:find(quoted, 1, true);
+		local at = to and not text:find(quoted, to + 1, true) and text:match("^%s*:%s*()", to + 1);
+		local value, after;
+		if at then value, after = read_plain_value(text, at); end
+		if value ~= nil then table.insert(places, { name = name; from = at; after = after; value = value }); end
+	end
+	table.sort(places, function (a, b) return a.from < b.from; end);
+	return places;
+end
+
+local function new_shape(text, places)
+	local shape = { names = {}; parts = {}; settings = {}; frontend = {}; dropped = {} };
+	local at = 1;
+	for i, place in ipairs(places) do
+		shape.names[i], shape.parts[i] = place.name, text:sub(at, place.from - 1);
+		at = place.after;
+	end
+	table.insert(shape.parts, text:sub(at));
+
+	local object = read_object(table.concat(shape.parts, "null"));
+	if not object then return nil; end
+	for _, name in ipairs(shape.names) do
+		if object[name] ~= json.null then return nil; end -- it was deep inside of something
+	end
+	for name, value in pairs(object) do add_setting(shape, name, value); end
+	shape.payload = '{"type":"ROOM_CONFIG","config":'..json.encode(shape.frontend):sub(1, -2);
+	return shape;
+end
+
+local function copy_of(map)
+	local copy = {};
+	for name, value in pairs(map) do
+		copy[name] = type(value) == "table" and without_nulls(value) or value;
+	end
+	return copy;
+end
+
+-- What a text of this shape says, or nil if it is of another.
+local function read_by_shape(shape, text)
+	local values, at = {}, 1;
+	for i, part in ipairs(shape.parts) do
+		local from, to = text:find(part, at, true);
+		if from ~= at then return nil; end
+		at = to + 1;
+		if shape.names[i] then
+			values[i], at = read_plain_value(text, at);
+			if not at then return nil; end
 		end
 	end
-	if dropped[1] then
-		table.sort(dropped);
-		module:log("warn", "Settings of %s with a wrong type were dropped: %s", room_jid, table.concat(dropped, ", "));
+	if at <= #text then return nil; end
+
+	local config = { text = text; settings = copy_of(shape.settings); frontend = copy_of(shape.frontend) };
+	config.dropped = { table.unpack(shape.dropped) };
+	local payload = { shape.payload };
+	for i, name in ipairs(shape.names) do
+		add_setting(config, name, values[i]);
+		local value = config.frontend[name];
+		if value ~= nil then
+			local comma = (payload[2] or next(shape.frontend) ~= nil) and "," or "";
+			table.insert(payload, ('%s"%s":%s'):format(comma, name, json.encode(value)));
+		end
 	end
-	return settings, frontend;
+	table.insert(payload, "}}");
+	config.payload = table.concat(payload);
+	return config;
+end
+
+-- What is usable of a room's config, or nil if it is no JSON object.
+local function read_settings(text)
+	for _, shape in ipairs(shapes) do
+		local config = read_by_shape(shape, text);
+		if config then return config; end
+	end
+	local shape = new_shape(text, find_own_settings(text)) or new_shape(text, {});
+	if not shape then return nil; end
+	table.insert(shapes, 1, shape);
+	shapes[most_shapes + 1] = nil;
+	return read_by_shape(shape, text);
+end
+
+local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
+
+-- "ready" with the config, "refused" with a reason, or "failed" with the cause.
+local function read_config(code, text)
+	if code == 0 then return "failed", text; end
+	if code >= 200 and code < 300 then
+		local config = read_settings(text);
+		if config then return "ready", config; end
+	elseif refusing_codes[code] then
+		local answer = read_object(text);
+		if answer then
+			local reason = answer.reason or answer.message or answer.detail;
+			return "refused", presentable(reason, "The meeting service refuses this room");
+		end
+	end
+	return "failed", "no room config in an answer with status "..code;
 end
 
 local function applying(room, method, ...)
@@ -703,7 +835,8 @@ local function apply_settings(room, settings, frontend, text)
 	local data = room._data;
 	data.muc_webhook_config = text; -- as text, since Prosody's storage refuses a table that is in two places
 	for name, value in pairs(frontend) do
-		if not more_settings[name] then data[data_name(name)] = value; end
+		local data_name = data_names[name];
+		if data_name then data[data_name] = value; end
 	end
 	data.max_participants = settings.maxParticipants;
 	data.max_occupants = settings.maxParticipants; -- the name that Jitsi's own module reads
@@ -867,8 +1000,13 @@ local function room_of(room_jid)
 end
 
 local function config_message(record, to)
-	return st.message({ from = record.jid, to = to, type = "groupchat" })
-		:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	if not record.message then
+		record.message = st.message({ from = record.jid, type = "groupchat" })
+			:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	end
+	local message = st.clone(record.message);
+	message.attr.to = to;
+	return message;
 end
 
 local function apply_record(record, room)
@@ -880,10 +1018,15 @@ end
 
 local start_duration; -- see "Duration"
 
-local function take_config(record, text)
-	record.state, record.text, record.degraded = "ready", text, nil;
-	record.settings, record.frontend = read_settings(record.jid, text);
-	record.payload = json.encode({ type = "ROOM_CONFIG", config = record.frontend });
+local function take_config(record, config)
+	record.state, record.text, record.degraded = "ready", config.text, nil;
+	record.settings, record.frontend = config.settings, config.frontend;
+	record.payload, record.message = config.payload, nil;
+	if config.dropped[1] then
+		table.sort(config.dropped);
+		local names = table.concat(config.dropped, ", ");
+		module:log("warn", "Settings of %s with a wrong type were dropped: %s", record.jid, names);
+	end
 	local room = state.records[record.jid] == record and room_of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
@@ -897,7 +1040,7 @@ end
 local function stored_config(room_jid)
 	local room = room_of(room_jid);
 	local text = room and room._data.muc_webhook_config;
-	return type(text) == "string" and text or nil;
+	return type(text) == "string" and read_settings(text) or nil;
 end
 
 local function settle_record(record, outcome, detail)
@@ -1801,7 +1944,7 @@ end
 
 function module.unload()
 	stop_timers();
-	close_idle();
+	pool.close();
 	if module.reloading then return; end
 	leave_shell();
 	state.stopped = true;
