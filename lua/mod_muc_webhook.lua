@@ -1147,11 +1147,12 @@ local function settle_lead(record, text, headers)
 	end
 end
 
--- Only in an async context: asks and waits for the answer.
+-- Only in an async context: asks and waits for the answer. Gives its status, the decision, and the room's record if
+-- that was settled along with it.
 local function ask_access(question, room_jid)
 	local wait, done = async.waiter();
 	local body = json.encode(question);
-	local code, decision;
+	local code, decision, settled;
 
 	local function take(answer_code, answer)
 		code, decision = answer_code, answer;
@@ -1167,13 +1168,14 @@ local function ask_access(question, room_jid)
 			local is_too_old = headers and (answer_code == 404 or answer_code == 405);
 			local first, second = read_sequence(answer);
 			if record then safely("Taking in the config of "..room_jid, settle_lead, record, second, headers); end
+			if record and record.state ~= "pending" then settled = record; end
 			if not is_too_old then return take(answer_code, first); end
 			state.no_joins_until = now() + 60;
 			post("validate-access", body, take);
 		end);
 	end
 	wait();
-	return code, decision;
+	return code, decision, settled;
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -1206,7 +1208,9 @@ local function decide(event, room_jid, ticket)
 	local origin, stanza = event.origin, event.stanza;
 	local from = stanza.attr.from;
 
-	local verdict, detail = read_decision(ask_access(access_question(origin, stanza, room_jid, room_of(room_jid)), room_jid));
+	local question = access_question(origin, stanza, room_jid, room_of(room_jid));
+	local code, decision, record = ask_access(question, room_jid);
+	local verdict, detail = read_decision(code, decision);
 	if is_gone(origin, stanza, ticket) then return true; end
 	if verdict == "deny" then
 		count("denied");
@@ -1223,17 +1227,17 @@ local function decide(event, room_jid, ticket)
 	end
 
 	-- The room may be destroyed, and made anew, under those who wait for its config.
-	local record;
 	for _ = 1, 3 do
-		record = await_record(room_jid, jid.bare(from));
+		record = record or await_record(room_jid, jid.bare(from));
 		if is_gone(origin, stanza, ticket) then return true; end
 		if record.state ~= "ready" or state.records[room_jid] == record then break; end
+		record = nil;
 	end
-	if record.state == "refused" then
+	if record and record.state == "refused" then
 		count("refused");
 		refuse(event, room_jid, "cancel", "not-allowed", record.reason);
 		return true;
-	elseif record.state ~= "ready" or state.records[room_jid] ~= record then
+	elseif not record or record.state ~= "ready" then
 		count("unavailable");
 		refuse(event, room_jid, "wait", "remote-server-timeout", unavailable_text);
 		return true;
