@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -183,13 +184,19 @@ async def test_a_lead_whose_session_fails_leaves_the_config_to_others(stages: St
         await stage.hook.received("join", room)
         await bob.begin_join(room, "bob")
         await stage.hook.received("join", room, count=2)
-        await stage.server.lua(
-            f'setmetatable(prosody.full_sessions["{ann.jid}"], {{ __index = function (_, key) '
-            'if key == "destroyed" then error("oops", 0) end end })'
-        )
+        await stage.server.lua(f"""
+            local session = prosody.full_sessions["{ann.jid}"];
+            local usual = getmetatable(session);
+            setmetatable(session, {{ __index = function (_, key)
+                if key ~= "destroyed" then return nil; end
+                setmetatable(session, usual);
+                error("oops", 0);
+            end }})""")
         slow.release()
         assert (await bob.await_join(room)).config == {"chatEnabled": False}
         assert str((await ann.await_join(room)).error) == "wait/internal-server-error"
+        assert "failed: oops" in stage.log()
+        stage.mark = stage.server.mark()
     assert len(stage.hook.configs(room)) == 1
 
 
@@ -336,7 +343,7 @@ async def test_after_a_reload_it_has_to_introduce_itself_again(stages: Stages, r
 async def test_rooms_that_differ_in_little_get_each_their_own(stages: Stages, room: str) -> None:
     stage = await stages(fresh=True)
     await introduce(stage, room)
-    configs = [
+    configs: list[dict[str, Any]] = [
         {"meetingTitle": "One", "chatEnabled": True, "moderators": ["a@example.com"], "password": ""},
         {"meetingTitle": "T\u00f6wo", "chatEnabled": True, "moderators": ["b@example.com"], "password": ""},
         {"meetingTitle": 'With "quotes" \\', "chatEnabled": True, "moderators": [], "password": ""},
