@@ -183,6 +183,22 @@ async def test_every_way_to_say_yes_is_understood(stages: Stages, room: str, way
                 await ann.leave(f"{room}-{number}")
 
 
+@pytest.mark.parametrize("head", ["1.1, Connection: close", "1.1, Connection: Close", "1.0"])
+async def test_a_connection_that_is_not_to_be_used_again_is_not(stages: Stages, room: str, head: str) -> None:
+    used: list[int] = []
+    version, *headers = head.split(", ")
+
+    async def speak(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
+        writer.write(http(YES, version, *headers))
+
+    async with speaking(speak) as url:
+        stage = await stages(fresh=True, webhook_url=url)
+        async with Client.connect(stage.server) as ann:
+            assert (await ann.join(room)).joined
+    assert len(used) == len(set(used)) == 2
+
+
 BROKEN = {
     "cut off": says(http(YES)[:-1], closes=True),
     "cut off in a chunk": says(chunked(YES, end=b""), closes=True),
@@ -204,7 +220,10 @@ async def test_a_broken_yes_is_none(stages: Stages, room: str, way: Speak) -> No
 async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> None:
     """A second answer on a free connection must not become that to the next user's question."""
 
+    used: list[int] = []
+
     async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
         writer.write(http(NO) if number >= 2 else http(YES))
         await writer.drain()
         if number == 1:
@@ -217,6 +236,7 @@ async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> N
             assert (await ann.join(room)).joined
             await asyncio.sleep(0.1)
             assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+    assert used[0] == used[1] != used[2], "such a connection is not to be trusted"
 
 
 async def test_a_question_that_dies_on_a_free_connection_is_sent_once_more_and_no_oftener(
@@ -259,6 +279,19 @@ async def test_a_connection_that_was_free_for_long_is_not_used(stages: Stages, r
         await bob.join(room, nick="bob")
     first, second = stage.hook.asked("validate-access", room)
     assert first.connection != second.connection
+
+
+async def test_a_time_out_closes_the_connection(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
+    stage.hook.on("validate-access", hold(allow()))
+    async with Client.connect(stage.server) as ann:
+        before = stage.server.sockets()
+        assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
+
+        async def open_connections() -> int:
+            return stage.server.sockets() - before
+
+        await eventually(open_connections, 0)
 
 
 async def test_a_reload_closes_what_is_free_and_what_becomes_so(stages: Stages, room: str) -> None:
