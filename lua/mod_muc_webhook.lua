@@ -711,13 +711,12 @@ local function read_plain_value(text, at)
 	return nil;
 end
 
--- Where the own settings are in a text: each once, with a plain value.
+-- Where the own settings are in a text, as far as they have plain values.
 local function find_own_settings(text)
 	local places = {};
 	for _, name in ipairs(own_settings) do
-		local quoted = '"'..name..'"';
-		local _, to = text:find(quoted, 1, true);
-		local at = to and not text:find(quoted, to + 1, true) and text:match("^%s*:%s*()", to + 1);
+		local _, to = text:find('"'..name..'"', 1, true);
+		local at = to and text:match("^%s*:%s*()", to + 1);
 		local value, after;
 		if at then value, after = read_plain_value(text, at); end
 		if value ~= nil then table.insert(places, { name = name; from = at; after = after; value = value }); end
@@ -738,7 +737,7 @@ local function new_shape(text, places)
 	local object = read_object(table.concat(shape.parts, "null"));
 	if not object then return nil; end
 	for _, name in ipairs(shape.names) do
-		if object[name] ~= json.null then return nil; end -- it was deep inside of something
+		if object[name] ~= json.null then return nil; end -- it is deep inside of something, or there twice
 	end
 	for name, value in pairs(object) do add_setting(shape, name, value); end
 	shape.settings_mt, shape.frontend_mt = { __index = shape.settings }, { __index = shape.frontend };

@@ -168,8 +168,10 @@ WAYS = {
     "until the end": says(http(YES[:5], length=False), YES[5:], closes=True),
     "chunked": says(chunked(YES)),
     "chunked in pieces": says(chunked(YES)[:60], chunked(YES)[60:]),
-    "in pieces": says(http(YES)[:9], http(YES)[9:40], http(YES)[40:]),
+    "in pieces": says(http(YES)[:9], http(YES)[9:40], http(YES)[40:-5], http(YES)[-5:]),
+    "in two pieces": says(http(YES)[:-5], http(YES)[-5:]),
     "announced": says(b"HTTP/1.1 100 Continue\r\n\r\n" + http(YES)),
+    "announced in time": says(b"HTTP/1.1 100 Continue\r\n\r\n", http(YES)),
 }
 
 

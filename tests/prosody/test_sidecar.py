@@ -363,3 +363,15 @@ async def test_rooms_that_differ_in_little_get_each_their_own(stages: Stages, ro
             seen = (await ann.join(f"{room}-{number}")).config
             drops = wrong | ({"meetingTitle"} if not isinstance(config.get("meetingTitle"), str) else set())
             assert seen == {name: value for name, value in config.items() if name not in drops}, config
+
+
+async def test_what_follows_a_known_config_spoils_it(stages: Stages, room: str) -> None:
+    stage = await stages()
+    await introduce(stage, room)
+    config = '{"chatEnabled": true, "meetingTitle": "Board"}'
+    async with Client.connect(stage.server) as ann:
+        stage.hook.on("room-created", raw(config))
+        assert (await ann.join(f"{room}-1")).joined
+        for number, rest in enumerate((" x", "}", config)):
+            stage.hook.on("room-created", raw(config + rest))
+            assert (await ann.join(f"{room}-bad-{number}")).denied
