@@ -351,6 +351,7 @@ async def test_rooms_that_differ_in_little_get_each_their_own(stages: Stages, ro
         {"meetingTitle": 'With "quotes" \\', "chatEnabled": True, "moderators": [], "password": ""},
         {"meetingTitle": None, "chatEnabled": True, "moderators": ["c@example.com"], "password": ""},
         {"meetingTitle": 3, "chatEnabled": True, "moderators": [], "password": ""},
+        {"meetingTitle": "More", "pollsEnabled": True, "chatEnabled": True, "moderators": [], "password": ""},
         {"meetingTitle": "Nested", "chatEnabled": False, "audioQuality": {"meetingTitle": "deep"}},
         {"audioQuality": {"meetingTitle": "deep"}, "chatEnabled": False},
         {"audioQuality": {"meetingTitle": "deeper"}, "chatEnabled": False},
