@@ -16,9 +16,14 @@ end
 
 local array = require "util.array";
 local async = require "util.async";
+local base64 = require "util.encodings".base64.encode;
+local connect = require "net.connect".connect;
 local http = require "net.http";
 local jid = require "util.jid";
 local json = require "util.json";
+local new_parser = require "net.http.parser".new;
+local new_resolver = require "net.resolvers.basic".new;
+local parse_url = require "socket.url".parse;
 local st = require "util.stanza";
 local timer = require "util.timer";
 local now = require "util.time".now;
@@ -148,6 +153,8 @@ local state = {
 	deliveries = {}; -- the same for events on their way
 	queue = { lanes = {}; ready = {}; size = 0; in_flight = 0; dropped = 0; paused_until = 0; failures = 0 };
 	primary_down_until = 0;
+	is_sidecar = false; -- whether the last answer was a sidecar's
+	no_joins_until = 0; -- it is an older one, which has no such endpoint
 	swept_at = 0;
 	pending_joins = 0;
 	counts = { allowed = 0; denied = 0; refused = 0; unavailable = 0; exempt = 0 };
@@ -171,15 +178,24 @@ local function count(what)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Asking over HTTP
+-- Connections
 -- ---------------------------------------------------------------------------------------------------------------
--- net.http knows no time-out, so each request has a timer of its own: one of util.timer, since those made with
--- module:add_timer die with a reload and the join would hang. An error thrown in a callback leaks the socket.
-
--- Prosody 13 can keep a connection for the next request, 0.12 takes no notice of the wish.
-local client = http.default.new({ connection_pooling = true });
+-- net.http of Prosody 0.12 opens a connection for each request, and that of 13 keeps only one: this costs more than
+-- all the rest of a question. So plain HTTP, the way to a sidecar, has connections of its own here. There is one
+-- exchange (a request and its answer) at a time on each, and only a whole answer leaves its connection behind for
+-- another exchange: what may still come on any other would be taken for the answer to the next user's question.
 
 local biggest_answer = 1024 * 1024;
+local most_idle, longest_idle = 16, 30;
+
+local pool = {
+	idle = {}; -- address -> connections that are free, the latest last
+	since = {}; -- the same connections -> when they became free
+	is_open = true;
+};
+local exchanges = {}; -- connection -> the exchange that is on it
+local exchange_mt = {};
+exchange_mt.__index = exchange_mt;
 
 local function safely(what, f, ...)
 	local ok, err = xpcall(f, debug.traceback, ...);
@@ -187,25 +203,254 @@ local function safely(what, f, ...)
 	return ok;
 end
 
-local function headers_for(secret, more)
-	local headers = { ["Content-Type"] = "application/json", ["Accept"] = "application/json" };
-	if secret then headers["X-Webhook-Secret"] = secret; end
-	for name, value in pairs(more or {}) do headers[name] = value; end
-	return headers;
+function pool.keep(address, conn)
+	local list = pool.idle[address] or {};
+	if not pool.is_open or #list >= most_idle then return conn:close(); end
+	pool.idle[address], pool.since[conn] = list, now();
+	table.insert(list, conn);
 end
 
--- Calls on_answer(code, body) once, never later than after `timeout` seconds; code 0 says that there was no answer,
--- and body why. Until then `under_way` holds a function that ends the request early.
-local function post_once(under_way, url, body, headers, timeout, on_answer)
-	local request, timeout_task, finished, is_over, on_old_connection;
-
-	local function finish(code, answer)
-		if finished then return; end
-		finished = true;
-		under_way[on_answer] = nil;
-		if timeout_task then timer.stop(timeout_task); end
-		safely("Taking in an answer", on_answer, code, answer);
+function pool.forget(conn)
+	if not pool.since[conn] then return; end
+	pool.since[conn] = nil;
+	for _, list in pairs(pool.idle) do
+		for i = #list, 1, -1 do
+			if list[i] == conn then table.remove(list, i); end
+		end
 	end
+end
+
+-- One that was free for long may be dead without a word, behind a firewall that has forgotten it.
+function pool.take(address)
+	local list = pool.idle[address];
+	local conn = list and table.remove(list);
+	if not conn then return nil; end
+	local since = pool.since[conn];
+	pool.since[conn] = nil;
+	if now() - since <= longest_idle then return conn; end
+	conn:close();
+	return pool.take(address);
+end
+
+function pool.close()
+	pool.is_open = false;
+	local conns = {};
+	for conn in pairs(pool.since) do table.insert(conns, conn); end
+	for _, conn in ipairs(conns) do conn:close(); end
+end
+
+local listener = {};
+
+function exchange_mt:connect()
+	local host, port = self.target.host, self.target.port;
+	connect(new_resolver(host, port, "tcp", { servername = host }), listener, {}, self);
+end
+
+function exchange_mt:send_on(conn)
+	self.conn, exchanges[conn] = conn, self;
+	conn:write(self.text);
+end
+
+function exchange_mt:leave()
+	local conn = self.conn;
+	if conn then self.conn, exchanges[conn] = nil, nil; end
+	return conn;
+end
+
+function exchange_mt:finish(code, ...)
+	if self.over then return; end
+	self.over = true;
+	safely("Taking in an answer", self.on_end, code, ...);
+end
+
+function exchange_mt:fail(reason)
+	local conn = self:leave();
+	if conn then conn:close(); end
+	self:finish(0, reason);
+end
+
+-- The other side gave the connection up before it was used again.
+function exchange_mt:try_again()
+	local conn = self:leave();
+	if conn then conn:close(); end
+	self.is_on_old = false;
+	self:connect();
+end
+
+-- For bodies of no known length, which Prosody's parser cuts short or lets grow.
+local function new_sink(exchange, packet)
+	local size = 0;
+	packet.parts = {};
+	return {
+		write = function (_, part)
+			size = size + #part;
+			if size > biggest_answer then
+				exchange.failure = "answer too big";
+				return nil;
+			end
+			table.insert(packet.parts, part);
+			return true;
+		end;
+	};
+end
+
+function exchange_mt:new_parser()
+	local function on_packet(packet)
+		if not packet.partial then
+			if packet.code >= 200 then self.packet = packet; end -- else it announces an answer
+		elseif packet.chunked or not packet.body_length then
+			packet.body_sink = new_sink(self, packet);
+		end
+	end
+	local function on_error(reason) self.failure = reason; end
+	return new_parser(on_packet, on_error, "client", function () return { body_size_limit = biggest_answer }; end);
+end
+
+local function is_reusable(packet)
+	local wish = (packet.headers.connection or ""):lower();
+	if wish:find("close", 1, true) or not (packet.chunked or packet.body_length) then return false; end
+	return packet.httpversion == "1.1" or wish:find("keep-alive", 1, true) ~= nil;
+end
+
+-- The usual answer comes in one piece that says how long it is. To Prosody's parser it costs five times its size in
+-- memory, and so in garbage collection, which is what a join costs most.
+local function read_whole_answer(data)
+	local version, code, fields, body_at = data:match("^HTTP/(1%.[01]) ([2-5]%d%d) [^\r\n]*(\r\n.-\r\n)\r\n()");
+	if not version then return nil; end
+	local headers = {};
+	for name, value in fields:gmatch("\r\n([^%s:]+):[ \t]*([^\r\n]*)") do
+		name = name:lower();
+		if headers[name] then return nil; end
+		headers[name] = value;
+	end
+	local length = (headers["content-length"] or ""):match("^%d+$");
+	if headers["transfer-encoding"] or code == "204" or code == "304" then return nil; end
+	if not length or #data > biggest_answer or body_at - 1 + tonumber(length) ~= #data then return nil; end
+	return {
+		code = tonumber(code); httpversion = version; headers = headers;
+		body = data:sub(body_at); body_length = tonumber(length);
+	};
+end
+
+function exchange_mt:parse(data)
+	if not self.parser then
+		self.packet = data and read_whole_answer(data);
+		if self.packet then return; end
+		self.parser = self:new_parser();
+	end
+	self.parser:feed(data);
+end
+
+-- `data` is nil when the connection has ended.
+function exchange_mt:read(data)
+	local ok, err = pcall(self.parse, self, data);
+	if not ok then self.failure = err; end
+	local packet = self.packet;
+	if packet and packet.chunked and not data then self.failure = "unexpected-eof"; end -- the parser takes any end
+	if self.failure then
+		self:fail(self.failure == "content-length-limit-exceeded" and "answer too big" or self.failure);
+	elseif packet then
+		local conn = self:leave();
+		if conn and is_reusable(packet) then
+			pool.keep(self.target.address, conn);
+		elseif conn then
+			conn:close();
+		end
+		local answer = packet.parts and table.concat(packet.parts) or packet.body or "";
+		self:finish(packet.code, answer, packet.headers);
+	end
+end
+
+function listener.onattach(conn, exchange)
+	exchange.conn, exchanges[conn] = conn, exchange;
+end
+
+function listener.onconnect(conn)
+	local exchange = exchanges[conn];
+	if exchange and not exchange.over then
+		exchange:send_on(conn);
+	else
+		conn:close(); -- it took too long
+	end
+end
+
+function listener.ondrain(conn)
+	local exchange = exchanges[conn];
+	if exchange then exchange.is_sent = true; end
+end
+
+function listener.onincoming(conn, data)
+	local exchange = exchanges[conn];
+	if not exchange then
+		conn:close(); -- nobody asked
+	elseif exchange.is_on_old and not exchange.is_sent then
+		exchange:try_again(); -- it cannot be the answer
+	else
+		exchange.has_answer = true;
+		exchange:read(data);
+	end
+end
+
+function listener.ondisconnect(conn, err)
+	pool.forget(conn);
+	local exchange = exchanges[conn];
+	if not exchange then return; end
+	exchange:leave();
+	if exchange.is_on_old and not exchange.has_answer then
+		exchange:try_again();
+	elseif exchange.has_answer and (err == nil or err == "closed") then
+		exchange:read(nil);
+		exchange:finish(0, "the connection was closed in the middle of the answer");
+	else
+		exchange:finish(0, err or "the connection was closed without an answer");
+	end
+end
+
+function listener.onfail(exchange, reason)
+	exchange:finish(0, reason or "connection failed");
+end
+
+local targets = {}; -- URL -> where that is
+
+local function target_of(url)
+	if targets[url] then return targets[url]; end
+	local parsed = parse_url(url);
+	local authority = parsed.authority:gsub("^.*@", "");
+	local head = ("POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Prosody XMPP Server\r\n"):format(
+		url:match("^%w+://[^/]*(/.*)$"), authority);
+	if parsed.userinfo then head = head.."Authorization: Basic "..base64(parsed.userinfo).."\r\n"; end
+	targets[url] = { host = parsed.host, port = tonumber(parsed.port) or 80, address = authority, head = head };
+	return targets[url];
+end
+
+-- Calls on_end(code, body, headers) once, with code 0 and the reason if there is no answer; not at all if the function
+-- that it returns, which hangs up, is called first.
+local function send_on_own_connection(url, body, headers, on_end)
+	local target = target_of(url);
+	local lines = { target.head };
+	for name, value in pairs(headers) do table.insert(lines, name..": "..value.."\r\n"); end
+	table.insert(lines, ("Content-Length: %d\r\n\r\n"):format(#body));
+	table.insert(lines, body);
+	local exchange = setmetatable({ target = target, text = table.concat(lines), on_end = on_end }, exchange_mt);
+	local conn = pool.take(target.address);
+	exchange.is_on_old = conn ~= nil;
+	if conn then
+		exchange:send_on(conn);
+	else
+		exchange:connect();
+	end
+	return function ()
+		exchange.over = true;
+		exchange:fail();
+	end
+end
+
+-- The same for https, which is left to net.http. Prosody 13 can keep a connection for the next request there, 0.12
+-- takes no notice of the wish. An error thrown in a callback leaks the socket.
+local client = http.default.new({ connection_pooling = true });
+
+local function send_with_net_http(url, body, headers, on_end)
+	local request, is_over, is_given_up, on_old_connection;
 
 	-- A request whose connection is still being made cannot be ended: it has to be waited for, or it would then sit
 	-- there, sent and forgotten, for as long as the other side likes.
@@ -218,31 +463,60 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		return nil;
 	end
 
-	local function give_up(reason)
-		if finished then return; end
-		if hang_up() then timer.add_task(1, hang_up); end
-		finish(0, reason);
-	end
-
 	local function send(is_second_try)
 		is_over = false;
-		local ok, err = pcall(function ()
-			request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code)
-				is_over = true;
-				if finished then return; end
-				if code == 0 and on_old_connection and not is_second_try then
-					send(true); -- the other side had closed the connection just as it was used again
-				elseif code == 0 or type(answer) ~= "string" then
-					finish(0, answer or "connection failed");
-				elseif #answer > biggest_answer then
-					finish(0, "answer too big");
-				else
-					finish(code, answer);
-				end
-			end);
+		request = client:request(url, { method = "POST", body = body, headers = headers }, function (answer, code, response)
+			is_over = true;
+			if is_given_up then return; end
+			if code == 0 and on_old_connection and not is_second_try then
+				send(true); -- the other side had closed the connection just as it was used again
+			elseif code == 0 or type(answer) ~= "string" then
+				on_end(0, answer or "connection failed");
+			elseif #answer > biggest_answer then
+				on_end(0, "answer too big");
+			else
+				on_end(code, answer, response.headers);
+			end
 		end);
-		if not ok then give_up(tostring(err)); end
 		on_old_connection = request and request.conn ~= nil; -- a new one takes a moment to be there
+	end
+
+	send(false);
+	return function ()
+		is_given_up = true;
+		if hang_up() then timer.add_task(1, hang_up); end
+	end
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Asking over HTTP
+-- ---------------------------------------------------------------------------------------------------------------
+
+local function headers_for(secret, more)
+	local headers = { ["Content-Type"] = "application/json", ["Accept"] = "application/json" };
+	if secret then headers["X-Webhook-Secret"] = secret; end
+	for name, value in pairs(more or {}) do headers[name] = value; end
+	return headers;
+end
+
+-- Calls on_answer(code, body, headers) once, never later than after `timeout` seconds; code 0 says that there was no
+-- answer, and body why. Until then `under_way` holds a function that ends the request early. The timer is one of
+-- util.timer, since those made with module:add_timer die with a reload and the join would hang.
+local function post_once(under_way, url, body, headers, timeout, on_answer)
+	local hang_up, timeout_task, finished;
+
+	local function finish(code, answer, answer_headers)
+		if finished then return; end
+		finished = true;
+		under_way[on_answer] = nil;
+		if timeout_task then timer.stop(timeout_task); end
+		safely("Taking in an answer", on_answer, code, answer, answer_headers);
+	end
+
+	local function give_up(reason)
+		if finished then return; end
+		if hang_up then safely("Hanging up", hang_up); end
+		finish(0, reason);
 	end
 
 	under_way[on_answer] = give_up;
@@ -250,46 +524,50 @@ local function post_once(under_way, url, body, headers, timeout, on_answer)
 		timeout_task = nil;
 		give_up("timeout");
 	end);
-	send(false);
+	local send = url:find("^https:") and send_with_net_http or send_on_own_connection;
+	local ok, result = pcall(send, url, body, headers, finish);
+	if not ok then return give_up(tostring(result)); end
+	hang_up = result;
 end
 
--- While the sidecar cannot be reached, the backend itself is asked, if its address is known.
+-- The sidecar answers a join's two questions in one; a meeting service knows only the first.
+local direct_endpoints = { ["join"] = "validate-access"; ["join?config=1"] = "validate-access" };
+
+local function names_a_sidecar(headers)
+	local caches = headers and headers["cache-status"] or "";
+	return (","..caches..","):find(",%s*prosody%-sidecar%s*[;,]") ~= nil;
+end
+
+-- While the sidecar cannot be reached, the backend itself is asked, if its address is known. on_answer gets headers
+-- with the answers of muc_webhook_url only.
 local function post(endpoint, body, on_answer)
 	local deadline = now() + webhook_timeout;
 	local measured = measure.request();
 
-	local function answered(code, answer)
+	local function answered(code, answer, headers)
 		if measured then measured(); end
-		on_answer(code, answer);
+		on_answer(code, answer, headers);
 	end
 
 	local function ask_fallback()
 		local left = math.max(deadline - now(), 0.1);
-		post_once(state.questions, fallback_url.."/"..endpoint, body, headers_for(fallback_secret), left, answered);
+		local url = fallback_url.."/"..(direct_endpoints[endpoint] or endpoint);
+		post_once(state.questions, url, body, headers_for(fallback_secret), left, function (code, answer)
+			answered(code, answer);
+		end);
 	end
 
 	if fallback_url and state.primary_down_until > now() then return ask_fallback(); end
 	local url, headers = webhook_url.."/"..endpoint, headers_for(webhook_secret);
-	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer)
+	post_once(state.questions, url, body, headers, webhook_timeout, function (code, answer, answer_headers)
+		if code ~= 0 then state.is_sidecar = names_a_sidecar(answer_headers); end
 		if code == 0 and fallback_url and answer ~= "module unloaded" then
 			state.primary_down_until = now() + 5;
 			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", webhook_url, answer);
 			if now() < deadline - 0.1 then return ask_fallback(); end
 		end
-		answered(code, answer);
+		answered(code, answer, answer_headers);
 	end);
-end
-
--- Only in an async context: asks and waits for the answer.
-local function ask(endpoint, body)
-	local wait, done = async.waiter();
-	local code, answer;
-	post(endpoint, json.encode(body), function (answer_code, answer_body)
-		code, answer = answer_code, answer_body;
-		done();
-	end);
-	wait();
-	return code, answer;
 end
 
 -- A JSON object, or nil for anything else. JSON's null comes as a table that is truthy.
@@ -329,20 +607,6 @@ local function read_decision(code, text)
 		return "deny", presentable(answer.reason, "You are not allowed to join this meeting");
 	end
 	return "unavailable", "no decision in an answer with status "..code;
-end
-
-local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
-
--- "ready" with the config's JSON, "refused" with a reason, or "failed" with the cause.
-local function read_config(code, text)
-	if code == 0 then return "failed", text; end
-	local answer = read_object(text);
-	if answer and code >= 200 and code < 300 then
-		return "ready", text;
-	elseif answer and refusing_codes[code] then
-		return "refused", presentable(answer.reason or answer.message or answer.detail, "The meeting service refuses this room");
-	end
-	return "failed", "no room config in an answer with status "..code;
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -397,8 +661,11 @@ for name in pairs(more_settings) do
 end
 
 -- Other plugins read settings of a room under names like chat_enabled.
-local function data_name(name)
-	return (name:gsub("%u", function (letter) return "_"..letter:lower(); end));
+local data_names = {};
+for name in pairs(frontend_settings) do
+	if not more_settings[name] then
+		data_names[name] = name:gsub("%u", function (letter) return "_"..letter:lower(); end);
+	end
 end
 
 local function without_nulls(value)
@@ -414,25 +681,130 @@ local function without_nulls(value)
 end
 
 -- What is usable of a config. Wrong types are dropped, not guessed; nulls are as good as absent.
-local function read_settings(room_jid, text)
-	local settings, frontend, dropped = {}, {}, {};
-	for name, value in pairs(read_object(text) or {}) do
-		if value ~= json.null then
-			local for_room, for_frontend = room_settings[name], frontend_settings[name];
-			if for_room and not for_room(value) or for_frontend and not for_frontend(value) then
-				table.insert(dropped, name);
-			else
-				value = without_nulls(value);
-				if for_room then settings[name] = value; end
-				if for_frontend then frontend[name] = value; end
-			end
+local function add_setting(config, name, value)
+	if value == json.null then return; end
+	local for_room, for_frontend = room_settings[name], frontend_settings[name];
+	if for_room and not for_room(value) or for_frontend and not for_frontend(value) then
+		table.insert(config.dropped, name);
+		return;
+	end
+	value = without_nulls(value);
+	if for_room then config.settings[name] = value; end
+	if for_frontend then config.frontend[name] = value; end
+end
+
+-- The rooms of a service differ in little. What usually differs is cut out of a config's text, and the rest is read
+-- and written but once: a shape is the text between those values, and what it says. To read each room's 50 settings
+-- anew would cost more than all else in a join. What rooms have in common, they share: nobody changes it.
+local own_settings = { "meetingTitle"; "meetingDescription"; "meetingId"; "moderators"; "password" };
+local shapes = {}; -- the latest first
+local most_shapes = 8;
+
+-- A value that ends where it seems to: a text without escapes, a list of such, a number or a name.
+local function read_plain_value(text, at)
+	local raw, after = text:match('^("[^"\\%c]*")()', at);
+	if not raw then raw, after = text:match('^(%[[^%[%]{}\\%c]*%])()', at); end
+	if not raw then raw, after = text:match("^([%w.+-]+)()", at); end
+	if not raw then return nil; end
+	local ok, value = pcall(json.decode, raw);
+	if ok and value ~= nil then return value, after; end
+	return nil;
+end
+
+-- Where the own settings are in a text, as far as they have plain values.
+local function find_own_settings(text)
+	local places = {};
+	for _, name in ipairs(own_settings) do
+		local _, to = text:find('"'..name..'"', 1, true);
+		local at = to and text:match("^%s*:%s*()", to + 1);
+		local value, after;
+		if at then value, after = read_plain_value(text, at); end
+		if value ~= nil then table.insert(places, { name = name; from = at; after = after; value = value }); end
+	end
+	table.sort(places, function (a, b) return a.from < b.from; end);
+	return places;
+end
+
+local function new_shape(text, places)
+	local shape = { names = {}; parts = {}; settings = {}; frontend = {}; dropped = {} };
+	local at = 1;
+	for i, place in ipairs(places) do
+		shape.names[i], shape.parts[i] = place.name, text:sub(at, place.from - 1);
+		at = place.after;
+	end
+	table.insert(shape.parts, text:sub(at));
+
+	local object = read_object(table.concat(shape.parts, "null"));
+	if not object then return nil; end
+	for _, name in ipairs(shape.names) do
+		if object[name] ~= json.null then return nil; end -- it is deep inside of something, or there twice
+	end
+	for name, value in pairs(object) do add_setting(shape, name, value); end
+	shape.settings_mt, shape.frontend_mt = { __index = shape.settings }, { __index = shape.frontend };
+	shape.payload = '{"type":"ROOM_CONFIG","config":'..json.encode(shape.frontend):sub(1, -2);
+	return shape;
+end
+
+-- What a text of this shape says, or nil if it is of another.
+local function read_by_shape(shape, text)
+	local values, at = {}, 1;
+	for i, part in ipairs(shape.parts) do
+		local from, to = text:find(part, at, true);
+		if from ~= at then return nil; end
+		at = to + 1;
+		if shape.names[i] then
+			values[i], at = read_plain_value(text, at);
+			if not at then return nil; end
 		end
 	end
-	if dropped[1] then
-		table.sort(dropped);
-		module:log("warn", "Settings of %s with a wrong type were dropped: %s", room_jid, table.concat(dropped, ", "));
+	if at <= #text then return nil; end
+
+	local config = { text = text; dropped = { table.unpack(shape.dropped) } };
+	config.settings = setmetatable({}, shape.settings_mt);
+	config.frontend = setmetatable({}, shape.frontend_mt);
+	local payload = { shape.payload };
+	for i, name in ipairs(shape.names) do
+		add_setting(config, name, values[i]);
+		local value = config.frontend[name];
+		if value ~= nil then
+			local comma = (payload[2] or next(shape.frontend) ~= nil) and "," or "";
+			table.insert(payload, ('%s"%s":%s'):format(comma, name, json.encode(value)));
+		end
 	end
-	return settings, frontend;
+	table.insert(payload, "}}");
+	config.payload = table.concat(payload);
+	return config;
+end
+
+-- What is usable of a room's config, or nil if it is no JSON object.
+local function read_settings(text)
+	for _, shape in ipairs(shapes) do
+		local config = read_by_shape(shape, text);
+		if config then return config; end
+	end
+	local shape = new_shape(text, find_own_settings(text)) or new_shape(text, {});
+	if not shape then return nil; end
+	table.insert(shapes, 1, shape);
+	shapes[most_shapes + 1] = nil;
+	return read_by_shape(shape, text);
+end
+
+local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
+
+-- "ready" with the config, "refused" with a reason, or "failed" with the cause.
+local function read_config(code, text)
+	if code == 0 then return "failed", text; end
+	if code >= 200 and code < 300 then
+		local config = read_settings(text);
+		if config then return "ready", config; end
+	elseif refusing_codes[code] then
+		local answer = read_object(text);
+		if answer then
+			local reason = answer.reason or answer.message or answer.detail;
+			return "refused", presentable(reason, "The meeting service refuses this room");
+		end
+	end
+	return "failed", "no room config in an answer with status "..code;
 end
 
 local function applying(room, method, ...)
@@ -455,8 +827,9 @@ local simple_setters = {
 local function apply_settings(room, settings, frontend, text)
 	local data = room._data;
 	data.muc_webhook_config = text; -- as text, since Prosody's storage refuses a table that is in two places
-	for name, value in pairs(frontend) do
-		if not more_settings[name] then data[data_name(name)] = value; end
+	for name, data_name in pairs(data_names) do
+		local value = frontend[name];
+		if value ~= nil then data[data_name] = value; end
 	end
 	data.max_participants = settings.maxParticipants;
 	data.max_occupants = settings.maxParticipants; -- the name that Jitsi's own module reads
@@ -620,8 +993,13 @@ local function room_of(room_jid)
 end
 
 local function config_message(record, to)
-	return st.message({ from = record.jid, to = to, type = "groupchat" })
-		:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	if not record.message then
+		record.message = st.message({ from = record.jid, type = "groupchat" })
+			:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	end
+	local message = st.clone(record.message);
+	message.attr.to = to;
+	return message;
 end
 
 local function apply_record(record, room)
@@ -633,10 +1011,15 @@ end
 
 local start_duration; -- see "Duration"
 
-local function take_config(record, text)
-	record.state, record.text, record.degraded = "ready", text, nil;
-	record.settings, record.frontend = read_settings(record.jid, text);
-	record.payload = json.encode({ type = "ROOM_CONFIG", config = record.frontend });
+local function take_config(record, config)
+	record.state, record.text, record.degraded = "ready", config.text, nil;
+	record.settings, record.frontend = config.settings, config.frontend;
+	record.payload, record.message = config.payload, nil;
+	if config.dropped[1] then
+		table.sort(config.dropped);
+		local names = table.concat(config.dropped, ", ");
+		module:log("warn", "Settings of %s with a wrong type were dropped: %s", record.jid, names);
+	end
 	local room = state.records[record.jid] == record and room_of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
@@ -650,7 +1033,7 @@ end
 local function stored_config(room_jid)
 	local room = room_of(room_jid);
 	local text = room and room._data.muc_webhook_config;
-	return type(text) == "string" and text or nil;
+	return type(text) == "string" and read_settings(text) or nil;
 end
 
 local function settle_record(record, outcome, detail)
@@ -703,15 +1086,18 @@ end
 
 local function new_record(room_jid, room, creator)
 	forget_leftovers();
-	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; waiters = {}; };
+	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; asked_at = now(); waiters = {}; };
 	state.records[room_jid] = record;
-	fetch_config(record);
 	return record;
 end
 
 -- Only in an async context: waits until it is known how the room shall be.
 local function await_record(room_jid, creator)
-	local record = state.records[room_jid] or new_record(room_jid, room_of(room_jid), creator);
+	local record = state.records[room_jid];
+	if not record then
+		record = new_record(room_jid, room_of(room_jid), creator);
+		fetch_config(record);
+	end
 	if record.state == "pending" then
 		local wait, done = async.waiter();
 		table.insert(record.waiters, done);
@@ -720,6 +1106,69 @@ local function await_record(room_jid, creator)
 		fetch_config(record); -- in the background: the meeting service may be back
 	end
 	return record;
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Whether somebody may join
+-- ---------------------------------------------------------------------------------------------------------------
+-- A sidecar can give the room's config along with its yes. The first join into a room then leads: it makes the record
+-- and fills it with its answer. Whoever else comes meanwhile asks for a decision only, and waits for the record as ever.
+-- What becomes of the lead's session is of no importance, since all this is done where the answer comes in.
+
+-- JSON texts, each with a byte 0x1E before it and a line feed behind it (RFC 7464); 0x1E cannot be in one of them.
+local function read_sequence(text)
+	local first, rest = text:match("^\30([^\30]*)\n()");
+	if not first then return text, nil; end
+	return first, text:match("^\30([^\30]*)\n", rest);
+end
+
+-- The lead has no config to give.
+local function pass_on(record)
+	if record.waiters[1] or room_of(record.jid) then
+		fetch_config(record);
+	elseif state.records[record.jid] == record then
+		state.records[record.jid] = nil;
+	end
+end
+
+local function settle_lead(record, text, headers)
+	local status = text and headers and tonumber(headers["config-status"]);
+	if status then
+		settle_record(record, read_config(status, text));
+	else
+		pass_on(record);
+	end
+end
+
+-- Only in an async context: asks and waits for the answer. Gives its status, the decision, and the room's record if
+-- that was settled along with it.
+local function ask_access(question, room_jid)
+	local wait, done = async.waiter();
+	local body = json.encode(question);
+	local code, decision, settled;
+
+	local function take(answer_code, answer)
+		code, decision = answer_code, answer;
+		done();
+	end
+
+	if not state.is_sidecar or now() < state.no_joins_until then
+		post("validate-access", body, take);
+	else
+		local record;
+		if not state.records[room_jid] then record = new_record(room_jid, room_of(room_jid), question.userJid); end
+		post(record and "join?config=1" or "join", body, function (answer_code, answer, headers)
+			local is_too_old = headers and (answer_code == 404 or answer_code == 405);
+			local first, second = read_sequence(answer);
+			if record then safely("Taking in the config of "..room_jid, settle_lead, record, second, headers); end
+			if record and record.state ~= "pending" then settled = record; end
+			if not is_too_old then return take(answer_code, first); end
+			state.no_joins_until = now() + 60;
+			post("validate-access", body, take);
+		end);
+	end
+	wait();
+	return code, decision, settled;
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -752,7 +1201,9 @@ local function decide(event, room_jid, ticket)
 	local origin, stanza = event.origin, event.stanza;
 	local from = stanza.attr.from;
 
-	local verdict, detail = read_decision(ask("validate-access", access_question(origin, stanza, room_jid, room_of(room_jid))));
+	local question = access_question(origin, stanza, room_jid, room_of(room_jid));
+	local code, decision, record = ask_access(question, room_jid);
+	local verdict, detail = read_decision(code, decision);
 	if is_gone(origin, stanza, ticket) then return true; end
 	if verdict == "deny" then
 		count("denied");
@@ -769,17 +1220,17 @@ local function decide(event, room_jid, ticket)
 	end
 
 	-- The room may be destroyed, and made anew, under those who wait for its config.
-	local record;
 	for _ = 1, 3 do
-		record = await_record(room_jid, jid.bare(from));
+		record = record or await_record(room_jid, jid.bare(from));
 		if is_gone(origin, stanza, ticket) then return true; end
 		if record.state ~= "ready" or state.records[room_jid] == record then break; end
+		record = nil;
 	end
-	if record.state == "refused" then
+	if record and record.state == "refused" then
 		count("refused");
 		refuse(event, room_jid, "cancel", "not-allowed", record.reason);
 		return true;
-	elseif record.state ~= "ready" or state.records[room_jid] ~= record then
+	elseif not record or record.state ~= "ready" then
 		count("unavailable");
 		refuse(event, room_jid, "wait", "remote-server-timeout", unavailable_text);
 		return true;
@@ -1279,7 +1730,7 @@ module:hook("muc-room-pre-create", function (event)
 	if record then
 		apply_record(record, room);
 	elseif not misconfigured and not (is_healthcheck(room.jid) and is_exempt(event.stanza.attr.from)) then
-		new_record(room.jid, room, jid.bare(event.stanza.attr.from));
+		fetch_config(new_record(room.jid, room, jid.bare(event.stanza.attr.from)));
 	end
 end, -999);
 
@@ -1357,8 +1808,8 @@ local function print_room(print, room_jid)
 		print(("  config: %s, asked for %.0f seconds ago%s"):format(record.degraded and "Prosody's defaults" or record.state,
 			now() - record.asked_at, record.waiters[1] and (", %d joins wait for it"):format(#record.waiters) or ""));
 		local settings = {};
-		for name, value in pairs(record.settings or {}) do settings[name] = value; end
-		for name, value in pairs(record.frontend or {}) do settings[name] = value; end
+		for name in pairs(record.settings and room_settings or {}) do settings[name] = record.settings[name]; end
+		for name in pairs(record.settings and frontend_settings or {}) do settings[name] = record.frontend[name]; end
 		if settings.password then settings.password = "(set)"; end
 		local names = {};
 		for name in pairs(settings) do table.insert(names, name); end
@@ -1483,12 +1934,14 @@ function module.restore(saved)
 		if saved[key] == nil then saved[key] = value; end
 	end
 	state = saved; -- the very table, which the joins that wait hold on to
+	state.is_sidecar = false; -- the URL may be another one now
 	each_room_here(start_duration);
 	pump();
 end
 
 function module.unload()
 	stop_timers();
+	pool.close();
 	if module.reloading then return; end
 	leave_shell();
 	state.stopped = true;

@@ -1,28 +1,50 @@
-"""What becomes of connections to the meeting service: Prosody 13 keeps one, 0.12 none."""
+"""What becomes of connections to whom the module asks."""
 
 from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
 
-from tests.prosody.conftest import Stage, Stages
+from tests.prosody.conftest import Stage, Stages, eventually
 from tests.rig.webhook import Request, allow, deny, hold, reset
 from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_thirteen_uses_a_connection_again(stages: Stages, room: str, version: str) -> None:
+async def test_a_connection_is_used_again(stages: Stages, room: str) -> None:
     stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
-        await ann.join(room, nick="ann")
-        for _ in range(10):
-            await bob.join(room, nick="bob")
-            await bob.leave(room, "bob")
-    questions = stage.hook.asked("validate-access", room)
-    connections = len({q.connection for q in questions})
-    assert len(questions) == 11
-    assert connections == 11 if version == "0.12" else connections <= 2
+    async with Client.connect(stage.server) as ann:
+        for number in range(50):
+            assert (await ann.join(f"{room}-{number}", nick="ann")).joined
+            await ann.leave(f"{room}-{number}", "ann")
+    assert len(stage.hook.requests) == 100
+    assert len({q.connection for q in stage.hook.requests}) == 1
+
+
+async def test_a_crowd_leaves_sixteen_connections_behind(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True)
+    slow = hold(allow())
+    stage.hook.on("validate-access", slow)
+    async with AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(Client.connect(stage.server)) for _ in range(40)]
+        before = stage.server.sockets()
+        for number, client in enumerate(crowd):
+            await client.begin_join(room, f"n{number}")
+        await stage.hook.received("validate-access", room, count=40)
+        slow.release()
+        assert all(r.joined for r in await asyncio.gather(*(c.await_join(room) for c in crowd)))
+
+        async def kept() -> int:
+            return stage.server.sockets() - before
+
+        await eventually(kept, 16)
+        await stage.server.unload()
+        await eventually(kept, 0)
 
 
 async def test_the_next_user_never_gets_the_answer_to_another_question(stages: Stages, room: str) -> None:
@@ -82,3 +104,212 @@ async def test_two_questions_at_once_have_two_connections(stage: Stage, room: st
         assert first.connection != second.connection
         assert (await ann.await_join(room)).joined
         assert (await bob.await_join(room)).joined
+
+
+# -- other sides that speak HTTP in a way of their own
+
+YES, NO = b'{"allowed": true}', b'{"allowed": false, "reason": "No"}'
+Speak = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def speaking(speak: Speak) -> AsyncIterator[str]:
+    """A server that says what it likes; `speak` gets each request's number. Gives its URL."""
+    numbers = iter(range(1000))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length:")[2].split()[0])
+                await reader.readexactly(length)
+                await speak(next(numbers), reader, writer)
+                if writer.is_closing():
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
+    finally:
+        server.close()
+
+
+def http(body: bytes, version: str = "1.1", *headers: str, length: bool = True) -> bytes:
+    lines = [f"HTTP/{version} 200 OK", *headers, *([f"Content-Length: {len(body)}"] if length else [])]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + end
+
+
+def says(*parts: bytes, closes: bool = False) -> Speak:
+    async def speak(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        if closes:
+            writer.close()
+
+    return speak
+
+
+WAYS = {
+    "HTTP/1.0": says(http(YES, "1.0"), closes=True),
+    "HTTP/1.0 until the end": says(http(YES[:5], "1.0", length=False), YES[5:], closes=True),
+    "HTTP/1.0 that is kept": says(http(YES, "1.0", "Connection: keep-alive")),
+    "close": says(http(YES, "1.1", "Connection: close"), closes=True),
+    "close, but does not": says(http(YES, "1.1", "Connection: close")),
+    "until the end": says(http(YES[:5], length=False), YES[5:], closes=True),
+    "chunked": says(chunked(YES)),
+    "chunked in pieces": says(chunked(YES)[:60], chunked(YES)[60:]),
+    "in pieces": says(http(YES)[:9], http(YES)[9:40], http(YES)[40:-5], http(YES)[-5:]),
+    "in two pieces": says(http(YES)[:-5], http(YES)[-5:]),
+    "announced": says(b"HTTP/1.1 100 Continue\r\n\r\n" + http(YES)),
+    "announced in time": says(b"HTTP/1.1 100 Continue\r\n\r\n", http(YES)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+async def test_every_way_to_say_yes_is_understood(stages: Stages, room: str, way: Speak) -> None:
+    async with speaking(way) as url:
+        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(stage.server) as ann:
+            for number in range(3):
+                assert (await ann.join(f"{room}-{number}")).joined
+                await ann.leave(f"{room}-{number}")
+
+
+@pytest.mark.parametrize("head", ["1.1, Connection: close", "1.1, Connection: Close", "1.0"])
+async def test_a_connection_that_is_not_to_be_used_again_is_not(stages: Stages, room: str, head: str) -> None:
+    used: list[int] = []
+    version, *headers = head.split(", ")
+
+    async def speak(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
+        writer.write(http(YES, version, *headers))
+
+    async with speaking(speak) as url:
+        stage = await stages(fresh=True, webhook_url=url)
+        async with Client.connect(stage.server) as ann:
+            assert (await ann.join(room)).joined
+    assert len(used) == len(set(used)) == 2
+
+
+BROKEN = {
+    "cut off": says(http(YES)[:-1], closes=True),
+    "cut off in a chunk": says(chunked(YES, end=b""), closes=True),
+    "no HTTP": says(b"yes\r\n\r\n"),
+    "nothing": says(closes=True),
+    "too much": says(chunked(YES + b" " * 1_100_000)),
+    "too long": says(http(YES + b" " * 1_100_000, length=False), closes=True),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_broken_yes_is_none(stages: Stages, room: str, way: Speak) -> None:
+    async with speaking(way) as url:
+        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 3})
+        async with Client.connect(stage.server) as ann:
+            assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
+
+
+async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> None:
+    """A second answer on a free connection must not become that to the next user's question."""
+
+    used: list[int] = []
+
+    async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
+        writer.write(http(NO) if number >= 2 else http(YES))
+        await writer.drain()
+        if number == 1:
+            await asyncio.sleep(0.05)
+            writer.write(http(YES))
+
+    async with speaking(speak) as url:
+        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
+            assert (await ann.join(room)).joined
+            await asyncio.sleep(0.1)
+            assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+    assert used[0] == used[1] != used[2], "such a connection is not to be trusted"
+
+
+async def test_a_question_that_dies_on_a_free_connection_is_sent_once_more_and_no_oftener(
+    stages: Stages, room: str
+) -> None:
+    asked = 0
+
+    async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        if number < 2:
+            writer.write(http(YES))
+        else:
+            writer.transport.abort()
+
+    async with speaking(speak) as url:
+        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+            assert (await ann.join(room)).joined
+            assert str((await bob.join(room, nick="bob")).error) == "wait/remote-server-timeout"
+    assert asked == 4
+
+
+async def test_a_connection_that_was_free_for_long_is_not_used(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True)
+    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+        await ann.join(room, nick="ann")
+        await stage.server.lua("""
+            local time = require "util.time"; local pool
+            local gate = prosody.hosts["conference.localhost"].modules.muc_webhook.module.unload
+            local function search(f, seen)
+                for i = 1, 250 do
+                    local name, value = debug.getupvalue(f, i)
+                    if not name then break end
+                    if name == "pool" then pool = value end
+                end
+            end
+            search(gate)
+            for conn, since in pairs(pool.since) do pool.since[conn] = since - 31 end""")
+        await bob.join(room, nick="bob")
+    first, second = stage.hook.asked("validate-access", room)
+    assert first.connection != second.connection
+
+
+async def test_a_time_out_closes_the_connection(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
+    stage.hook.on("validate-access", hold(allow()))
+    async with Client.connect(stage.server) as ann:
+        before = stage.server.sockets()
+        assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
+
+        async def open_connections() -> int:
+            return stage.server.sockets() - before
+
+        await eventually(open_connections, 0)
+
+
+async def test_a_reload_closes_what_is_free_and_what_becomes_so(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True)
+    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+        before = stage.server.sockets()
+        await ann.join(room, nick="ann")
+        slow = hold(allow())
+        stage.hook.on("validate-access", slow)
+        await bob.begin_join(room, "bob")
+        await stage.hook.received("validate-access", room, count=2)
+        await stage.server.reload()
+        slow.release()
+        assert (await bob.await_join(room)).joined
+
+        async def open_connections() -> int:
+            return stage.server.sockets() - before
+
+        await eventually(open_connections, 0)

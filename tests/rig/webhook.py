@@ -5,12 +5,14 @@
         ...
         assert [r.body["roomName"] for r in hook.requests] == ["board"]
 
-It plays the sidecar's part, or the backend's, and writes down all it was asked.
+It plays the sidecar's part, or the backend's, and writes down all it was asked. With `hook.is_sidecar = True` it names
+itself as one and answers `join`, out of what is set for `validate-access` and `room-created`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -37,6 +39,10 @@ class Request:
     @property
     def room(self) -> str:
         return str(self.body.get("roomName", ""))
+
+    @property
+    def wants_config(self) -> bool:
+        return self.endpoint == "room-created" or self.web_request.query.get("config") == "1"
 
 
 def reply(body: Any, status: int = 200, after: float = 0.0) -> Answer:
@@ -104,6 +110,7 @@ class Webhook:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.port = 0
+        self.is_sidecar = False
         self._answers: dict[tuple[str, str | None], Answer] = {}
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -148,6 +155,7 @@ class Webhook:
 
     def forget(self) -> None:
         self.requests.clear()
+        self.is_sidecar = False
         self.reset_answers()
 
     def on(self, endpoint: str, answer: Answer, room: str | None = None) -> None:
@@ -156,6 +164,10 @@ class Webhook:
 
     def asked(self, endpoint: str, room: str | None = None) -> list[Request]:
         return [r for r in self.requests if r.endpoint == endpoint and room in (None, r.room)]
+
+    def configs(self, room: str) -> list[Request]:
+        """The requests that asked for a room's config, in either way."""
+        return [r for r in self.requests if r.wants_config and r.room == room]
 
     async def received(
         self, endpoint: str, room: str | None = None, count: int = 1, within: float = 5.0
@@ -174,5 +186,29 @@ class Webhook:
         async with self._news:
             self.requests.append(request)
             self._news.notify_all()
+        response = await self._answer(endpoint, request)
+        if self.is_sidecar and not response.prepared:
+            response.headers.setdefault("Cache-Status", "prosody-sidecar; fwd=miss")
+        return response
+
+    async def _answer(self, endpoint: str, request: Request) -> web.StreamResponse:
         answer = self._answers.get((endpoint, request.room)) or self._answers.get((endpoint, None))
-        return web.Response(status=202) if answer is None else await answer(request)
+        if answer is not None:
+            return await answer(request)
+        if endpoint == "join":
+            return await self._join(request) if self.is_sidecar else web.Response(status=404, text="no such page")
+        return web.Response(status=202)
+
+    async def _join(self, request: Request) -> web.StreamResponse:
+        decision = await self._answer("validate-access", request)
+        if not isinstance(decision, web.Response) or decision.status != 200:
+            return decision
+        texts, headers = [decision.body], {}
+        allowed = isinstance(decision.body, bytes) and json.loads(decision.body)["allowed"] is True
+        if allowed and request.wants_config:
+            config = await self._answer("room-created", request)
+            if isinstance(config, web.Response):
+                texts.append(config.body)
+                headers["Config-Status"] = str(config.status)
+        body = b"".join(b"\x1e%b\n" % text for text in texts if isinstance(text, bytes))
+        return web.Response(body=body, headers=headers, content_type="application/json-seq")

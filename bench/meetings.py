@@ -1,0 +1,92 @@
+"""A meeting service that costs next to nothing: it allows everybody and gives every room its settings.
+
+    python -m bench.meetings PORT
+
+It speaks just as much HTTP as Prosody and the sidecar need of it, so that it is the last to be the bottleneck.
+Rooms whose name begins with "closed" let nobody in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+
+SWITCHES = """
+    allowInvites autoRecord avModerationEnabled breakoutRoomsEnabled calendarEnabled changeSubject chatEnabled
+    closedCaptionsEnabled e2eeEnabled filmstripEnabled followMeEnabled hd1080pEnabled hidden isPublic
+    kickParticipantsEnabled liveStreamingEnabled lobbyEnabled membersOnly moderated muteAllEnabled muteOnJoin
+    noiseSuppressionEnabled participantNameEditingEnabled persistent pollsEnabled privateMessagesEnabled publicRoom
+    raiseHandEnabled reactionsEnabled recordingEnabled screenShareEnabled securityEnabled sharedDocumentEnabled
+    speakerStatsEnabled tileViewEnabled transcriptionEnabled videoOffOnJoin virtualBackgroundsEnabled
+    waitingRoomEnabled whiteboardEnabled
+"""
+OFF = {"autoRecord", "hidden", "isPublic", "lobbyEnabled", "membersOnly", "moderated", "persistent", "e2eeEnabled"}
+
+SETTINGS = {
+    **{name: name not in OFF for name in SWITCHES.split()},
+    "audioQuality": {"stereo": False, "opusMaxAverageBitrate": None, "enableOpusDtx": True},
+    "branding": {"logoUrl": "https://meet.example.com/logo.png", "primaryColor": "#0a6ed1"},
+    "createdAt": "2026-03-01T09:30:00Z",
+    "historyLength": 20,
+    "hostEmail": "ann@example.com",
+    "language": "en",
+    "maxDurationMinutes": 240,
+    "maxParticipants": 100,
+    "meetingDescription": "The weekly meeting of the team",
+    "meetingId": 4711,
+    "moderators": ["ann@example.com"],
+    "region": "eu-central-1",
+    "timeZone": "Europe/Berlin",
+    "toolbarButtons": ["camera", "chat", "desktop", "filmstrip", "hangup", "microphone", "raisehand", "tileview"],
+    "whois": "moderators",
+}
+ALLOWED, DENIED = b'{"allowed":true,"reason":null}', b'{"allowed":false,"reason":"The meeting is over"}'
+
+HEAD = re.compile(rb"POST /\S*/([a-z-]+) .*?content-length: *(\d+)", re.IGNORECASE | re.DOTALL)
+ROOM = re.compile(rb'"roomName": *"([^"]*)"')
+
+
+def answer(endpoint: bytes, body: bytes) -> bytes:
+    found = ROOM.search(body)
+    room = found[1].decode() if found else ""
+    if endpoint == b"validate-access":
+        return DENIED if room.startswith("closed") else ALLOWED
+    return json.dumps({**SETTINGS, "meetingTitle": f"The meeting in {room}"}, separators=(",", ":")).encode()
+
+
+class Connection(asyncio.Protocol):
+    """One at a time, one after another, for as long as the other side likes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while True:
+            head, end, rest = self.received.partition(b"\r\n\r\n")
+            found = HEAD.match(head)
+            if not end or found is None or len(rest) < int(found[2]):
+                return
+            length = int(found[2])
+            content, self.received = answer(found[1], rest[:length]), rest[length:]
+            closes = b"connection: close" in head.lower()
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                + (b"Connection: close\r\n" if closes else b"")
+                + b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+            )
+            if closes:
+                self.transport.close()
+
+
+async def serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))
