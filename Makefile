@@ -3,11 +3,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 
-# make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit
+# make test PYTEST_ARGS="-k cancelled -x"; make test TESTS=tests/unit; without TESTS all of them
 PYTEST_ARGS ?=
 # make faults ARGS="hang reset --seconds 20"
 ARGS ?=
-TESTS ?= tests/unit tests/system tests/prosody
+TESTS ?=
 
 .PHONY: help demo run test lint faults crash bench clean
 
@@ -27,11 +27,7 @@ run: ## The sidecar in the foreground, with a demo backend behind it: try README
 test: ## Everything that must hold: lint, unit tests, then whole systems and real Prosodys
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	@$(PYTHON) -m pytest $(TESTS) $(PYTEST_ARGS) || { \
-		code=$$?; [ $$code = 1 ] || exit $$code; \
-		printf '\n!!! UNSTABLE OR BROKEN: the tests named above get one more try, alone. One that passes now depends on time:\n'; \
-		printf '!!! a busy machine, or a race of ours. Look at it all the same.\n\n'; \
-		$(PYTHON) -m pytest --last-failed --last-failed-no-failures none -v $(TESTS); }
+	@$(PYTHON) -m tests $(TESTS) $(PYTEST_ARGS)
 
 lint: ## ruff, mypy --strict, luacheck
 	@tools/setup.sh lint
