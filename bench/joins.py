@@ -62,6 +62,7 @@ class Session(asyncio.Protocol):
         self._wanted: tuple[bytes, ...] = ()
         self._found: asyncio.Future[bytes] | None = None
         self._seen = b""
+        self._free = asyncio.Lock()
 
     @classmethod
     async def connect(cls, server: Prosody) -> Self:
@@ -95,11 +96,12 @@ class Session(asyncio.Protocol):
             self._found.set_exception(exc or ConnectionError("Prosody closed the stream"))
 
     async def exchange(self, xml: str, *wanted: bytes) -> bytes:
-        """Sends this and waits for the first of these texts."""
-        self._wanted, self._seen = wanted, b""
-        self._found = asyncio.get_running_loop().create_future()
-        self.transport.write(xml.encode())
-        return await asyncio.wait_for(self._found, GIVE_UP_AFTER)
+        """Sends this, once the one before has had its answer, and waits for the first of these texts."""
+        async with self._free:
+            self._wanted, self._seen = wanted, b""
+            self._found = asyncio.get_running_loop().create_future()
+            self.transport.write(xml.encode())
+            return await asyncio.wait_for(self._found, GIVE_UP_AFTER)
 
     async def join(self, room_jid: str, nick: str) -> bool:
         presence = f"<presence to='{room_jid}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
