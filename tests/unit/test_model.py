@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.model import GUEST, Endpoint, Kind, Lifetimes, Query
+from sidecar.core.model import GUEST, Answer, Endpoint, Kind, Lifetimes, Query, Source
 from tests.unit.builders import ALLOW, a_key, an_entry
 
 
@@ -47,3 +47,14 @@ def test_what_was_said_cannot_be_changed() -> None:
 def test_no_answer_shows_up_in_a_log_by_accident() -> None:
     assert ALLOW.decode() not in repr(an_entry())
     assert "secret body" not in repr(Query(a_key(), b"secret body", 0.0))
+
+
+def test_no_body_shows_where_something_is_shown_for_a_defect() -> None:
+    body = b'{"password":"hidden"}'
+    shown = [
+        Query(a_key(), body, 12.5),
+        Answer(200, body, Source.HIT, detail="suspect"),
+        an_entry()._replace(body=body),
+    ]
+    assert all("hidden" not in repr(each) for each in shown)
+    assert repr(shown[1]) == "Answer(200, hit, detail='suspect')"

@@ -14,8 +14,10 @@ from sidecar.core.model import Endpoint, Key
 from sidecar.core.wire import (
     NAME_LIMIT,
     Malformed,
+    Message,
     _decode_strictly,
     _document,
+    config_query_of,
     query_of,
     read_message,
     traceparent_of,
@@ -346,3 +348,29 @@ def test_no_field_may_be_there_twice_whatever_it_holds(name: str, value: str) ->
     for pair in (f'"{name}":"a","{name}":{value}', f'"{name}":{value},"{name}":"a"'):
         with pytest.raises(Malformed, match="there twice"):
             read_message(EVENT, f'{{"roomName":"a",{pair}}}'.encode())
+
+
+# --- what a join asks about its room ----------------------------------------------------------------------------
+
+
+def test_the_question_about_the_room_is_in_the_words_of_room_created_and_without_the_token() -> None:
+    fields = {"roomName": "a", "roomJid": "a@muc.example.org", "userJid": "ann@example.org/desk", "timestamp": 7}
+    message = read_message(DECISION, body(**fields, bearerToken="a-token", userName="Ann"))
+    decision = query_of(DECISION, message, 1.5, "trace", GUESTS)
+    query = config_query_of(message, decision)
+    assert query.key == query_of(CONFIG, read_message(CONFIG, body(**fields)), 0.0, "", GUESTS).key
+    assert (query.received_at, query.traceparent, query.caller) == (1.5, "trace", "")
+    assert json.loads(query.body) == {
+        "roomName": "a",
+        "roomJid": "a@muc.example.org",
+        "timestamp": 7,
+        "creator": "ann@example.org",
+    }
+
+
+def test_what_can_be_read_but_not_written_is_malformed() -> None:
+    document = {"roomName": "a", "userJid": "b@example.org", "meetingId": json.loads("[" * 400 + "]" * 400)}
+    for _ in range(2_000):
+        document["meetingId"] = [document["meetingId"]]
+    with pytest.raises(Malformed, match="nested too deeply"):
+        query_of(DECISION, Message("a", document, b""), 0.0, "", GUESTS)
