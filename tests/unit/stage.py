@@ -279,6 +279,18 @@ class Stage:
         self.backend.well()
         self.backend.calls.clear()
 
+    async def half_opens(self) -> None:
+        """An outage, and then the pause of the breaker: the next question is the probe."""
+        await self.trip()
+        await self.passes(3.7)
+
+    async def probes(self, outcome: Step) -> asyncio.Task[Answer]:
+        """The probe is out; this will come of it."""
+        self.backend.always(outcome)
+        probe = self.soon("prober@example.com", "room-1")
+        await settled()
+        return probe
+
     def moves(self, endpoint: Endpoint = DECISION) -> list[str]:
         """What the breaker did."""
         return [fact.state for fact in self.facts if isinstance(fact, BreakerMoved) and fact.endpoint is endpoint]

@@ -59,8 +59,7 @@ async def test_while_the_breaker_is_open_a_suspect_allow_answers() -> None:
 @in_virtual_time
 async def test_the_first_question_after_the_pause_is_the_probe_and_its_success_serves_everybody() -> None:
     stage = Stage()
-    await stage.trip()
-    await stage.passes(3.7)
+    await stage.half_opens()
     stage.backend.always(after(0.2, allow()))
     answers = await asyncio.gather(*(stage.asks(f"user-{n}@example.com", f"room-{n}") for n in range(50)))
     assert all(answer.allowed for answer in answers)
@@ -70,11 +69,8 @@ async def test_the_first_question_after_the_pause_is_the_probe_and_its_success_s
 @in_virtual_time
 async def test_while_a_probe_is_out_an_unknown_user_waits_half_a_second_at_the_most() -> None:
     stage = Stage()
-    await stage.trip()
-    await stage.passes(3.7)
-    stage.backend.always(HANG)
-    probe = stage.soon("prober@example.com", "room-1")
-    await settled()
+    await stage.half_opens()
+    probe = await stage.probes(HANG)
     begun = now()
     answer = await stage.asks("other@example.com", "room-2")
     assert answer.allowed is False
@@ -88,11 +84,8 @@ async def test_while_a_probe_is_out_a_known_user_waits_for_nothing() -> None:
     stage = Stage()
     await stage.asks()
     await stage.passes(100)
-    await stage.trip()
-    await stage.passes(3.7)
-    stage.backend.always(HANG)
-    probe = stage.soon("prober@example.com", "room-1")
-    await settled()
+    await stage.half_opens()
+    probe = await stage.probes(HANG)
     begun = now()
     assert (await stage.asks()).allowed is True
     assert now() == begun
@@ -102,11 +95,8 @@ async def test_while_a_probe_is_out_a_known_user_waits_for_nothing() -> None:
 @in_virtual_time
 async def test_a_probe_that_fails_lets_nobody_wait_any_longer() -> None:
     stage = Stage()
-    await stage.trip()
-    await stage.passes(3.7)
-    stage.backend.always(after(0.1, broken()))
-    probe = stage.soon("prober@example.com", "room-1")
-    await settled()
+    await stage.half_opens()
+    probe = await stage.probes(after(0.1, broken()))
     begun = now()
     assert (await stage.asks("other@example.com", "room-2")).allowed is False
     assert now() - begun == pytest.approx(0.1, abs=0.01)
@@ -119,8 +109,7 @@ async def test_with_something_stale_at_hand_the_probe_goes_behind_the_answer() -
     stage = Stage()
     await stage.asks()
     await stage.passes(100)
-    await stage.trip()
-    await stage.passes(3.7)
+    await stage.half_opens()
     stage.backend.always(after(1, allow()))
     begun = now()
     assert (await stage.asks()).source is Source.STALE
@@ -132,11 +121,8 @@ async def test_with_something_stale_at_hand_the_probe_goes_behind_the_answer() -
 @in_virtual_time
 async def test_a_prober_that_hangs_up_does_not_wedge_the_breaker() -> None:
     stage = Stage()
-    await stage.trip()
-    await stage.passes(3.7)
-    stage.backend.always(HANG)
-    probe = stage.soon("prober@example.com", "room-1")
-    await settled()
+    await stage.half_opens()
+    probe = await stage.probes(HANG)
     probe.cancel()
     await stage.gateway.drain(0)
     stage.backend.well()
@@ -265,8 +251,7 @@ async def test_a_backend_that_distrusts_us_opens_the_breaker_and_a_mended_secret
 @in_virtual_time
 async def test_mending_wakes_those_who_wait() -> None:
     stage = Stage()
-    await stage.trip()
-    await stage.passes(3.7)
+    await stage.half_opens()
     stage.backend.says(HANG)
     probe = stage.soon("prober@example.com", "room-1")
     await settled()
