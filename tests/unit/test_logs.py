@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.logs import Log, Outlet
+from sidecar.logs import Log, Outlet, _request_fields
 from sidecar.signals import Asked, BreakerMoved, Crashed, EventParked, Fact, Notice, Reloaded, Resolved, broadcast
 
 ANSWER = Answer(200, b'{"allowed":true,"reason":"of the body"}', Source.STALE, True, 3, detail="suspect")
@@ -59,6 +59,22 @@ def test_a_request_is_one_line_that_says_who_what_and_why() -> None:
         "detail": "suspect",
         "trace": "a" * 32,
     }
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        REQUEST,
+        REQUEST._replace(room='a "b" é\n', subject="", trace=""),
+        REQUEST._replace(room="r" * 1000, answer=ANSWER._replace(collapsed=True, forward_status=503, detail=None)),
+        REQUEST._replace(status=503, answer=Answer(503, b"", Source.POLICY, detail="refused")),
+        REQUEST._replace(answer=ANSWER._replace(allowed=False, source=Source.HIT)),
+    ],
+)
+def test_the_short_way_to_a_line_says_what_the_long_one_does(fact: Resolved) -> None:
+    (line,) = written(fact)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "request", "level": "info", **_request_fields(fact)}
 
 
 def test_no_body_is_written() -> None:
