@@ -14,6 +14,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
+from sidecar.core.policy import NEVER
 from sidecar.shelf import Shelf
 
 
@@ -47,9 +48,6 @@ def named(subject: str, name: str) -> bool:
         return name in (subject, rest or kind)
     known: Any = json.loads(rest)  # a user id, or a list of whoever it is and the e-mail
     return name == subject or name in map(str, known if kind.endswith("+email") else [known])
-
-
-_NEVER = float("-inf")
 
 
 @dataclass(slots=True)
@@ -134,8 +132,7 @@ class Cache:
         allows, denies, dirty = self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY], self.dirty
         refused = []
         for key, entry in remembered:
-            unknown = key not in dirty and key not in denies
-            if entry.verdict is Verdict.ALLOW and unknown and not self._purges:
+            if entry.verdict is Verdict.ALLOW and not self._purges and key not in dirty and key not in denies:
                 taken = allows.add(key, entry)
             else:
                 taken = self.restore(key, entry)
@@ -200,9 +197,9 @@ class Cache:
             suspicion.before = max(suspicion.before, denied_at)
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
-        """The instant before which the room's allows must have been asked to be suspect now; -inf: none is."""
+        """The instant before which the room's allows must have been asked to be suspect now; NEVER: none is."""
         if room not in self._suspicions:
-            return _NEVER
+            return NEVER
         suspicion = self._suspicions[room]
         if suspicion.next_before is not None and now - suspicion.since >= every:
             suspicion.before, suspicion.since, suspicion.next_before = suspicion.next_before, now, None

@@ -28,6 +28,7 @@ from sidecar.core.model import (
     Verdict,
 )
 from sidecar.core.policy import (
+    NEVER,
     Act,
     Fallback,
     Freshness,
@@ -92,8 +93,6 @@ class View(NamedTuple):
 
 
 Landing = Settled | Released
-
-_NEVER = float("-inf")
 
 
 class Gateway:
@@ -228,17 +227,15 @@ class Gateway:
 
     def _view(self, key: Key, rules: Rules, now: float, permit: Permit) -> View:
         entry = self.cache.get(key)
-        suspect_before, limits = _NEVER, None
-        if entry is not None:
-            limits = rules.lifetimes(entry.verdict)
-            if entry.verdict is Verdict.ALLOW:
-                suspect_before = self.cache.suspect_before(key.room, now, rules.deny.fresh)
+        limits = rules.lifetimes(entry.verdict) if entry is not None else None
+        allowed = entry is not None and entry.verdict is Verdict.ALLOW
+        suspect_before = self._suspect_before(key, rules, now) if allowed else NEVER
         state = freshness(entry, limits, now, suspect_before)
         return View(rules, entry, state, permit, decide(state, permit))
 
     def _suspect_before(self, key: Key, rules: Rules, now: float) -> float:
         if key.endpoint.kind is Kind.CONFIG:
-            return _NEVER
+            return NEVER
         return self.cache.suspect_before(key.room, now, rules.deny.fresh)
 
     def _flight(self, query: Query, view: View, now: float, *, behind: bool = False) -> tuple[Flight[Landing], bool]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from cachetools import Cache, LRUCache
 
-from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 
 _BOARD = 20_000
 """Entries on one board; to grow it takes a few milliseconds (measured: 200 ms for one of 700,000)."""
@@ -27,7 +27,6 @@ class Shelf:
     def __init__(self, verdict: Verdict, maxsize: int, dirty: dict[Key, Entry | None]) -> None:
         """Start empty."""
         self._verdict = verdict
-        self._endpoint = Endpoint.ROOM_CREATED if verdict is Verdict.CONFIG else Endpoint.VALIDATE_ACCESS
         self._maxsize = maxsize
         self._count = 0
         self._boards: list[LRUCache[str, bytes]] = [LRUCache(maxsize) for _ in range(1 + (maxsize - 1) // _BOARD)]
@@ -51,26 +50,28 @@ class Shelf:
     def put(self, key: Key, entry: Entry) -> None:
         """Remember an entry. On a full shelf another goes: of the fullest board, the one that was not used for
         longest."""
-        self._keep(_label(key), entry)
+        label = _label(key)
+        board = self._board(label)
+        if label not in board:
+            self._make_room()
+        board[label] = _pack(entry)
 
     def add(self, key: Key, entry: Entry) -> bool:
         """Remember an entry if there is none yet."""
         label = _label(key)
-        if label in self._board(label):
+        board = self._board(label)
+        if label in board:
             return False
-        self._keep(label, entry)
+        self._make_room()
+        board[label] = _pack(entry)
         return True
 
-    def _keep(self, label: str, entry: Entry) -> None:
-        board = self._board(label)
-        if label not in board:
-            if self._count >= self._maxsize:
-                gone, _ = max(self._boards, key=len).popitem()
-                self._dirty[self._key(gone)] = None
-            else:
-                self._count += 1
-        head = _HEAD.pack(entry.asked_at, entry.settled_at, entry.spread, *entry.lifetimes)
-        board[label] = head + entry.body
+    def _make_room(self) -> None:
+        if self._count < self._maxsize:
+            self._count += 1
+            return
+        gone, _ = max(self._boards, key=len).popitem()
+        self._dirty[self._key(gone)] = None
 
     def drop(self, key: Key) -> None:
         """Forget an entry, if it is there."""
@@ -99,7 +100,11 @@ class Shelf:
     def _key(self, label: str) -> Key:
         room_jid, meeting_id, token, length, rest = label.split("\0", 4)
         room, subject = rest[: int(length)], rest[int(length) :]
-        return Key(self._endpoint, room, room_jid or None, meeting_id or None, subject or None, token or None)
+        return Key(self._verdict.endpoint, room, room_jid or None, meeting_id or None, subject or None, token or None)
+
+
+def _pack(entry: Entry) -> bytes:
+    return _HEAD.pack(entry.asked_at, entry.settled_at, entry.spread, *entry.lifetimes) + entry.body
 
 
 def _label(key: Key) -> str:

@@ -84,11 +84,20 @@ def jid_subject(bare_jid: str) -> str:
 
 
 class Verdict(StrEnum):
-    """What a remembered answer says."""
+    """What a remembered answer says; `endpoint` is the one that says so."""
 
-    ALLOW = "allow"
-    DENY = "deny"
-    CONFIG = "config"
+    endpoint: Endpoint
+
+    def __new__(cls, value: str, endpoint: Endpoint) -> Self:
+        """One member."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.endpoint = endpoint
+        return member
+
+    ALLOW = "allow", Endpoint.VALIDATE_ACCESS
+    DENY = "deny", Endpoint.VALIDATE_ACCESS
+    CONFIG = "config", Endpoint.ROOM_CREATED
 
 
 class Lifetimes(NamedTuple):

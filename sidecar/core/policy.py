@@ -6,6 +6,7 @@ outcome of asking                   -> settle() -> Settled  after it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -27,6 +28,10 @@ from sidecar.core.model import (
 
 JITTER = 0.1
 """At most this part of the fresh time is taken off, so that a room's entries do not fall due together."""
+
+
+NEVER = -math.inf
+"""The instant before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +76,19 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     """Classify an entry. `limits` are today's rules, which shorten what was stored under other ones.
 
     `suspect_before` is the instant of the room's last wave of suspicion: an allow asked before it may be out of date.
+    NEVER: there was none.
     """
     if entry is None:
         return Freshness.MISSING
     allowed = entry.lifetimes if limits is None else entry.lifetimes.at_most(limits)
-    fresh, stale_while_revalidate, stale_if_error = allowed
     age = now - entry.asked_at
-    if age >= fresh + max(stale_while_revalidate, stale_if_error):
+    if age >= allowed.total:
         return Freshness.EXPIRED
     if entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before:
         return Freshness.SUSPECT
-    if age < fresh * (1 - JITTER * entry.spread):
+    if age < allowed.fresh * (1 - JITTER * entry.spread):
         return Freshness.FRESH
-    if age < fresh + stale_while_revalidate:
+    if age < allowed.fresh + allowed.stale_while_revalidate:
         return Freshness.REVALIDATE
     return Freshness.STALE
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sidecar.clock import Clock
-from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.signals import Emit, Notice
 from sidecar.store.ages import Stamp, advance, resume
 from sidecar.store.database import Database
@@ -62,12 +62,8 @@ _HEAD = struct.Struct("<IB2d24sd")
 _LIFETIMES = struct.Struct("<3d")
 _CRC = 4
 
-_VERDICTS = (
-    (Verdict.ALLOW, Endpoint.VALIDATE_ACCESS),
-    (Verdict.DENY, Endpoint.VALIDATE_ACCESS),
-    (Verdict.CONFIG, Endpoint.ROOM_CREATED),
-)
-_CODES = {verdict: (code, endpoint) for code, (verdict, endpoint) in enumerate(_VERDICTS)}
+_VERDICTS = (Verdict.ALLOW, Verdict.DENY, Verdict.CONFIG)
+_CODES = {verdict: code for code, verdict in enumerate(_VERDICTS)}
 
 Remembered = tuple[Key, Entry]
 
@@ -171,7 +167,7 @@ class Decisions:
         for number, room, jid, meeting, subject, token, raw in rows:
             try:
                 checksum, code, asked, settled, limits, spread = unpack(raw)
-                said, endpoint = _VERDICTS[code]
+                said = _VERDICTS[code]
                 whole = checksum == crc32(raw[_CRC:])
             except (TypeError, IndexError, struct.error):  # of another type or size: not what was written
                 whole = False
@@ -180,7 +176,7 @@ class Decisions:
                 continue
             lifetimes = known.get(limits) or self._new_lifetimes(limits)
             entry = Entry(said, raw[size:], asked + shift, settled + shift, lifetimes, spread)
-            entries.append((new(Key, (endpoint, room, jid, meeting, subject, token)), entry))
+            entries.append((new(Key, (said.endpoint, room, jid, meeting, subject, token)), entry))
         return entries, damaged
 
     def _new_lifetimes(self, packed: bytes) -> Lifetimes:
@@ -204,8 +200,7 @@ class Decisions:
 
 
 def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
-    code, endpoint = _CODES[entry.verdict]
-    if not _storable(key) or key.endpoint is not endpoint:
+    if not _storable(key) or key.endpoint is not entry.verdict.endpoint:
         return None
     limits = entry.lifetimes
     asked, settled = now.at(entry.asked_at), now.at(entry.settled_at)
@@ -214,7 +209,7 @@ def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
         kept_until = max(kept_until, settled + DENY_KEPT)
     lifetimes = _LIFETIMES.pack(limits.fresh, limits.stale_while_revalidate, limits.stale_if_error)
     # The texts of the key lie before it, in the same row: what damages them is a whole sector, and reaches it.
-    covered = _HEAD.pack(0, code, asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
+    covered = _HEAD.pack(0, _CODES[entry.verdict], asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
     packed = zlib.crc32(covered).to_bytes(_CRC, "little") + covered
     return _identify(key), *key[1:], entry.verdict.value, settled, kept_until, packed
 

@@ -15,8 +15,6 @@ from sidecar.web.responses import JSON, Problem
 BODY_SECONDS = 5.0
 """Seconds in which the body of a request must have arrived."""
 
-SECRET_HEADER = "X-Webhook-Secret"
-
 JOIN = "join"
 """The path below the prefix that asks for a decision, and in the same breath, with `?config=1`, for the room config."""
 
@@ -49,7 +47,7 @@ def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
 
 def check_token(request: web.BaseRequest, token: str) -> None:
     """Raises Problem for those who do not have it."""
-    given = request.headers.get(SECRET_HEADER, "")
+    given = request.headers.get("X-Webhook-Secret", "")
     if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
         raise Problem(401, "X-Webhook-Secret is not the sidecar's token; set muc_webhook_secret in Prosody to it")
 
