@@ -3,7 +3,7 @@ std = "lua54"
 max_line_length = 130
 read_globals = { "prosody" }
 
-files["lua/mod_muc_webhook.lua"] = {
+files["lua"] = {
 	globals = { "module" },
 }
 files["tests/prosody/plugins"] = {

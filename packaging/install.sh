@@ -65,7 +65,9 @@ do_install() {
     done
     sed -i -e "s|/usr/bin/prosody-sidecar|$PREFIX/bin/prosody-sidecar|; s|/usr/share/doc|$PREFIX/share/doc|" \
         "$DESTDIR$UNITS"/prosody-sidecar*.{service,socket}
-    put lua/mod_muc_webhook.lua "$MODULES/mod_muc_webhook.lua"
+    for file in lua/muc_webhook/*.lib.lua lua/mod_muc_webhook.lua; do
+        put "$file" "$MODULES/${file#lua/}"
+    done
     for file in config/*; do
         put "$file" "$DOC/examples/${file##*/}"
     done

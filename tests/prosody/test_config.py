@@ -354,8 +354,7 @@ async def test_a_room_that_jicofo_made_gets_its_config_before_users_are_in(stage
 
 
 async def test_a_room_that_was_there_before_the_module_gets_its_config(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await stage.server.unload()
+    stage = await stages(fresh=True, muc_modules=())
     stage.hook.on("room-created", reply({"chatEnabled": False}))
     async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
         assert (await ann.join(room, nick="ann")).config is None
