@@ -130,7 +130,7 @@ function module.save()
 	local problem = problem_on_disk();
 	if problem then
 		module:log("error", "The reload is refused, and nothing has changed: %s. %s", problem, cure);
-		error(problem, 0);
+		error(setmetatable({}, { __tostring = function () return problem; end })); -- Prosody adds no traceback to a table
 	end
 	if gate then kept = gate.save(); end
 	return kept;
