@@ -16,13 +16,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sidecar.cache import Cache
-from sidecar.cache import Limits as CacheLimits
 from sidecar.clock import SystemClock
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
-from sidecar.signals import Fact
+from sidecar.decisions.cache import Cache
+from sidecar.decisions.cache import Limits as CacheLimits
+from sidecar.decisions.write_behind import Writer
+from sidecar.facts import Fact
 from sidecar.store import Store, read_boot_id
-from sidecar.writer import Writer
 
 IN_A_ROOM = 10
 """Users of a room, of whom the first is kept out."""

@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from demo import figures
+from demo.harness import DEADLINE, FRESH, Person, Stage, set_up
 from demo.parts import WentOtherwise
-from demo.stage import DEADLINE, FRESH, Person, Stage, set_up
 from tests.rig.prosody import Prosody
 from tests.rig.xmpp import JoinResult
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
-from sidecar.signals import DiskMoved, Emit
+from sidecar.facts import DiskMoved, Emit
 from sidecar.store.file import Connection, File, Layout
 from sidecar.store.worker import Worker
 

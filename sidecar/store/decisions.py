@@ -15,7 +15,7 @@ from typing import Any
 
 from sidecar.clock import Clock
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
-from sidecar.signals import Emit, Notice
+from sidecar.facts import Emit, Notice
 from sidecar.store.ages import Stamp, advance, resume
 from sidecar.store.database import Database
 from sidecar.store.file import Connection, Layout

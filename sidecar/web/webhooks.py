@@ -14,7 +14,7 @@ from sidecar.core.answers import UNREACHABLE
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message, traceparent_of
 from sidecar.errors import DiskError, OutboxFull
-from sidecar.signals import Crashed, Emit, Resolved
+from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.requests import check_head, check_token, read_body, route_of, routes_below
 from sidecar.web.responses import Problem, Renderer, Whole
 

@@ -14,10 +14,10 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sidecar.backend import Backend
-from sidecar.cli import main
+from sidecar.backend.client import Backend
+from sidecar.cli.commands import main
+from sidecar.decisions.write_behind import Writer
 from sidecar.store.events import Events
-from sidecar.writer import Writer
 
 _left = int(os.environ.get("KILL_NTH", "1"))
 
