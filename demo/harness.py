@@ -1,4 +1,4 @@
-"""The stage of the demo: its programs, how they are set up, and that none of them is left behind."""
+"""What the demo runs: its programs, how they are set up, and that none of them is left behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Announce = Callable[[str, int, float], None]
 
 
 @dataclass(slots=True)
-class Stage:
+class Harness:
     """Everything that runs. Made by `set_up`."""
 
     folder: Path
@@ -143,26 +143,26 @@ class Person:
 
 
 @asynccontextmanager
-async def running_prosody(stage: Stage) -> AsyncIterator[Prosody]:
-    """Prosody with our module. If the story goes wrong, its log is kept in the stage's folder."""
+async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
+    """Prosody with our module. If the story goes wrong, its log is kept in its folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(webhook_url=stage.webhooks, log_level="info") as prosody:
-            stage.pids.append(prosody.process.pid)
-            stage.ports += [prosody.c2s_port, prosody.http_port]
+        async with Prosody.start(webhook_url=harness.webhooks, log_level="info") as prosody:
+            harness.pids.append(prosody.process.pid)
+            harness.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")
-            stage.announce(f"Prosody {version}", prosody.c2s_port, time.monotonic() - begun)
+            harness.announce(f"Prosody {version}", prosody.c2s_port, time.monotonic() - begun)
             try:
                 yield prosody
             except (WentOtherwise, AssertionError):
-                (stage.folder / "prosody.log").write_text(prosody.log())
+                (harness.folder / "prosody.log").write_text(prosody.log())
                 raise
     except RuntimeError as error:
         raise WentOtherwise("Prosody did not come up", str(error)) from error
 
 
 @asynccontextmanager
-async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Stage, Prosody, list[Person]]]:
+async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
     """Backend, sidecar, Prosody and three people, in that order; ended in the reverse one."""
     listen, admin, backend_port = free_ports(3)
     async with AsyncExitStack() as stack:
@@ -171,15 +171,15 @@ async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Stage,
                 timeout=aiohttp.ClientTimeout(total=5), connector=aiohttp.TCPConnector(force_close=True)
             )
         )
-        stage = Stage(folder, session, announce, listen, admin, backend_port)
-        stage.ports += [listen, admin, backend_port]
-        stack.push_async_callback(stage.stop_backend)
-        await stage.start_backend()
-        stack.push_async_exit(stopper(await stage.start_sidecar()))
-        prosody = await stack.enter_async_context(running_prosody(stage))
+        harness = Harness(folder, session, announce, listen, admin, backend_port)
+        harness.ports += [listen, admin, backend_port]
+        stack.push_async_callback(harness.stop_backend)
+        await harness.start_backend()
+        stack.push_async_exit(stopper(await harness.start_sidecar()))
+        prosody = await stack.enter_async_context(running_prosody(harness))
         people = [
             Person(name, await stack.enter_async_context(Client.connect(prosody, user=name)))
             for name in ("alice", "bob", "carol")
         ]
-        yield stage, prosody, people
-    stage.find_leftovers()
+        yield harness, prosody, people
+    harness.find_leftovers()

@@ -36,7 +36,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerMoved:
+class BreakerChanged:
     """A breaker opened (again) or closed."""
 
     endpoint: Endpoint
@@ -73,7 +73,7 @@ class EventParked:
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxMoved:
+class OutboxChanged:
     """The outbox became full and refuses events, or takes them again."""
 
     full: bool
@@ -81,7 +81,7 @@ class OutboxMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class DiskMoved:
+class DiskChanged:
     """A file of the state folder became unusable, or usable again."""
 
     file: str
@@ -116,12 +116,12 @@ class Crashed:
 Fact = (
     Resolved
     | Asked
-    | BreakerMoved
+    | BreakerChanged
     | EventAccepted
     | EventDelivered
     | EventParked
-    | OutboxMoved
-    | DiskMoved
+    | OutboxChanged
+    | DiskChanged
     | Reloaded
     | Notice
     | Crashed
@@ -130,8 +130,8 @@ Emit = Callable[[Fact], None]
 
 
 def broadcast(*observers: Emit) -> Emit:
-    """One emitter that tells every observer, in order. One that fails is passed over: whoever emits a fact is
-    answering a join, and a full disk under the log must not turn anybody away."""
+    """One emitter that passes each fact to every observer, in order. One that fails is left out: whoever emits a fact
+    is answering a join, and a full disk under the log must not turn anybody away."""
 
     def emit(fact: Fact) -> None:
         for observe in observers:

@@ -28,7 +28,7 @@ class _Room:
     waiting: deque[asyncio.Future[Grant]] = field(default_factory=deque)
 
 
-class Slots:
+class Bulkhead:
     """At most `limit` places."""
 
     def __init__(self, limit: int) -> None:

@@ -8,51 +8,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.backend.bulkhead import Grant, Slots
+from sidecar.backend.bulkhead import Bulkhead, Grant
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, BreakerRules, Permit, Ticket
-from sidecar.core.model import Endpoint, Failure, Misconfigured, Outcome, Query, Rejected, Replied, Unavailable
+from sidecar.core.model import (
+    Carried,
+    Endpoint,
+    Failure,
+    Misconfigured,
+    Outcome,
+    Query,
+    Rejected,
+    Released,
+    Replied,
+    Unavailable,
+)
 from sidecar.core.retry import RetryBudget, is_retryable
-from sidecar.facts import Asked, BreakerMoved, Emit
+from sidecar.facts import Asked, BreakerChanged, Emit
 
 
-class Asker(Protocol):
-    """The backend, as far as a lane needs it."""
+class Client(Protocol):
+    """The client of the backend, as far as a guard needs it."""
 
     async def ask(self, query: Query, seconds: float) -> Outcome:
         """One question, one outcome, within so many seconds."""
         ...
 
 
-class Released:
-    """The question was not asked, since the breaker opened while it waited for a place: decide again."""
-
-
-RELEASED = Released()
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """A question that has its outcome; `asked_at` is the instant just before it was sent."""
-
-    outcome: Outcome
-    asked_at: float
-
-
 LEAST = 0.2
 """Seconds a call must have left to be sent at all: with less it would only time out, and seem the backend's fault."""
 
 
-class Lane:
+class Guard:
     """The state of one endpoint towards the backend."""
 
     def __init__(
         self,
         endpoint: Endpoint,
-        backend: Asker,
+        backend: Client,
         rules: BreakerRules,
         max_in_flight: int,
         clock: Clock,
@@ -62,13 +57,23 @@ class Lane:
         """Start with a closed breaker and all places free."""
         self.endpoint = endpoint
         self.breaker = Breaker(rules)
-        self.slots = Slots(max_in_flight)
+        self._bulkhead = Bulkhead(max_in_flight)
         self._backend = backend
         self._budget = RetryBudget()
         self._clock = clock
         self._jitter = jitter
         self._emit = emit
-        self._moved = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that hold a place now."""
+        return self._bulkhead.held
+
+    @property
+    def calls_waiting(self) -> int:
+        """Calls that wait for a place."""
+        return self._bulkhead.waiting
 
     def permit(self, now: float, room: str) -> Permit:
         """What a question of this room may do now."""
@@ -78,11 +83,11 @@ class Lane:
         """Become the probe; in the same step as the permit was seen."""
         return self.breaker.admit(now, room)
 
-    async def breaker_moves(self, seconds: float) -> None:
+    async def breaker_changes(self, seconds: float) -> None:
         """Wait until the breaker opens, closes or frees its probe; at most so long."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
-                await self._moved.wait()
+                await self._changed.wait()
         except TimeoutError:
             pass
 
@@ -94,11 +99,11 @@ class Lane:
             return await self._send(query, until, probe)
         room = query.key.room
         if behind:
-            grant = self.slots.take_spare(room)
+            grant = self._bulkhead.take_spare(room)
         else:
-            grant = await self.slots.take(room, until - LEAST - self._clock.monotonic())
+            grant = await self._bulkhead.take(room, until - LEAST - self._clock.monotonic())
         if grant is Grant.RELEASED:
-            return RELEASED
+            return Released()
         now = self._clock.monotonic()
         if grant is Grant.BUSY:
             return Carried(Unavailable("too many calls are under way", Failure.UNSENT), now)
@@ -106,12 +111,12 @@ class Lane:
         try:
             permit = self.permit(now, room)
             if permit is not Permit.CLOSED:
-                return RELEASED
+                return Released()
             carried = await self._send(query, until, self.breaker.admit(now, room))
             well = isinstance(carried.outcome, Replied | Rejected)
             return carried
         finally:
-            self.slots.give_back(room, well=well)
+            self._bulkhead.give_back(room, well=well)
 
     async def _send(self, query: Query, until: float, ticket: Ticket) -> Carried:
         """Ask under a ticket, and give the breaker one report however often was asked."""
@@ -131,7 +136,7 @@ class Lane:
         match outcome:
             case Replied() | Rejected():
                 if self.breaker.succeed(self._clock.monotonic(), ticket):
-                    self._emit(BreakerMoved(self.endpoint, "closed", "the probe was answered"))
+                    self._emit(BreakerChanged(self.endpoint, "closed", "the probe was answered"))
                     self._wake()
             case Unavailable():
                 self._failed(ticket, outcome.reason, outcome.retry_after)
@@ -152,20 +157,20 @@ class Lane:
 
     def _failed(self, ticket: Ticket, reason: str, retry_after: float | None = None) -> None:
         if self.breaker.fail(self._clock.monotonic(), ticket, self._jitter(), retry_after):
-            self._emit(BreakerMoved(self.endpoint, "open", reason))
-            self.slots.release_waiting()
+            self._emit(BreakerChanged(self.endpoint, "open", reason))
+            self._bulkhead.release_waiting()
             self._wake()
 
     def configure(self, rules: BreakerRules, max_in_flight: int) -> None:
         """Other limits from now on; what is under way goes on."""
         self.breaker.rules = rules
-        self.slots.resize(max_in_flight)
+        self._bulkhead.resize(max_in_flight)
 
-    def mended(self) -> None:
+    def try_now(self) -> None:
         """An operator changed something: let an open breaker try at once."""
         self.breaker.try_now(self._clock.monotonic())
         self._wake()
 
     def _wake(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -48,7 +48,7 @@ def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) 
         return
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if backend.secret_file is not None and not (folder and (Path(folder) / CREDENTIAL).exists()):
-        _manners_of(examined, backend.secret_file)
+        _warn_about_file(examined, backend.secret_file)
     if secret is not None and len(secret) < 16:
         text = f"the secret has {len(secret)} characters and can be guessed; make one with: openssl rand -hex 32"
         examined.warn(where, text)
@@ -70,7 +70,7 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
             examined.complain(where, str(error))
         else:
             if file is not None and file.exists():
-                _manners_of(examined, file, where)
+                _warn_about_file(examined, file, where)
     try:
         tls_from(settings.backend)
     except SidecarError as error:
@@ -78,7 +78,7 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         examined.complain(tuple(setting.split(".")), text)
 
 
-def _manners_of(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:
+def _warn_about_file(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:
     """What is unwise about a secret file that can be used."""
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:

@@ -98,7 +98,9 @@ async def _is_trusted(host: str, port: int, target: Target, clock: Clock) -> Ste
         async with asyncio.timeout(max(5.0, target.connect_timeout)):
             _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
-        return Step("TLS", "failed", f"the certificate is not trusted: {error.verify_message}", _mend(error, host))
+        return Step(
+            "TLS", "failed", f"the certificate is not trusted: {error.verify_message}", _how_to_fix(error, host)
+        )
     except (TimeoutError, OSError) as error:
         advice = "does this port speak TLS? If it speaks plain http, write http:// in backend.url"
         return Step("TLS", "failed", f"no TLS: {_short(error)}", advice)
@@ -115,7 +117,7 @@ async def _is_trusted(host: str, port: int, target: Target, clock: Clock) -> Ste
     return Step("TLS", "ok", found)
 
 
-def _mend(error: ssl.SSLCertVerificationError, host: str) -> str:
+def _how_to_fix(error: ssl.SSLCertVerificationError, host: str) -> str:
     match error.verify_code:
         case 10:
             return "it has ended: renew it on the backend"

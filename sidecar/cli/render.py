@@ -35,10 +35,10 @@ def overview(document: dict[str, Any]) -> Group:
     table.add_row("config", Text(document["config"]))
     table.add_row("last reload", _reload(document))
     table.add_row("backend", Text(document["backend"]))
-    for name, lane in document["endpoints"].items():
-        style = {"closed": "green", "open": "bold red"}.get(lane["breaker"], "yellow")
-        calls = f"; {lane['calls_under_way']} calls under way, {lane['calls_waiting']} waiting"
-        table.add_row(f"  {name}", Text.assemble("breaker ", (lane["breaker"], style), calls))
+    for name, endpoint in document["endpoints"].items():
+        style = {"closed": "green", "open": "bold red"}.get(endpoint["breaker"], "yellow")
+        calls = f"; {endpoint['calls_under_way']} calls under way, {endpoint['calls_waiting']} waiting"
+        table.add_row(f"  {name}", Text.assemble("breaker ", (endpoint["breaker"], style), calls))
     table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
     events = document["outbox"]
     table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))

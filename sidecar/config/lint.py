@@ -6,7 +6,6 @@ warnings:       legal, but an operator should know; it is used.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -22,6 +21,7 @@ from sidecar.config.models import (
     RoomRule,
     Settings,
 )
+from sidecar.core.addresses import is_loopback
 
 Where = tuple[str | int, ...]
 
@@ -29,7 +29,7 @@ LONG_ALLOW = 86_400.0
 """Seconds after which a yes that nobody could confirm is surprising."""
 
 LONG_FRESH = 300.0
-"""Seconds for which a meeting may be cancelled without anybody at the door noticing."""
+"""Seconds for which a meeting may be cancelled without anybody who joins noticing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
         yield Advice(("admin", "port"), f"is the port of `listen` too ({admin.port}); choose another", (("listen",),))
     backend = urlsplit(settings.backend.url)
     port = backend.port or (443 if backend.scheme == "https" else 80)
-    if port == listen.port and (backend.hostname == listen.host or (loops(backend.hostname) and loops(listen.host))):
+    if port == listen.port and (
+        backend.hostname == listen.host or (is_loopback(backend.hostname) and is_loopback(listen.host))
+    ):
         yield Advice(("backend", "url"), "is the sidecar itself (see listen.port); give the meeting service's address")
     yield from _remote("listen", listen)
     yield from _remote("admin", admin)
@@ -67,7 +69,7 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
 
 
 def _remote(name: str, settings: Listen | Admin) -> Iterator[Advice]:
-    if not loops(settings.host) and not (settings.allow_remote and settings.token_file):
+    if not is_loopback(settings.host) and not (settings.allow_remote and settings.token_file):
         text = (
             f"{settings.host} can be reached from other machines; use 127.0.0.1, or, if it is meant, say so with "
             f"{name}.allow_remote: true and {name}.token_file"
@@ -125,7 +127,7 @@ def warnings(settings: Settings) -> Iterator[Advice]:
 def _backend(settings: Settings) -> Iterator[Advice]:
     backend = settings.backend
     url = urlsplit(backend.url)
-    if url.scheme == "http" and not loops(url.hostname):
+    if url.scheme == "http" and not is_loopback(url.hostname):
         text = "plain http to another machine: secret, tokens and names of people can be read on the way; use https"
         yield Advice(("backend", "url"), text)
     if backend.secret_file is None and backend.secret_env is None:
@@ -148,7 +150,7 @@ def _backend(settings: Settings) -> Iterator[Advice]:
 
 def _exposure(settings: Settings) -> Iterator[Advice]:
     for name, host in (("listen", settings.listen.host), ("admin", settings.admin.host)):
-        if not loops(host):
+        if not is_loopback(host):
             text = f"{host} can be reached from other machines, over plain http: token and names travel readable"
             yield Advice((name, "host"), text)
 
@@ -231,13 +233,3 @@ def _changes_anything(rule: RoomRule) -> bool:
         or decision.deny != empty
         or any(value is not None for value in rule.room_created.model_dump().values())
     )
-
-
-def loops(host: str | None) -> bool:
-    """Whether this address can only be reached from this machine."""
-    if host is None or host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return host is not None
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import TypeVar
 
 from sidecar.config.models import (
@@ -17,30 +16,29 @@ from sidecar.config.models import (
     Settings,
 )
 from sidecar.core.model import Endpoint, Lifetimes
-from sidecar.core.policy import OnUnavailable, Rules
+from sidecar.core.policy import OnUnavailable, Policy, PolicyFor
 
 S = TypeVar("S", bound=Section)
-RulesFor = Callable[[Endpoint, str], Rules]
 
 
-def rules_from(settings: Settings) -> RulesFor:
-    """A function from endpoint and room name to the rules that apply."""
+def policies_from(settings: Settings) -> PolicyFor:
+    """A function from endpoint and room name to the policy that applies."""
     default_body = None
     if settings.default_room_config is not None:
         default_body = json.dumps(settings.default_room_config, separators=(",", ":")).encode()
     endpoints = settings.endpoints
     own = {
-        Endpoint.ROOM_CREATED: _config_rules(endpoints.room_created, default_body, None),
-        Endpoint.VALIDATE_ACCESS: _decision_rules(endpoints.validate_access, None),
+        Endpoint.ROOM_CREATED: _config_policy(endpoints.room_created, default_body, None),
+        Endpoint.VALIDATE_ACCESS: _decision_policy(endpoints.validate_access, None),
     }
     patterns = [
         (
             _glob(rule.match),
             {
-                Endpoint.ROOM_CREATED: _config_rules(
+                Endpoint.ROOM_CREATED: _config_policy(
                     _with(endpoints.room_created, rule.room_created), default_body, rule.match
                 ),
-                Endpoint.VALIDATE_ACCESS: _decision_rules(
+                Endpoint.VALIDATE_ACCESS: _decision_policy(
                     _decision_with(endpoints.validate_access, rule.validate_access), rule.match
                 ),
             },
@@ -48,13 +46,13 @@ def rules_from(settings: Settings) -> RulesFor:
         for rule in settings.rooms
     ]
 
-    def rules_for(endpoint: Endpoint, room: str) -> Rules:
-        for pattern, rules in patterns:
+    def policy_for(endpoint: Endpoint, room: str) -> Policy:
+        for pattern, policies in patterns:
             if pattern.fullmatch(room):
-                return rules[endpoint]
+                return policies[endpoint]
         return own[endpoint]
 
-    return rules_for
+    return policy_for
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
@@ -73,16 +71,18 @@ def _decision_with(base: DecisionEndpoint, override: DecisionOverride) -> Decisi
     return base.model_copy(update=plain)
 
 
-def _config_rules(endpoint: ConfigEndpoint, default_body: bytes | None, matched: str | None) -> Rules:
+def _config_policy(endpoint: ConfigEndpoint, default_body: bytes | None, matched: str | None) -> Policy:
     lifetimes = Lifetimes(endpoint.fresh, endpoint.stale_while_revalidate, endpoint.stale_if_error)
     on_unavailable = OnUnavailable(endpoint.on_unavailable)
-    return Rules(endpoint.deadline, endpoint.answer_within, lifetimes, lifetimes, on_unavailable, default_body, matched)
+    return Policy(
+        endpoint.deadline, endpoint.answer_within, lifetimes, lifetimes, on_unavailable, default_body, matched
+    )
 
 
-def _decision_rules(endpoint: DecisionEndpoint, matched: str | None) -> Rules:
+def _decision_policy(endpoint: DecisionEndpoint, matched: str | None) -> Policy:
     allow, deny = (
         Lifetimes(each.fresh, each.stale_while_revalidate, each.stale_if_error)
         for each in (endpoint.allow, endpoint.deny)
     )
     on_unavailable = OnUnavailable.ALLOW if endpoint.on_unavailable == "allow" else OnUnavailable.REFUSE
-    return Rules(endpoint.deadline, endpoint.answer_within, allow, deny, on_unavailable, None, matched)
+    return Policy(endpoint.deadline, endpoint.answer_within, allow, deny, on_unavailable, None, matched)

@@ -1,7 +1,7 @@
 """The event loop's own heartbeat: measures how late it is, keeps systemd's watchdog quiet and its STATUS= current.
 
 It beats in the loop that answers Prosody. While that is stuck there is no beat, systemd hears nothing, and starts the
-sidecar anew.
+sidecar again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EVERY = 1.0
 """Seconds between two beats, or a third of what the watchdog allows if that is less."""
 
 
-class Pulse:
+class Heartbeat:
     """Beats until cancelled; `lag` is by how many seconds the last beat was late."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Pulse:
         self._every = EVERY if watchdog is None else min(EVERY, watchdog / 3)
         self._status = status
         self._tell = tell
-        self._told = ""
+        self._last_status = ""
 
     async def run(self) -> None:
         """Beat."""
@@ -41,9 +41,9 @@ class Pulse:
     def beat(self) -> None:
         """Say that we live, and what has changed since it was last said."""
         status = self._status()
-        words = [f"STATUS={status}"] if status != self._told else []
+        words = [f"STATUS={status}"] if status != self._last_status else []
         if self._watched:
             words.append("WATCHDOG=1")
-        self._told = status
+        self._last_status = status
         if words:
             self._tell("\n".join(words))

@@ -1,6 +1,6 @@
 """Wires the parts together and runs them: the only file that sees the whole config.
 
-state -> pump -> writer -> listeners        undone in reverse: stop accepting, drain, flush
+state -> pump -> write-behind -> listeners        undone in reverse: stop accepting, drain, flush
 """
 
 from __future__ import annotations
@@ -23,35 +23,39 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar import __version__
 from sidecar.backend.client import Backend
-from sidecar.backend.guard import Lane
+from sidecar.backend.guard import Guard
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import read_token
 from sidecar.config.lint import warnings
 from sidecar.config.loader import dotted, load
-from sidecar.config.models import Settings
-from sidecar.config.policies import rules_from
+from sidecar.config.models import Admin as AdminSettings
+from sidecar.config.models import Listen, Settings
+from sidecar.config.policies import policies_from
 from sidecar.core.breaker import BreakerRules, Permit
 from sidecar.core.events import Limits as OutboxLimits
 from sidecar.core.model import Endpoint, Event, Query, Verdict
 from sidecar.core.schedule import Pacing
 from sidecar.daemon import systemd
-from sidecar.daemon.heartbeat import Pulse
+from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache, Limits
-from sidecar.decisions.resolver import Gateway
-from sidecar.decisions.write_behind import Writer
+from sidecar.decisions.resolver import Resolver
+from sidecar.decisions.write_behind import WriteBehind
 from sidecar.errors import DiskError, SidecarError
 from sidecar.events.outbox import Outbox
-from sidecar.facts import BreakerMoved, Crashed, Emit, Fact, Notice, Reloaded, broadcast
+from sidecar.facts import BreakerChanged, Crashed, Emit, Fact, Notice, Reloaded, broadcast
 from sidecar.store import Store, read_boot_id
 from sidecar.telemetry.health import Health
 from sidecar.telemetry.logs import Log
 from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.recent import Recent
-from sidecar.web import Listener, Manners, Webhooks
 from sidecar.web.admin import Admin
-from sidecar.web.listeners import HEAD_SECONDS, KEEP_ALIVE, Door, known, listen, through
+from sidecar.web.auth import require_token
+from sidecar.web.connections import HEAD_SECONDS, KEEP_ALIVE, Connections, note_requests
+from sidecar.web.listeners import Address, listen
+from sidecar.web.server import WebhookServer
 from sidecar.web.status_page import page
+from sidecar.web.webhooks import Webhooks, WebhookSettings
 
 RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
 """Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
@@ -69,7 +73,7 @@ _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, P
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Those who are told every fact."""
+    """Those who get every fact."""
 
     log: Log
     metrics: Metrics
@@ -93,23 +97,23 @@ class Daemon:
         self._started_at = clock.wall()
         self._reloaded_at = self._started_at
         self._stopping = asyncio.Event()
-        self._doors = {section: Door(clock) for section in ("listen", "admin")}
+        self._connections = {section: Connections(clock) for section in ("listen", "admin")}
         self._admin_token = read_token("admin-token", settings.admin.token_file, environ)
         self._passed = systemd.passed_sockets(environ)
         watchdog = systemd.watchdog_seconds(environ)
-        self._pulse = Pulse(clock, watchdog, self._in_words, self._tell_systemd)
+        self._heartbeat = Heartbeat(clock, watchdog, self._in_words, self._tell_systemd)
         self._observers = Observers(Log(settings.log.level, settings.log.format), Metrics(), Health(), Recent(clock))
         self._emit = self._observers.emit(self._hint)
         jitter = random.random
         self._backend = Backend(target_from(settings, environ), clock)
         breaker = BreakerRules(**settings.breaker.model_dump())
-        self._lanes = {
-            endpoint: Lane(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
+        self._guards = {
+            endpoint: Guard(endpoint, self._backend, breaker, settings.backend.max_in_flight, clock, jitter, self._emit)
             for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
         }
         self._cache = Cache(Limits(**settings.cache.model_dump()))
         self._store = Store(settings.state_dir, clock, read_boot_id(), self._emit)
-        self._memory = Writer(self._cache, self._store.decisions)
+        self._memory = WriteBehind(self._cache, self._store.decisions)
         limits = settings.outbox
         self._outbox = Outbox(
             self._store.events,
@@ -121,21 +125,22 @@ class Daemon:
             pacing=Pacing(max_in_flight=limits.max_in_flight, cap=limits.backoff_cap),
             timeout=limits.timeout,
         )
-        self._gateway = Gateway(
+        self._resolver = Resolver(
             self._cache,
-            self._lanes,
-            rules_from(settings),
+            self._guards,
+            policies_from(settings),
             self._memory,
-            self._tell_later,
+            self._deliver_later,
             clock,
             jitter,
             self._emit,
         )
         self._webhooks = Webhooks(
-            self._gateway, self._outbox, _manners(settings, environ), clock, secrets.token_hex, self._emit
+            self._resolver, self._outbox, _webhook_settings(settings, environ), clock, secrets.token_hex, self._emit
         )
         self._admin = Admin(
-            self._gateway,
+            self._resolver,
+            self._guards,
             self._outbox,
             self._observers.health,
             self._observers.metrics.expose,
@@ -157,19 +162,24 @@ class Daemon:
             stack.push_async_callback(self._drain)
             app = self._admin.app()
             app.router.add_get("/", page)
-            app.middlewares[:] = [through(self._doors["admin"]), known(lambda: self._admin_token), *app.middlewares]
+            connections = self._connections["admin"]
+            app.middlewares[:] = [
+                note_requests(connections),
+                require_token(lambda: self._admin_token),
+                *app.middlewares,
+            ]
             quiet = _only_our_own_defects()
             admin = web.AppRunner(
                 app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=GRACE, logger=quiet
             )
-            await listen(stack, admin, "admin", settings.admin, self._passed, self._doors["admin"], self._emit)
-            door = self._doors["listen"]
-            listener = Listener(self._webhooks, door.asks, KEEP_ALIVE)
-            webhooks = web.ServerRunner(listener, shutdown_timeout=self._patience())
-            await listen(stack, webhooks, "listen", settings.listen, self._passed, door, self._emit)
+            await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, self._emit)
+            connections = self._connections["listen"]
+            server = WebhookServer(self._webhooks, connections.note_request, KEEP_ALIVE)
+            webhooks = web.ServerRunner(server, shutdown_timeout=self._patience())
+            await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, self._emit)
             health.serving = True
             self._tell_systemd("READY=1")
-            await self._beside(stack, self._pulse.run(), _nothing_to_stop)
+            await self._beside(stack, self._heartbeat.run(), _nothing_to_stop)
             await self._beside(stack, self._sweep(), _nothing_to_stop)
             self._say_what_is_unwise()
             self._emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(settings)}"))
@@ -182,8 +192,8 @@ class Daemon:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(HEAD_SECONDS / 5)
-            for door in self._doors.values():
-                door.sweep()
+            for connections in self._connections.values():
+                connections.sweep()
 
     def stop(self) -> None:
         """Begin to stop."""
@@ -201,22 +211,22 @@ class Daemon:
         try:
             settings = load(source)
             target = target_from(settings, self._environ)
-            manners = _manners(settings, self._environ, prefix=self._settings.listen.prefix)
+            webhook_settings = _webhook_settings(settings, self._environ, prefix=self._settings.listen.prefix)
             admin_token = read_token("admin-token", settings.admin.token_file, self._environ)
         except SidecarError as error:
             self._emit(Reloaded(problems=tuple(str(error).splitlines())))
             return
         old, self._settings = self._settings, settings
-        mended = target != self._backend.target
+        target_changed = target != self._backend.target
         self._backend.target = target
         self._admin_token = admin_token
-        self._gateway.rules_for = rules_from(settings)
-        self._webhooks.manners = manners
+        self._resolver.policy_for = policies_from(settings)
+        self._webhooks.settings = webhook_settings
         self._observers.log.configure(settings.log.level, settings.log.format)
-        for lane in self._lanes.values():
-            lane.configure(BreakerRules(**settings.breaker.model_dump()), settings.backend.max_in_flight)
-            if mended:
-                lane.mended()
+        for guard in self._guards.values():
+            guard.configure(BreakerRules(**settings.breaker.model_dump()), settings.backend.max_in_flight)
+            if target_changed:
+                guard.try_now()
         self._reloaded_at = self._clock.wall()
         changed = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
         self._emit(Reloaded(restart_only=changed))
@@ -236,7 +246,7 @@ class Daemon:
         task.add_done_callback(self._engine_ended)
 
         async def end() -> None:
-            with contextlib.suppress(DiskError):  # already said as DiskMoved
+            with contextlib.suppress(DiskError):  # already said as DiskChanged
                 await stop()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -246,21 +256,21 @@ class Daemon:
     def _engine_ended(self, task: asyncio.Future[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._emit(Crashed("engine", error))
-            self.stop()  # a service manager starts it anew; half a sidecar helps nobody
+            self.stop()  # a service manager starts it again; half a sidecar helps nobody
 
     async def _drain(self) -> None:
-        await self._gateway.drain(self._patience())
+        await self._resolver.drain(self._patience())
 
     def _hint(self, fact: Fact) -> None:
         """What the joins find out about the backend is of use to the events: they need not wait for their own probe."""
-        if isinstance(fact, BreakerMoved) and fact.state == "closed":
+        if isinstance(fact, BreakerChanged) and fact.state == "closed":
             self._outbox.nudge()
 
-    def _tell_later(self, query: Query) -> None:
+    def _deliver_later(self, query: Query) -> None:
         """The backend was away when this room was made: tell it afterwards, before the room's other events."""
         key = query.key
         event = Event(key.endpoint, key.room, query.body, secrets.token_hex(16), self._clock.wall(), query.traceparent)
-        self._outbox.tell_later(event)
+        self._outbox.deliver_later(event)
 
     def _tell_systemd(self, message: str) -> None:
         systemd.notify(message, self._environ.get("NOTIFY_SOCKET"))
@@ -283,7 +293,7 @@ class Daemon:
             "uptime_seconds": round(self._clock.wall() - self._started_at, 1),
             "started_at": round(self._started_at, 3),
             "memory_bytes": _memory_bytes(),
-            "loop_lag_seconds": round(self._pulse.lag, 4),
+            "loop_lag_seconds": round(self._heartbeat.lag, 4),
             "recent": self._observers.recent.document(),
             "config": str(self._source) if self._source else "built in",
             "config_read_at": round(self._reloaded_at, 3),
@@ -295,23 +305,23 @@ class Daemon:
         """The gauges that are read when Prometheus asks."""
         watch, clock = self._observers.metrics.watch, self._clock
 
-        def breaker_reader(lane: Lane) -> Callable[[], float]:
-            return lambda: _PERMIT_NUMBER[lane.permit(clock.monotonic(), "")]
+        def breaker_reader(guard: Guard) -> Callable[[], float]:
+            return lambda: _PERMIT_NUMBER[guard.permit(clock.monotonic(), "")]
 
-        def slots_reader(lane: Lane) -> Callable[[], float]:
-            return lambda: lane.slots.held
+        def calls_reader(guard: Guard) -> Callable[[], float]:
+            return lambda: guard.calls_under_way
 
-        def shelf_reader(verdict: Verdict) -> Callable[[], float]:
+        def entries_reader(verdict: Verdict) -> Callable[[], float]:
             return lambda: self._cache.count(verdict)
 
-        for endpoint, lane in self._lanes.items():
+        for endpoint, guard in self._guards.items():
             text = "0 closed, 1 half-open, 2 open"
-            watch("breaker_state", text, breaker_reader(lane), endpoint=str(endpoint))
+            watch("breaker_state", text, breaker_reader(guard), endpoint=str(endpoint))
             text = "Calls to the backend that hold a place now"
-            watch("backend_calls_under_way", text, slots_reader(lane), endpoint=str(endpoint))
+            watch("backend_calls_under_way", text, calls_reader(guard), endpoint=str(endpoint))
         for verdict in Verdict:
-            watch("cache_entries", "Answers in memory", shelf_reader(verdict), verdict=verdict.value)
-        watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: self._pulse.lag)
+            watch("cache_entries", "Answers in memory", entries_reader(verdict), verdict=verdict.value)
+        watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: self._heartbeat.lag)
         watch("degraded", "Reasons why /readyz says degraded", lambda: len(self._observers.health.reasons()))
         watch("outbox_pending", "Events not delivered yet", self._outbox.pending)
         watch("outbox_parked", "Events the backend will not take", self._outbox.parked)
@@ -356,10 +366,17 @@ async def _nothing_to_stop() -> None:
     pass
 
 
-def _manners(settings: Settings, environ: dict[str, str], prefix: str | None = None) -> Manners:
+def _webhook_settings(settings: Settings, environ: dict[str, str], prefix: str | None = None) -> WebhookSettings:
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
     token = read_token("listen-token", settings.listen.token_file, environ)
-    return Manners(settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities, token)
+    return WebhookSettings(
+        settings.listen.prefix if prefix is None else prefix, domains, settings.log.identities, token
+    )
+
+
+def _address(section: str, settings: Listen | AdminSettings) -> Address:
+    remote_allowed = settings.allow_remote and settings.token_file is not None
+    return Address(section, settings.host, settings.port, remote_allowed)
 
 
 def _where(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """What is remembered: answers by key, the rooms' waves of suspicion, and what was purged.
 
-Three LRUs, so that strangers who knock at made-up rooms can only push out other strangers' denies.
+Three LRUs, so that strangers who ask for made-up rooms can only push out other strangers' denies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
 from sidecar.core.policy import NEVER
-from sidecar.decisions.packed_lru import Shelf
+from sidecar.decisions.packed_lru import PackedLru
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +68,29 @@ class Cache:
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
         self.dirty: dict[Key, Entry | None] = {}
-        self._shelves = {
-            Verdict.ALLOW: Shelf(Verdict.ALLOW, limits.allows, self.dirty),
-            Verdict.DENY: Shelf(Verdict.DENY, limits.denies, self.dirty),
-            Verdict.CONFIG: Shelf(Verdict.CONFIG, limits.configs, self.dirty),
+        self._by_verdict = {
+            Verdict.ALLOW: PackedLru(Verdict.ALLOW, limits.allows, self.dirty),
+            Verdict.DENY: PackedLru(Verdict.DENY, limits.denies, self.dirty),
+            Verdict.CONFIG: PackedLru(Verdict.CONFIG, limits.configs, self.dirty),
         }
-        allows, denies, configs = self._shelves.values()
-        self._homes = {Kind.DECISION: (allows, denies), Kind.CONFIG: (configs,), Kind.EVENT: ()}
+        allows, denies, configs = self._by_verdict.values()
+        self._by_kind = {Kind.DECISION: (allows, denies), Kind.CONFIG: (configs,), Kind.EVENT: ()}
         self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
         self._lonely: LRUCache[str, bool] = LRUCache(limits.denies)
         self._purges: deque[tuple[float, Selector]] = deque()
 
     def __len__(self) -> int:
         """Entries of all kinds."""
-        return sum(map(len, self._shelves.values()))
+        return sum(map(len, self._by_verdict.values()))
 
     def count(self, verdict: Verdict) -> int:
         """Entries of one kind."""
-        return len(self._shelves[verdict])
+        return len(self._by_verdict[verdict])
 
     def get(self, key: Key) -> Entry | None:
         """The entry under a key, however old."""
-        for shelf in self._homes[key.endpoint.kind]:
-            entry = shelf.get(key)
+        for lru in self._by_kind[key.endpoint.kind]:
+            entry = lru.get(key)
             if entry is not None:
                 return entry
         return None
@@ -106,10 +106,10 @@ class Cache:
             if entry.verdict is not Verdict.DENY:
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
-        home = self._shelves[entry.verdict]
-        for shelf in self._homes[key.endpoint.kind]:
-            if shelf is not home:
-                shelf.drop(key)
+        home = self._by_verdict[entry.verdict]
+        for lru in self._by_kind[key.endpoint.kind]:
+            if lru is not home:
+                lru.drop(key)
         home.put(key, entry)
         self.dirty[key] = entry
         return not purged
@@ -121,15 +121,15 @@ class Cache:
         """
         if entry.verdict is Verdict.DENY:
             self._suspect_again(key.room, entry.settled_at)
-        known = key in self.dirty or any(key in shelf for shelf in self._homes[key.endpoint.kind])
+        known = key in self.dirty or any(key in lru for lru in self._by_kind[key.endpoint.kind])
         if known or self._is_purged(key, entry):
             return False
-        self._shelves[entry.verdict].put(key, entry)
+        self._by_verdict[entry.verdict].put(key, entry)
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
         """`restore` for many, as there are at start; returns the keys that were not taken."""
-        allows, denies, dirty = self._shelves[Verdict.ALLOW], self._shelves[Verdict.DENY], self.dirty
+        allows, denies, dirty = self._by_verdict[Verdict.ALLOW], self._by_verdict[Verdict.DENY], self.dirty
         refused = []
         for key, entry in remembered:
             if entry.verdict is Verdict.ALLOW and not self._purges and key not in dirty and key not in denies:
@@ -147,8 +147,8 @@ class Cache:
 
     def drop(self, key: Key) -> None:
         """Forget one key."""
-        for shelf in self._homes[key.endpoint.kind]:
-            shelf.drop(key)
+        for lru in self._by_kind[key.endpoint.kind]:
+            lru.drop(key)
         self.dirty[key] = None
 
     def purge(self, now: float, selector: Selector) -> int:
@@ -156,7 +156,7 @@ class Cache:
         while self._purges and self._purges[0][0] < now - self.PURGE_MEMORY:
             self._purges.popleft()
         self._purges.append((now, selector))
-        keys = (key for shelf in self._shelves.values() for key in shelf.keys(selector.room))
+        keys = (key for lru in self._by_verdict.values() for key in lru.keys(selector.room))
         doomed = [key for key in keys if selector.fits(key)]
         for key in doomed:
             self.drop(key)
@@ -164,8 +164,8 @@ class Cache:
 
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
-        for shelf in self._shelves.values():
-            yield from shelf.items()
+        for lru in self._by_verdict.values():
+            yield from lru.items()
 
     def keep_guests_alone(self, shared: Key) -> None:
         """The backend said `private` to a guest: from now on the guests of the room share no answer."""

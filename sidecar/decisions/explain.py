@@ -1,4 +1,4 @@
-"""Words for what the gateway would answer, and why."""
+"""Words for what the resolver would answer, and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def explain(key: Key, view: View, now: float) -> Explanation:
         subject=key.subject,
         state=view.state.value,
         remembered=_memory(view, now),
-        rule=f"rooms: match {view.rules.matched}" if view.rules.matched else f"endpoints: {key.endpoint}",
+        rule=f"rooms: match {view.policy.matched}" if view.policy.matched else f"endpoints: {key.endpoint}",
         breaker=view.permit.value,
         now=_outlook(key, view, view.permit),
         if_backend_failed_now=_outlook(key, view, Permit.OPEN),
@@ -44,7 +44,7 @@ def _memory(view: View, now: float) -> str:
     entry = view.entry
     if entry is None:
         return "nothing is remembered"
-    limits = entry.lifetimes.at_most(view.rules.lifetimes(entry.verdict))
+    limits = entry.lifetimes.at_most(view.policy.lifetimes(entry.verdict))
     age = now - entry.asked_at
     left = limits.total - age
     until = f"usable for another {_span(left)} at the most" if left > 0 else "too old to be used"
@@ -65,7 +65,7 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
         case Act.ASK:
             match plan.fallback:
                 case Fallback.SLOW:
-                    wait = f"{view.rules.answer_within:g} s"
+                    wait = f"{view.policy.answer_within:g} s"
                     return f"asks the backend; if it fails or takes longer than {wait}, answers from memory: {says}"
                 case Fallback.UNAVAILABLE:
                     return f"asks the backend, since a later deny makes this suspect; only if it fails, answers {says}"
@@ -78,7 +78,7 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
 
 
 def _policy(key: Key, view: View) -> str:
-    match view.rules.on_unavailable:
+    match view.policy.on_unavailable:
         case OnUnavailable.ALLOW:
             return "lets the user in (on_unavailable: allow)"
         case OnUnavailable.DEFAULT:

@@ -4,7 +4,7 @@
     store.load  --a batch at a time--> cache.restore                    (who cannot wait: recall(), one key)
 
 A row leaves `dirty` only when it is on disk and nothing newer has taken its place. What the disk cannot take for long
-is not piled up: then the file is written anew from the cache as soon as it can be.
+is not piled up: then the whole file is written again from the cache as soon as it can be.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Rows = Mapping[Key, Entry | None]
 
 
 class DecisionStore(Protocol):
-    """What the writer needs of the disk; everything raises DiskError."""
+    """What write-behind needs of the disk; everything raises DiskError."""
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew."""
+        """Grows whenever a new file was begun."""
         ...
 
     async def save(self, rows: Rows, *, durable: bool = False) -> None:
@@ -48,13 +48,13 @@ class DecisionStore(Protocol):
         ...
 
 
-class Writer:
+class WriteBehind:
     """The only one who reads or writes decisions on disk. With no store, nothing is kept and every promise is void."""
 
     CHUNK = 2_000
     """Rows in one transaction: a deny waits for no more than that."""
     MOST_DIRTY = 20_000
-    """Rows that wait for a disk that is not usable; beyond that the file is written anew when it is."""
+    """Rows that wait for a disk that is not usable; beyond that the whole file is written again when it is."""
     HEARTBEAT = 300
     """Rounds without anything to write after which the disk's clock is written all the same."""
 
@@ -71,7 +71,7 @@ class Writer:
         self._loaded = asyncio.Event()
         self._purged: list[Selector] = []
         self._generation = 0 if store is None else store.generation
-        self._anew = False
+        self._rewrite = False
         self._recall_failed = False
         if store is None:
             self._loaded.set()
@@ -115,7 +115,7 @@ class Writer:
 
     async def persist(self) -> None:
         """When this returns, everything that is dirty now is on disk, synced. Raises DiskError if it is not."""
-        if self._store is None or not (self._cache.dirty or self._anew):
+        if self._store is None or not (self._cache.dirty or self._rewrite):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
@@ -170,7 +170,7 @@ class Writer:
                 idle = 0
 
     async def _write(self) -> None:
-        """Write everything that is dirty when this begins; those who waited until then are told."""
+        """Write everything that is dirty when this begins; those who waited until then learn of it."""
         waiting, self._waiting = self._waiting, set()
         try:
             await self._save(durable=bool(waiting))
@@ -192,10 +192,10 @@ class Writer:
             dirty.clear()
             return
         if self._loaded.is_set() and self._generation != self._store.generation:
-            self._anew = True
-        if self._anew and self._loaded.is_set():
+            self._rewrite = True
+        if self._rewrite and self._loaded.is_set():
             await self._store.clear()
-            self._anew, self._generation = False, self._store.generation
+            self._rewrite, self._generation = False, self._store.generation
             for key, entry in self._cache.items():
                 dirty.setdefault(key, entry)
         rows = dict(_denies_first(dirty.items()))
@@ -211,7 +211,7 @@ class Writer:
     def _too_many(self) -> None:
         if len(self._cache.dirty) > self.MOST_DIRTY:
             self._cache.dirty.clear()
-            self._anew = True
+            self._rewrite = True
             self._loaded.set()  # what had not been read by now is out of date: memory knows of changes the disk missed
 
     def _restore(self, remembered: Sequence[tuple[Key, Entry]]) -> None:

@@ -21,7 +21,7 @@ from sidecar.core.events import ANSWER_KEPT, Limits, Listed, Mark, Marked, Numbe
 from sidecar.core.model import Event, Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable
 from sidecar.core.schedule import Pacing, Schedule
 from sidecar.errors import DiskError, OutboxFull
-from sidecar.facts import Asked, Crashed, Emit, EventAccepted, EventDelivered, EventParked, Notice, OutboxMoved
+from sidecar.facts import Asked, Crashed, Emit, EventAccepted, EventDelivered, EventParked, Notice, OutboxChanged
 
 
 class EventStore(Protocol):
@@ -29,7 +29,7 @@ class EventStore(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew."""
+        """Grows whenever a new file was begun."""
         ...
 
     async def add(self, events: Sequence[Event]) -> list[bool]:
@@ -135,14 +135,14 @@ class Outbox:
         except TimeoutError:
             raise DiskError(f"the disk takes longer than {self._accept_within:g} s") from None
 
-    def tell_later(self, event: Event) -> None:
+    def deliver_later(self, event: Event) -> None:
         """Take what was answered without the backend; what cannot be kept is said, the answer stands all the same."""
         try:
-            self._enqueue(event).add_done_callback(lambda future: self._told(event, future.exception()))
+            self._enqueue(event).add_done_callback(lambda future: self._say_if_lost(event, future.exception()))
         except (OutboxFull, DiskError) as error:
-            self._told(event, error)
+            self._say_if_lost(event, error)
 
-    def _told(self, event: Event, error: BaseException | None) -> None:
+    def _say_if_lost(self, event: Event, error: BaseException | None) -> None:
         if error is not None:
             self._emit(EventParked(event.endpoint, event.room, None, f"not kept: {error}"))
 
@@ -150,7 +150,7 @@ class Outbox:
         if (reason := self._too_much(event)) is not None:
             if len(self._waiting) < self.MOST_WAITING and not self._full:
                 self._full = True
-                self._emit(OutboxMoved(full=True, reason=reason))
+                self._emit(OutboxChanged(full=True, reason=reason))
             raise OutboxFull(reason)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((event, future))
@@ -173,7 +173,7 @@ class Outbox:
         stock, limits = self._stock, self._limits
         if self._full and stock.pending <= 0.9 * limits.max_events and stock.bytes <= 0.9 * limits.max_bytes:
             self._full = False
-            self._emit(OutboxMoved(full=False))
+            self._emit(OutboxChanged(full=False))
 
     async def _commit(self) -> None:
         """Commit what waits; what comes in the meantime goes into the next commit together."""
@@ -224,7 +224,7 @@ class Outbox:
             await asyncio.gather(marker, *self._turns, return_exceptions=True)
 
     async def counted(self, seconds: float) -> None:
-        """Wait until it is known what an earlier process left, so that nobody is told that nothing waits; so long at
+        """Wait until it is known what an earlier process left, so that nobody reads that nothing waits; so long at
         most, since a disk that hangs is no reason not to start."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -263,7 +263,7 @@ class Outbox:
             await asyncio.sleep(1.0)
 
     async def _pump(self) -> None:
-        """Give out turns, until it is time to stop or the file was begun anew."""
+        """Give out turns, until it is time to stop or a new file was begun."""
         while not self._stopping:
             self._wake.clear()
             if self._generation != self._store.generation:

@@ -83,7 +83,7 @@ class Decisions:
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew, and everything must be saved once more."""
+        """Grows whenever a new file was begun: everything must be saved once more."""
         return self._database.generation
 
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:

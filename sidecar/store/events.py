@@ -110,7 +110,7 @@ class Events:
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew."""
+        """Grows whenever a new file was begun."""
         return self._database.generation
 
 

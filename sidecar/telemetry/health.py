@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sidecar.facts import Asked, BreakerMoved, DiskMoved, Fact, OutboxMoved, Reloaded, Resolved
+from sidecar.facts import Asked, BreakerChanged, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
 
-TELLING = 3
+FAILURES_IN_A_ROW = 3
 """Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
 
 
@@ -12,7 +12,7 @@ class Health:
     """The reasons why the service is degraded now. It may be degraded and still answer every join rightly."""
 
     def __init__(self) -> None:
-        """All well until told otherwise."""
+        """All is well until a fact says otherwise."""
         self.serving = False
         self._failures = 0
         self._reasons: dict[str, str] = {}
@@ -24,21 +24,21 @@ class Health:
                 pass  # nearly all facts
             case Asked():
                 self._asked(fact)
-            case BreakerMoved(state="open"):
+            case BreakerChanged(state="open"):
                 reason = fact.reason or "too many failures"
                 self._reasons[f"breaker {fact.endpoint}"] = (
                     f"backend: {fact.endpoint} is not asked for now ({reason}); answers come from memory and policy"
                 )
-            case BreakerMoved():
+            case BreakerChanged():
                 self._reasons.pop(f"breaker {fact.endpoint}", None)
-            case DiskMoved():
+            case DiskChanged():
                 if fact.usable:
                     self._reasons.pop(f"disk {fact.file}", None)
                 else:
                     self._reasons[f"disk {fact.file}"] = f"disk: {fact.file}: {fact.reason}"
-            case OutboxMoved(full=True):
+            case OutboxChanged(full=True):
                 self._reasons["outbox"] = f"outbox: {fact.reason}; new ones are refused until some are delivered"
-            case OutboxMoved():
+            case OutboxChanged():
                 self._reasons.pop("outbox", None)
             case Reloaded():
                 if fact.problems:
@@ -54,7 +54,7 @@ class Health:
                 )
             case "unavailable":
                 self._failures += 1
-                if self._failures >= TELLING:
+                if self._failures >= FAILURES_IN_A_ROW:
                     self._reasons["backend"] = f"backend: the last {self._failures} calls failed ({fact.reason})"
             case _:
                 self._failures = 0

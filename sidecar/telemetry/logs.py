@@ -18,15 +18,15 @@ import structlog
 from sidecar.core.model import Answer
 from sidecar.facts import (
     Asked,
-    BreakerMoved,
+    BreakerChanged,
     Crashed,
-    DiskMoved,
+    DiskChanged,
     EventAccepted,
     EventDelivered,
     EventParked,
     Fact,
     Notice,
-    OutboxMoved,
+    OutboxChanged,
     Reloaded,
     Resolved,
 )
@@ -35,7 +35,7 @@ TEXT_LIMIT = 300
 """Characters of a stranger's text in a line."""
 
 
-class Outlet:
+class NonBlockingOutput:
     """A file, or the writing end of a pipe or socket that never waits for its reader: a log collector that is stuck
     must not stop the sidecar. What does not fit is lost, whole lines at a time."""
 
@@ -66,20 +66,20 @@ class Outlet:
         return False
 
 
-def _standard_output() -> TextIO | Outlet:
+def _standard_output() -> TextIO | NonBlockingOutput:
     try:
         descriptor = sys.stdout.fileno()
         mode = os.fstat(descriptor).st_mode
     except (OSError, ValueError):
         return sys.stdout
     direct = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
-    return Outlet(descriptor) if direct else sys.stdout
+    return NonBlockingOutput(descriptor) if direct else sys.stdout
 
 
 class _Page:
     """A stream that may fail: what cannot be written is counted, and said once writing works again."""
 
-    def __init__(self, stream: TextIO | Outlet) -> None:
+    def __init__(self, stream: TextIO | NonBlockingOutput) -> None:
         self._stream = stream
         self.lost = 0
 
@@ -100,7 +100,9 @@ class _Page:
 class Log:
     """An observer that writes. Its stream may fail; nothing is ever raised for that."""
 
-    def __init__(self, level: str, style: Literal["json", "console"], stream: TextIO | Outlet | None = None) -> None:
+    def __init__(
+        self, level: str, style: Literal["json", "console"], stream: TextIO | NonBlockingOutput | None = None
+    ) -> None:
         """`level` is the least that is written: debug, info, warning or error. No stream: standard output."""
         self._stream = _standard_output() if stream is None else stream
         self._page = _Page(self._stream)
@@ -141,15 +143,15 @@ class Log:
             case Asked():
                 level = {"misconfigured": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
                 self._write(level, "backend", fact, seconds=round(fact.seconds, 4))
-            case BreakerMoved():
+            case BreakerChanged():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
             case EventAccepted() | EventDelivered():
                 self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
-            case OutboxMoved():
+            case OutboxChanged():
                 self._write("error" if fact.full else "info", "outbox", fact)
-            case DiskMoved():
+            case DiskChanged():
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)

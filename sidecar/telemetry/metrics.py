@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from sidecar import __version__
 from sidecar.facts import (
     Asked,
-    BreakerMoved,
+    BreakerChanged,
     Crashed,
     EventAccepted,
     EventDelivered,
@@ -111,7 +111,7 @@ class Metrics:
                 self._backend_seconds.labels(fact.endpoint).observe(fact.seconds)
                 if fact.retry:
                     self._retries.labels(fact.endpoint).inc()
-            case BreakerMoved():
+            case BreakerChanged():
                 self._moves.labels(fact.endpoint, fact.state).inc()
             case EventAccepted():
                 self._events.labels(fact.endpoint, "accepted").inc()

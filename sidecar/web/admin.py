@@ -8,24 +8,52 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from sidecar.clock import Clock
+from sidecar.core.breaker import Permit
 from sidecar.core.events import Listed, Numbers
 from sidecar.core.model import Endpoint, Key, Verdict, jid_subject
 from sidecar.decisions.cache import Selector, named
 from sidecar.decisions.explain import explain
-from sidecar.decisions.resolver import Gateway
+from sidecar.decisions.resolver import Resolver
 from sidecar.errors import DiskError
-from sidecar.telemetry.health import Health
 
 Json = dict[str, Any]
 
 EXPLAINED = 50
 """Keys of one room that an explanation lists at the most."""
+
+
+class Guard(Protocol):
+    """One endpoint's way to the backend, as far as an operator looks at it."""
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that hold a place now."""
+        ...
+
+    @property
+    def calls_waiting(self) -> int:
+        """Calls that wait for a place."""
+        ...
+
+    def permit(self, now: float, room: str) -> Permit:
+        """What the breaker would let a question of this room do."""
+        ...
+
+
+class Health(Protocol):
+    """Whether it is well."""
+
+    serving: bool
+
+    def reasons(self) -> list[str]:
+        """Why it is degraded; empty when all is well."""
+        ...
 
 
 class OutboxDesk(Protocol):
@@ -61,7 +89,8 @@ class Admin:
 
     def __init__(
         self,
-        gateway: Gateway,
+        resolver: Resolver,
+        guards: Mapping[Endpoint, Guard],
         outbox: OutboxDesk,
         health: Health,
         expose: Callable[[], bytes],
@@ -69,7 +98,8 @@ class Admin:
         clock: Clock,
     ) -> None:
         """Everything here is looked at, nothing is owned."""
-        self._gateway = gateway
+        self._resolver = resolver
+        self._guards = guards
         self._outbox = outbox
         self._health = health
         self._expose = expose
@@ -109,21 +139,21 @@ class Admin:
 
     async def _status(self, _: web.Request) -> web.Response:
         now = self._clock.monotonic()
-        cache = self._gateway.cache
-        lanes = {
+        cache = self._resolver.cache
+        endpoints = {
             str(endpoint): {
-                "breaker": lane.breaker.permit(now, "").value,
-                "calls_under_way": lane.slots.held,
-                "calls_waiting": lane.slots.waiting,
+                "breaker": guard.permit(now, "").value,
+                "calls_under_way": guard.calls_under_way,
+                "calls_waiting": guard.calls_waiting,
             }
-            for endpoint, lane in self._gateway.lanes.items()
+            for endpoint, guard in self._guards.items()
         }
         return web.json_response(
             {
                 "serving": self._health.serving,
                 "reasons": self._health.reasons(),
                 **self._facts(),
-                "endpoints": lanes,
+                "endpoints": endpoints,
                 "cache": {verdict.value: cache.count(verdict) for verdict in Verdict},
                 "outbox": self._counts(),
             }
@@ -134,12 +164,12 @@ class Admin:
         if not room:
             raise web.HTTPBadRequest(text="explain needs ?room=NAME, and takes &user=JID, user id or guest")
         now = self._clock.monotonic()
-        keys = [key for key, _ in self._gateway.cache.items() if key.room == room and _meant(key, user)]
+        keys = [key for key, _ in self._resolver.cache.items() if key.room == room and _meant(key, user)]
         shown = keys[:EXPLAINED]
         asked = Endpoint.VALIDATE_ACCESS if user else Endpoint.ROOM_CREATED
         if not any(key.endpoint is asked for key in keys):
             shown.append(Key(asked, room, subject=jid_subject(user) if user else None))
-        explained = [dataclasses.asdict(explain(key, self._gateway.preview(key), now)) for key in shown]
+        explained = [dataclasses.asdict(explain(key, self._resolver.preview(key), now)) for key in shown]
         return web.json_response({"room": room, "answers": explained, "left_out": max(0, len(keys) - EXPLAINED)})
 
     async def _purge(self, request: web.Request) -> web.Response:
@@ -151,7 +181,7 @@ class Admin:
             selector = Selector(room or None, user or None)
         else:
             raise web.HTTPBadRequest(text="purge needs a room, a user, or all: true")
-        return web.json_response({"purged": await self._gateway.purge(selector)})
+        return web.json_response({"purged": await self._resolver.purge(selector)})
 
     def _counts(self) -> Json:
         outbox = self._outbox

@@ -12,25 +12,25 @@ from aiohttp import web
 from sidecar.web.webhooks import Webhooks
 
 
-class Listener(web.Server):
+class WebhookServer(web.Server):
     """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
 
-    def __init__(self, webhooks: Webhooks, asks: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
-        """Hand every request to `webhooks`, after telling `asks` of it. `keep_alive`: seconds between two requests."""
+    def __init__(self, webhooks: Webhooks, note_request: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
+        """Pass every request to `note_request`, then to `webhooks`. `keep_alive`: seconds between two requests."""
         super().__init__(self._handle)
         self._webhooks = webhooks
-        self._asks = asks
+        self._note_request = note_request
         self._keep_alive = keep_alive
 
     def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        self._asks(request)
+        self._note_request(request)
         return self._webhooks.handle(request)
 
     def __call__(self) -> web.RequestHandler:
         """A new connection."""
         loop = asyncio.get_running_loop()
-        manners: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
-        return _Connection(self._webhooks, self, loop=loop, **manners)
+        options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
+        return _Connection(self._webhooks, self, loop=loop, **options)
 
 
 class _Connection(web.RequestHandler):

@@ -1,8 +1,8 @@
-"""A gateway on a stage: everything of it is real but the backend, the disk and the time.
+"""A resolver in a harness: everything of it is real but the backend, the disk and the time.
 
-stage = Stage()
-stage.backend.says(allow())
-answer = await stage.asks("alice@example.com")
+harness = Harness()
+harness.backend.says(allow())
+answer = await harness.asks("alice@example.com")
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sidecar.backend.guard import Lane
+from sidecar.backend.guard import Guard
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.classify import classify
 from sidecar.core.model import Answer, Endpoint, Failure, Key, Lifetimes, Misconfigured, Outcome, Query, Unavailable
-from sidecar.core.policy import OnUnavailable, Rules
+from sidecar.core.policy import OnUnavailable, Policy
 from sidecar.core.wire import query_of, read_message
 from sidecar.decisions.cache import Cache, Limits, Selector
-from sidecar.decisions.resolver import Gateway
-from sidecar.facts import Asked, BreakerMoved, Crashed, Fact
+from sidecar.decisions.resolver import Resolver
+from sidecar.facts import Asked, BreakerChanged, Crashed, Fact
 from tests.unit.virtual import VirtualClock
 
 DECISION, CONFIG = Endpoint.VALIDATE_ACCESS, Endpoint.ROOM_CREATED
@@ -138,7 +138,7 @@ class ScriptedBackend:
         self._always = {DECISION: allow(), CONFIG: config()}
 
     def hold(self) -> Held:
-        """The next answer comes when told."""
+        """The next answer comes when the test wants it."""
         held = Held()
         self._script.append(held)
         return held
@@ -156,7 +156,7 @@ class ScriptedBackend:
 
 
 class Disk:
-    """What the gateway sees of the disk; it can be made slow, or to fail."""
+    """What the resolver sees of the disk; it can be made slow, or to fail."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -192,7 +192,7 @@ DENY_LIFETIMES = Lifetimes(5.0, 0.0, SIE)
 BREAKER_RULES = BreakerRules()
 
 
-def rules(
+def policy(
     *,
     on_unavailable: OnUnavailable = OnUnavailable.REFUSE,
     default_body: bytes | None = None,
@@ -200,22 +200,22 @@ def rules(
     deny: Lifetimes = DENY_LIFETIMES,
     deadline: float = 4.0,
     answer_within: float = 0.5,
-) -> Rules:
+) -> Policy:
     """The defaults of the contract, and what differs."""
-    return Rules(deadline, answer_within, allow, deny, on_unavailable, default_body)
+    return Policy(deadline, answer_within, allow, deny, on_unavailable, default_body)
 
 
-CONFIG_RULES = rules(allow=Lifetimes(5.0, 0.0, 86_400.0), deny=Lifetimes(5.0, 0.0, 86_400.0))
+CONFIG_POLICY = policy(allow=Lifetimes(5.0, 0.0, 86_400.0), deny=Lifetimes(5.0, 0.0, 86_400.0))
 
 
 @dataclass
-class Stage:
+class Harness:
     """Build with what differs from the defaults; must be made inside a running loop."""
 
-    decision: Rules = field(default_factory=rules)
-    config: Rules = CONFIG_RULES
-    rooms: dict[str, Rules] = field(default_factory=dict)
-    """Rules of validate-access for single rooms."""
+    decision: Policy = field(default_factory=policy)
+    config: Policy = CONFIG_POLICY
+    rooms: dict[str, Policy] = field(default_factory=dict)
+    """Policy of validate-access for single rooms."""
     breaker: BreakerRules = BREAKER_RULES
     max_in_flight: int = 64
     jitter: float = 0.0
@@ -225,11 +225,11 @@ class Stage:
         self.clock = VirtualClock()
         self.backend = ScriptedBackend()
         self.facts: list[Fact] = []
-        self.told_later: list[Query] = []
+        self.delivered_later: list[Query] = []
         self.cache = Cache(Limits(1000, 1000, 1000))
         self.disk = Disk(self.cache)
-        self.lanes = {
-            endpoint: Lane(
+        self.guards = {
+            endpoint: Guard(
                 endpoint,
                 self.backend,
                 self.breaker,
@@ -240,12 +240,12 @@ class Stage:
             )
             for endpoint in (DECISION, CONFIG)
         }
-        self.gateway = Gateway(
+        self.resolver = Resolver(
             self.cache,
-            self.lanes,
+            self.guards,
             lambda endpoint, room: self.config if endpoint is CONFIG else self.rooms.get(room, self.decision),
             self.disk,
-            self.told_later.append,
+            self.delivered_later.append,
             self.clock,
             lambda: self.jitter,
             self.facts.append,
@@ -257,11 +257,11 @@ class Stage:
 
     async def asks(self, who: str = "alice@example.com", room: str = "standup", **fields: Any) -> Answer:
         """May this one come in?"""
-        return await self.gateway.resolve(self.query(DECISION, roomName=room, userJid=f"{who}/phone", **fields))
+        return await self.resolver.resolve(self.query(DECISION, roomName=room, userJid=f"{who}/phone", **fields))
 
     async def asks_config(self, room: str = "standup", **fields: Any) -> Answer:
         """The settings of a room."""
-        return await self.gateway.resolve(self.query(CONFIG, roomName=room, **fields))
+        return await self.resolver.resolve(self.query(CONFIG, roomName=room, **fields))
 
     def soon(self, who: str = "alice@example.com", room: str = "standup", **fields: Any) -> asyncio.Task[Answer]:
         """The same question, asked beside whatever happens next."""
@@ -275,7 +275,7 @@ class Stage:
                 await self.asks(f"stranger-{number}@example.com", f"elsewhere-{number}")
             else:
                 await self.asks_config(f"elsewhere-{number}")
-        assert self.moves(endpoint)[-1] == "open"
+        assert self.changes(endpoint)[-1] == "open"
         self.backend.well()
         self.backend.calls.clear()
 
@@ -291,9 +291,9 @@ class Stage:
         await settled()
         return probe
 
-    def moves(self, endpoint: Endpoint = DECISION) -> list[str]:
+    def changes(self, endpoint: Endpoint = DECISION) -> list[str]:
         """What the breaker did."""
-        return [fact.state for fact in self.facts if isinstance(fact, BreakerMoved) and fact.endpoint is endpoint]
+        return [fact.state for fact in self.facts if isinstance(fact, BreakerChanged) and fact.endpoint is endpoint]
 
     def asked(self) -> list[Asked]:
         """The calls that were reported."""
@@ -324,10 +324,10 @@ def reason(answer: Answer) -> object:
     return json.loads(answer.body)["reason"]
 
 
-async def a_room_with_a_deny(stage: Stage, others: int = 3) -> None:
+async def a_room_with_a_deny(harness: Harness, others: int = 3) -> None:
     """Some are let in, then one is denied: the others are suspect from now on."""
     for number in range(others):
-        await stage.asks(f"user-{number}@example.com")
-    stage.backend.says(deny("Cancelled"))
-    await stage.asks("late@example.com")
-    stage.backend.calls.clear()
+        await harness.asks(f"user-{number}@example.com")
+    harness.backend.says(deny("Cancelled"))
+    await harness.asks("late@example.com")
+    harness.backend.calls.clear()

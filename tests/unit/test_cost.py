@@ -66,11 +66,11 @@ def remembering(users: int) -> tuple[Daemon, io.StringIO]:
     clock, out = SystemClock(), io.StringIO()
     daemon = Daemon(parse(CONFIG, "test"), None, clock, {"SECRET": "x"})
     daemon._observers.log.__dict__.update(Log("info", "json", out).__dict__)
-    rules, now = daemon._gateway.rules_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
+    policy, now = daemon._resolver.policy_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
     for user in range(users):
         message = read_message(Endpoint.VALIDATE_ACCESS, a_body(user))
         key = query_of(Endpoint.VALIDATE_ACCESS, message, now, "", frozenset()).key
-        daemon._cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, rules.allow))
+        daemon._cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, policy.allow))
     return daemon, out
 
 

@@ -62,11 +62,11 @@ def test_a_secret_file_that_is_unwise_is_warned_of(tmp_path: Path, secret: bytes
 
 
 def test_json_has_problems_and_warnings_apart(tmp_path: Path) -> None:
-    told = json.loads(checked(tmp_path, "--json", mode=0o644).output)
-    assert told["problems"] == []
-    assert "warning: backend.secret_file" in told["warnings"][0]
-    told = json.loads(checked(tmp_path, "--json", secret=b"").output)
-    assert "is empty" in told["problems"][0]
+    said = json.loads(checked(tmp_path, "--json", mode=0o644).output)
+    assert said["problems"] == []
+    assert "warning: backend.secret_file" in said["warnings"][0]
+    said = json.loads(checked(tmp_path, "--json", secret=b"").output)
+    assert "is empty" in said["problems"][0]
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:

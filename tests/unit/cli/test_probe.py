@@ -65,18 +65,18 @@ async def steps(url: str, secret: str | None = SECRET, tls: ssl.SSLContext | Non
     return await look(settings, Target(settings.backend.url, secret, tls=tls))
 
 
-def told(walked: list[Step]) -> list[tuple[str, str]]:
+def states(walked: list[Step]) -> list[tuple[str, str]]:
     return [(step.name, step.state) for step in walked]
 
 
 async def test_all_is_well(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(strict)}/webhooks/jitsi")
-    assert told(walked) == [("DNS", "ok"), ("TCP", "ok"), ("secret", "ok"), ("latency", "ok")]
+    assert states(walked) == [("DNS", "ok"), ("TCP", "ok"), ("secret", "ok"), ("latency", "ok")]
 
 
 async def test_a_name_that_is_none() -> None:
     walked = await steps("http://nowhere.invalid/webhooks/jitsi")
-    assert told(walked) == [("DNS", "failed")]
+    assert states(walked) == [("DNS", "failed")]
     assert "getent hosts nowhere.invalid" in walked[0].advice
 
 
@@ -84,30 +84,30 @@ async def test_a_port_where_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         walked = await steps(f"http://127.0.0.1:{taken.getsockname()[1]}/webhooks/jitsi")
-    assert told(walked) == [("DNS", "ok"), ("TCP", "failed")]
+    assert states(walked) == [("DNS", "ok"), ("TCP", "failed")]
 
 
 async def test_a_wrong_secret(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(strict)}/webhooks/jitsi", secret="wrong")
-    assert told(walked)[-1] == ("secret", "failed")
+    assert states(walked)[-1] == ("secret", "failed")
     assert "differ" in walked[-1].advice
 
 
 async def test_a_backend_that_does_not_ask_for_the_secret(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(trusting)}/webhooks/jitsi")
-    assert told(walked)[2] == ("secret", "unwise")
+    assert states(walked)[2] == ("secret", "unwise")
 
 
 async def test_a_wrong_path(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(missing)}/webhooks/jitsi")
-    assert told(walked)[-1] == ("answer", "failed")
+    assert states(walked)[-1] == ("answer", "failed")
     assert "is the path in backend.url right?" in walked[-1].advice
 
 
 async def test_a_certificate_nobody_has_signed(serve: Callable[..., Awaitable[int]], tmp_path: Path) -> None:
     port = await serve(strict, certificate(tmp_path))
     walked = await steps(f"https://localhost:{port}/webhooks/jitsi")
-    assert told(walked)[-1] == ("TLS", "failed")
+    assert states(walked)[-1] == ("TLS", "failed")
     assert "backend.ca_file" in walked[-1].advice
 
 
@@ -118,7 +118,7 @@ async def test_a_trusted_certificate_tells_its_days(
     port = await serve(strict, certificate(tmp_path, days))
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
-    assert told(walked)[2] == ("TLS", state)
+    assert states(walked)[2] == ("TLS", state)
     assert f"good for {days} more days" in walked[2].found
     assert walked[-1].name == "latency"
 
@@ -127,11 +127,11 @@ async def test_a_certificate_for_another_name(serve: Callable[..., Awaitable[int
     port = await serve(strict, certificate(tmp_path, name="other.example.com"))
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
-    assert told(walked)[-1] == ("TLS", "failed")
+    assert states(walked)[-1] == ("TLS", "failed")
     assert "for another name" in walked[-1].advice
 
 
 async def test_plain_http_where_tls_was_expected(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"https://localhost:{await serve(strict)}/webhooks/jitsi")
-    assert told(walked)[-1] == ("TLS", "failed")
+    assert states(walked)[-1] == ("TLS", "failed")
     assert "write http://" in walked[-1].advice

@@ -267,7 +267,7 @@ def test_it_heeds_what_any_of_the_failures_asked_for_not_just_the_last() -> None
 
 
 def test_a_backend_that_answers_again_has_taken_back_its_wish_to_be_left_alone() -> None:
-    """Otherwise one room that is told to wait half a minute would stretch every short outage of all the others."""
+    """Otherwise one room that has to wait half a minute would stretch every short outage of all the others."""
     breaker = a_breaker()
     breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, 30.0)
     succeed(breaker, 101.0, ["standup"])
@@ -406,7 +406,7 @@ def test_once_closed_no_room_is_held_back_when_it_opens_again() -> None:
     assert breaker.permit(109.7, "lobby") is Permit.PROBE_FREE
 
 
-# ---- mended by an operator
+# ---- fixed by an operator
 
 
 def test_when_something_was_mended_an_open_breaker_tries_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Every history of a breaker, against a model that remembers everything and counts anew each time."""
+"""Every history of a breaker, against a model that remembers everything and counts again each time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Call:
 
 @dataclass
 class Model:
-    """All that happened since the breaker last opened, closed or was mended."""
+    """All that happened since the breaker last opened, closed, or an operator fixed something."""
 
     generation: int = 0
     verdicts: list[tuple[float, str, bool]] = field(default_factory=list)
     """When, which room, whether it failed."""
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         self.generation += 1
         self.verdicts.clear()
 
@@ -65,7 +65,7 @@ class Model:
 
 
 class BreakerMachine(RuleBasedStateMachine):
-    """Questions come, are answered, fail, are cancelled or vanish; time passes; an operator mends something."""
+    """Questions come, are answered, fail, are cancelled or vanish; time passes; an operator fixes something."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.wait_until = 0.0
             self.model.verdicts.append((self.now, call.room, False))
         if closed:
-            self.model.begin_anew()
+            self.model.begin_again()
             self.open_until = self.held_back = self.probe = None
 
     @precondition(lambda self: self.calls)
@@ -141,7 +141,7 @@ class BreakerMachine(RuleBasedStateMachine):
         if opened:
             if call.probe:
                 self.held_back = call.room
-            self.model.begin_anew()
+            self.model.begin_again()
             self.probe = None
             self.open_until = max(self.now + self.limits.open_for * (0.9 + 0.3 * jitter), self.wait_until)
             assert self.breaker.open_until() == self.open_until
@@ -160,9 +160,9 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls.remove(data.draw(st.sampled_from(self.calls)))
 
     @rule()
-    def something_was_mended(self) -> None:
+    def something_was_fixed(self) -> None:
         self.breaker.try_now(self.now)
-        self.model.begin_anew()
+        self.model.begin_again()
         self.wait_until, self.probe = 0.0, None
         if self.open_until is not None:
             self.open_until, self.held_back = min(self.open_until, self.now), None

@@ -149,7 +149,7 @@ def test_the_answer_to_an_event_says_nothing_about_anybody() -> None:
 
 
 def decided(body: bytes) -> object:
-    """The decision that is written anew from such an answer."""
+    """The decision that is written again from such an answer."""
     outcome = classify(Kind.DECISION, 200, body)
     assert isinstance(outcome, Replied), outcome
     return json.loads(outcome.body)

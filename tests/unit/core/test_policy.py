@@ -45,14 +45,14 @@ from tests.unit.builders import (
     DENY,
     DENY_LIFETIMES,
     a_config_key,
+    a_config_policy,
     a_key,
+    a_policy,
     a_query,
     allowed,
     an_entry,
-    config_rules,
     configured,
     denied,
-    some_rules,
     unwanted,
 )
 
@@ -317,7 +317,7 @@ def settled(
 ) -> Settled:
     """What follows from an outcome."""
     query = a_query(a_config_key() if config else a_key())
-    return settle(now, query, asked_at, current, outcome, config_rules() if config else some_rules(), spread)
+    return settle(now, query, asked_at, current, outcome, a_config_policy() if config else a_policy(), spread)
 
 
 def test_an_allow_is_answered_and_stored_with_its_age_counted_from_the_question() -> None:
@@ -469,8 +469,8 @@ def test_a_room_that_is_no_more_is_passed_on_and_its_old_config_forgotten(status
 
 
 def test_each_verdict_has_the_limits_of_its_kind() -> None:
-    rules = some_rules()
-    assert rules.lifetimes(Verdict.ALLOW) == ALLOW_LIFETIMES
-    assert rules.lifetimes(Verdict.DENY) == DENY_LIFETIMES
-    assert config_rules().lifetimes(Verdict.CONFIG) == CONFIG_LIFETIMES
-    assert rules.on_unavailable is OnUnavailable.REFUSE
+    policy = a_policy()
+    assert policy.lifetimes(Verdict.ALLOW) == ALLOW_LIFETIMES
+    assert policy.lifetimes(Verdict.DENY) == DENY_LIFETIMES
+    assert a_config_policy().lifetimes(Verdict.CONFIG) == CONFIG_LIFETIMES
+    assert policy.on_unavailable is OnUnavailable.REFUSE

@@ -68,7 +68,7 @@ def test_a_room_that_failed_waits_twice_as_long_each_time_up_to_the_cap() -> Non
     assert waits == [1, 2, 4, 8, 8, 8]
 
 
-def test_a_room_that_succeeded_begins_anew() -> None:
+def test_a_room_that_succeeded_begins_again() -> None:
     schedule = a_schedule("a")
     for now in (0.0, 1.0):
         schedule.take(now)
@@ -80,11 +80,11 @@ def test_a_room_that_succeeded_begins_anew() -> None:
     assert schedule.wake_at() == 4.0
 
 
-@pytest.mark.parametrize(("told", "until"), [(30.0, 30.0), (0.2, 1.0), (1e9, 3600.0)])
-def test_retry_after_is_honoured_within_reason(told: float, until: float) -> None:
+@pytest.mark.parametrize(("retry_after", "until"), [(30.0, 30.0), (0.2, 1.0), (1e9, 3600.0)])
+def test_retry_after_is_honoured_within_reason(retry_after: float, until: float) -> None:
     schedule = a_schedule("a")
     schedule.take(0.0)
-    fail(schedule, "a", 0.0, told)
+    fail(schedule, "a", 0.0, retry_after)
     assert schedule.wake_at() == until
 
 

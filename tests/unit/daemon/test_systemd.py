@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.clock import SystemClock
-from sidecar.daemon.heartbeat import Pulse
+from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.systemd import notify, passed_sockets, watchdog_seconds
 
 UNITS = Path(__file__).parents[3] / "systemd"
@@ -66,17 +66,17 @@ def test_sockets_meant_for_another_process_are_left_alone() -> None:
 
 
 def test_status_is_sent_when_it_changes_and_the_watchdog_at_every_beat() -> None:
-    told: list[str] = []
+    sent: list[str] = []
     words = ["Well", "Well", "Degraded"]
-    pulse = Pulse(SystemClock(), 10.0, lambda: words.pop(0), told.append)
+    heartbeat = Heartbeat(SystemClock(), 10.0, lambda: words.pop(0), sent.append)
     for _ in range(3):
-        pulse.beat()
-    assert told == ["STATUS=Well\nWATCHDOG=1", "WATCHDOG=1", "STATUS=Degraded\nWATCHDOG=1"]
+        heartbeat.beat()
+    assert sent == ["STATUS=Well\nWATCHDOG=1", "WATCHDOG=1", "STATUS=Degraded\nWATCHDOG=1"]
 
 
-def test_without_a_watchdog_only_news_is_told() -> None:
-    told: list[str] = []
-    pulse = Pulse(SystemClock(), None, lambda: "Well", told.append)
-    pulse.beat()
-    pulse.beat()
-    assert told == ["STATUS=Well"]
+def test_without_a_watchdog_only_news_is_sent() -> None:
+    sent: list[str] = []
+    heartbeat = Heartbeat(SystemClock(), None, lambda: "Well", sent.append)
+    heartbeat.beat()
+    heartbeat.beat()
+    assert sent == ["STATUS=Well"]

@@ -336,7 +336,7 @@ def test_a_deferred_deny_begins_a_time_of_its_own() -> None:
     assert cache.suspect_before("standup", 110.0, 5.0) == 106.0
 
 
-def test_one_stranger_who_knocks_all_day_makes_a_room_suspect_once_per_time() -> None:
+def test_one_stranger_who_asks_all_day_makes_a_room_suspect_once_per_time() -> None:
     cache = a_cache()
     waves = set()
     for second in range(1000):

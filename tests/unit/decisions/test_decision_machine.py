@@ -1,6 +1,6 @@
 """Every history of questions, answers, crashes and purges, on the pure core and the cache, with a clock of its own.
 
-The gateway's part is played here as simply as can be, and more wildly than the real one: a key may have any number of
+The resolver's part is played here as simply as can be, and more wildly than the real one: a key may have any number of
 questions under way, they land in any order, and every permit of the breaker may be met at any time.
 """
 
@@ -18,7 +18,7 @@ from sidecar.core.classify import classify
 from sidecar.core.model import Entry, Key, Lifetimes, Rejected, Replied, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, Plan, decide, freshness, settle
 from sidecar.decisions.cache import Cache, Limits, Selector
-from tests.unit.builders import ALLOW, CONFIG, DENY, a_config_key, a_key, a_query, an_entry, some_rules
+from tests.unit.builders import ALLOW, CONFIG, DENY, a_config_key, a_key, a_policy, a_query, an_entry
 
 SETTINGS = settings(max_examples=100, stateful_step_count=60)
 
@@ -51,7 +51,7 @@ HEADERS = ["", "", "", "no-store", "max-age=1", "must-revalidate", "stale-while-
 
 
 @dataclass(eq=False)
-class Flight:
+class Call:
     """One question under way."""
 
     key: Key
@@ -98,8 +98,8 @@ class DecisionMachine(RuleBasedStateMachine):
         self.limits = Limits(allows=4, denies=5, configs=2)
         self.cache = Cache(self.limits)
         self.disk: dict[Key, Entry] = {}
-        self.policy = some_rules(LIFETIMES[0], DENY_LIFETIMES)
-        self.flights: list[Flight] = []
+        self.policy = a_policy(LIFETIMES[0], DENY_LIFETIMES)
+        self.calls: list[Call] = []
         self.words: dict[Key, list[Word]] = {key: [] for key in KEYS}
         self.denied_at: dict[Key, float] = {}
         self.denies: dict[str, list[float]] = {room: [] for room in ROOMS}
@@ -160,7 +160,7 @@ class DecisionMachine(RuleBasedStateMachine):
         if permit in (Permit.PROBE_OUT, Permit.OPEN):
             assert not asks, "asked although the breaker does not permit it"
         if asks:
-            self.flights.append(Flight(key, self.now, plan.fallback))
+            self.calls.append(Call(key, self.now, plan.fallback))
         if plan.act is Act.ANSWER:
             self.answer_from_memory(key, entry)
         if permit is Permit.CLOSED and entry and entry.verdict is Verdict.ALLOW:
@@ -168,28 +168,28 @@ class DecisionMachine(RuleBasedStateMachine):
             overdue = [at for at in self.denies[key.room] if entry.asked_at < at and self.now >= at + EVERY]
             assert not (masked and overdue), "a deny of the room was lost"
 
-    @precondition(lambda self: self.flights)
+    @precondition(lambda self: self.calls)
     @rule(data=st.data(), said=st.sampled_from(WORDS), header=st.sampled_from(HEADERS), spread=st.floats(0, 1))
     def the_backend_answers(self, data: st.DataObject, said: tuple[int, bytes], header: str, spread: float) -> None:
-        flight = self.land(data)
-        outcome = classify(flight.key.endpoint.kind, *said, cache_control=header)
+        call = self.end_one(data)
+        outcome = classify(call.key.endpoint.kind, *said, cache_control=header)
         assert isinstance(outcome, Replied | Rejected)
         assert outcome.verdict is not None
-        current = self.cache.get(flight.key)
-        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.policy, spread)
-        word = Word(outcome.verdict, flight.asked_at, usable_for(self.policy.lifetimes(outcome.verdict), header))
-        self.words[flight.key].append(word)
+        current = self.cache.get(call.key)
+        result = settle(self.now, a_query(call.key), call.asked_at, current, outcome, self.policy, spread)
+        word = Word(outcome.verdict, call.asked_at, usable_for(self.policy.lifetimes(outcome.verdict), header))
+        self.words[call.key].append(word)
         if result.drop:
-            self.cache.drop(flight.key)
+            self.cache.drop(call.key)
         if result.store is not None:
-            self.cache.put(flight.key, result.store)
+            self.cache.put(call.key, result.store)
         assert result.reply is not None
         assert result.denied is (outcome.verdict is Verdict.DENY)
         if result.denied:
-            self.a_definite_deny(flight.key)
+            self.a_definite_deny(call.key)
             assert result.reply.verdict is Verdict.DENY
         if result.reply.verdict is Verdict.ALLOW:
-            self.let_in(flight.key)
+            self.let_in(call.key)
 
     def a_definite_deny(self, key: Key) -> None:
         self.cache.suspect(key.room, self.now, EVERY)
@@ -206,34 +206,34 @@ class DecisionMachine(RuleBasedStateMachine):
         self.ever_denied.add(key.room)
         self.denies[key.room].append(self.now)
 
-    @precondition(lambda self: self.flights)
+    @precondition(lambda self: self.calls)
     @rule(data=st.data(), said=st.sampled_from(GARBAGE), header=st.sampled_from(HEADERS))
     def the_backend_answers_garbage(self, data: st.DataObject, said: tuple[int, bytes], header: str) -> None:
-        flight = self.land(data)
-        outcome = classify(flight.key.endpoint.kind, *said, cache_control=header)
-        current = self.cache.get(flight.key)
-        result = settle(self.now, a_query(flight.key), flight.asked_at, current, outcome, self.policy)
+        call = self.end_one(data)
+        outcome = classify(call.key.endpoint.kind, *said, cache_control=header)
+        current = self.cache.get(call.key)
+        result = settle(self.now, a_query(call.key), call.asked_at, current, outcome, self.policy)
         assert (result.reply, result.store, result.drop, result.denied) == (None, None, False, False)
-        self.answer_without_the_backend(flight.key)
+        self.answer_without_the_backend(call.key)
 
-    @precondition(lambda self: self.flights)
+    @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def the_backend_is_slow(self, data: st.DataObject) -> None:
         """`answer_within` is over; the question stays under way."""
-        flight = data.draw(st.sampled_from(self.flights))
-        if flight.fallback is Fallback.SLOW:
-            entry, state, plan = self.look(flight.key, Permit.OPEN)
+        call = data.draw(st.sampled_from(self.calls))
+        if call.fallback is Fallback.SLOW:
+            entry, state, plan = self.look(call.key, Permit.OPEN)
             if plan.act is Act.ANSWER and state is not Freshness.SUSPECT:
-                self.answer_from_memory(flight.key, entry)
+                self.answer_from_memory(call.key, entry)
 
-    @precondition(lambda self: self.flights)
+    @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def a_question_is_lost(self, data: st.DataObject) -> None:
-        self.answer_without_the_backend(self.land(data).key)
+        self.answer_without_the_backend(self.end_one(data).key)
 
-    @precondition(lambda self: not self.flights)
+    @precondition(lambda self: not self.calls)
     @rule(count=st.integers(1, 12))
-    def strangers_knock(self, count: int) -> None:
+    def strangers_ask(self, count: int) -> None:
         """They are denied at rooms that do not exist. Only other denies, and what they began, may give way."""
         before = {key: entry for key, entry in self.cache.items() if entry.verdict is not Verdict.DENY}
         for _ in range(count):
@@ -258,8 +258,8 @@ class DecisionMachine(RuleBasedStateMachine):
                 self.denied_at.pop(key, None)
 
     @rule(lifetimes=st.sampled_from(LIFETIMES))
-    def an_operator_changes_the_rules(self, lifetimes: Lifetimes) -> None:
-        self.policy = some_rules(lifetimes, DENY_LIFETIMES)
+    def an_operator_changes_the_policy(self, lifetimes: Lifetimes) -> None:
+        self.policy = a_policy(lifetimes, DENY_LIFETIMES)
 
     @rule()
     def everything_is_written(self) -> None:
@@ -275,7 +275,7 @@ class DecisionMachine(RuleBasedStateMachine):
             self.cache.restore(key, entry)
         for key in [*self.cache.dirty]:
             self.write(key)
-        self.flights.clear()
+        self.calls.clear()
         self.purges.clear()
         self.forget_suspicion()
         written = [(key.room, entry.settled_at) for key, entry in rows if entry.verdict is Verdict.DENY]
@@ -293,10 +293,10 @@ class DecisionMachine(RuleBasedStateMachine):
         else:
             self.disk[key] = entry
 
-    def land(self, data: st.DataObject) -> Flight:
-        flight: Flight = data.draw(st.sampled_from(self.flights))
-        self.flights.remove(flight)
-        return flight
+    def end_one(self, data: st.DataObject) -> Call:
+        call: Call = data.draw(st.sampled_from(self.calls))
+        self.calls.remove(call)
+        return call
 
     def forget_suspicion(self) -> None:
         for room in ROOMS:

@@ -1,4 +1,4 @@
-"""What is packed comes out as it went in, nobody's key is another's, and a shelf of many boards keeps its bound."""
+"""What is packed comes out as it went in, nobody's key is another's, and one of many shards keeps its bound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
-from sidecar.decisions.packed_lru import _BOARD, Shelf, _label
+from sidecar.decisions.packed_lru import _SHARD, PackedLru, _label
 
 texts = st.text(alphabet=st.sampled_from('ab"\0:1é'), max_size=5)
 spoken = st.none() | texts.map(lambda text: f'"{text}"'.replace("\0", "\\u0000"))
@@ -42,12 +42,12 @@ def a_key(number: int) -> Key:
 
 @given(keys, entries)
 def test_what_goes_in_comes_out(key: Key, entry: Entry) -> None:
-    shelf = Shelf(Verdict.ALLOW, 10, {})
-    shelf.put(key, entry)
-    assert shelf.get(key) == entry
-    assert list(shelf.items()) == [(key, entry)]
-    assert list(shelf.keys()) == list(shelf.keys(key.room)) == [key]
-    assert key in shelf
+    lru = PackedLru(Verdict.ALLOW, 10, {})
+    lru.put(key, entry)
+    assert lru.get(key) == entry
+    assert list(lru.items()) == [(key, entry)]
+    assert list(lru.keys()) == list(lru.keys(key.room)) == [key]
+    assert key in lru
 
 
 @given(keys, keys)
@@ -57,41 +57,41 @@ def test_two_keys_have_two_labels(one: Key, other: Key) -> None:
 
 def test_a_room_whose_name_pretends_to_be_the_end_of_a_key_is_its_own_room() -> None:
     pretender = Key(Endpoint.VALIDATE_ACCESS, "x", None, None, "jid \0005\0rooms")
-    shelf = Shelf(Verdict.ALLOW, 10, {})
-    shelf.put(pretender, an_entry())
-    assert [key.room for key in shelf.keys("rooms")] in ([], ["x"])  # the cache looks at the room of each
-    assert list(shelf.keys("x")) == [pretender]
+    lru = PackedLru(Verdict.ALLOW, 10, {})
+    lru.put(pretender, an_entry())
+    assert [key.room for key in lru.keys("rooms")] in ([], ["x"])  # the cache looks at the room of each
+    assert list(lru.keys("x")) == [pretender]
 
 
-@pytest.mark.parametrize("maxsize", [1, 7, _BOARD, _BOARD + 1, 3 * _BOARD])
+@pytest.mark.parametrize("maxsize", [1, 7, _SHARD, _SHARD + 1, 3 * _SHARD])
 def test_it_holds_as_many_as_it_may_and_says_what_goes(maxsize: int) -> None:
     dirty: dict[Key, Entry | None] = {}
-    shelf = Shelf(Verdict.ALLOW, maxsize, dirty)
+    lru = PackedLru(Verdict.ALLOW, maxsize, dirty)
     for number in range(maxsize + 50):
-        shelf.put(a_key(number), an_entry())
-    assert len(shelf) == maxsize == len(list(shelf.keys()))
+        lru.put(a_key(number), an_entry())
+    assert len(lru) == maxsize == len(list(lru.keys()))
     assert len(dirty) == 50
     assert set(dirty.values()) == {None}
-    assert not any(key in shelf for key in dirty)
+    assert not any(key in lru for key in dirty)
 
 
 def test_what_is_used_stays() -> None:
-    shelf = Shelf(Verdict.ALLOW, 3, {})
+    lru = PackedLru(Verdict.ALLOW, 3, {})
     for number in (1, 2, 3):
-        shelf.put(a_key(number), an_entry())
-    assert shelf.get(a_key(1)) is not None
-    assert a_key(2) in shelf  # a look is no use
-    shelf.put(a_key(4), an_entry())
-    assert [number for number in (1, 2, 3, 4) if a_key(number) in shelf] == [1, 3, 4]
+        lru.put(a_key(number), an_entry())
+    assert lru.get(a_key(1)) is not None
+    assert a_key(2) in lru  # a look is no use
+    lru.put(a_key(4), an_entry())
+    assert [number for number in (1, 2, 3, 4) if a_key(number) in lru] == [1, 3, 4]
 
 
 def test_a_drop_makes_room() -> None:
     dirty: dict[Key, Entry | None] = {}
-    shelf = Shelf(Verdict.ALLOW, 2, dirty)
-    shelf.put(a_key(1), an_entry())
-    shelf.put(a_key(2), an_entry())
-    shelf.put(a_key(2), an_entry(b"again"))
-    shelf.drop(a_key(1))
-    shelf.drop(a_key(1))
-    shelf.put(a_key(3), an_entry())
-    assert (len(shelf), dirty) == (2, {})
+    lru = PackedLru(Verdict.ALLOW, 2, dirty)
+    lru.put(a_key(1), an_entry())
+    lru.put(a_key(2), an_entry())
+    lru.put(a_key(2), an_entry(b"again"))
+    lru.drop(a_key(1))
+    lru.drop(a_key(1))
+    lru.put(a_key(3), an_entry())
+    assert (len(lru), dirty) == (2, {})

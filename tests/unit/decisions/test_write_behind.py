@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.core.model import Entry, Key, Verdict
 from sidecar.decisions.cache import Cache, Limits, Selector
-from sidecar.decisions.write_behind import Writer
+from sidecar.decisions.write_behind import WriteBehind
 from sidecar.errors import DiskError
 from tests.unit.disk import FakeClock, a_key, an_entry, decisions, loaded, until
 
@@ -63,7 +63,7 @@ class Running:
 
     def __init__(self, store: FakeStore | None, cache: Cache | None = None, *, every: float = 0.005) -> None:
         self.cache = cache or Cache(Limits())
-        self.writer = Writer(self.cache, store, every=every, recall_within=0.05)
+        self.writer = WriteBehind(self.cache, store, every=every, recall_within=0.05)
 
     async def __aenter__(self) -> Running:
         self._task = asyncio.create_task(self.writer.run())
@@ -166,20 +166,20 @@ async def test_denies_go_first_and_no_transaction_is_large() -> None:
     for number in range(4_500):
         cache.put(a_key(f"room{number}"), an_entry())
     cache.put(a_key("cancelled"), an_entry(Verdict.DENY))
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     await writer.stop()
     assert next(iter(store.commits[0][0])) == a_key("cancelled")
     assert [len(rows) for rows, _ in store.commits] == [2_000, 2_000, 501]
 
 
-async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_anew() -> None:
+async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_again() -> None:
     stale = {a_key("gone by now"): an_entry()}
     store, cache = FakeStore(stale), Cache(Limits(allows=10))
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     await writer.load()
     cache.drop(a_key("gone by now"))
     store.broken = True
-    for number in range(Writer.MOST_DIRTY + 100):
+    for number in range(WriteBehind.MOST_DIRTY + 100):
         cache.put(a_key(f"room{number}"), an_entry())
     with pytest.raises(DiskError):
         await writer.stop()
@@ -190,9 +190,9 @@ async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_anew(
     assert len(store.rows) == 10
 
 
-async def test_a_file_that_was_begun_anew_gets_everything_once_more() -> None:
+async def test_a_new_file_gets_everything_once_more() -> None:
     store, cache = FakeStore({a_key("known"): an_entry()}), Cache(Limits())
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     await writer.load()
     await writer.stop()
     store.rows.clear()
@@ -219,7 +219,7 @@ async def test_without_a_store_nothing_piles_up_and_nobody_waits() -> None:
         assert await running.writer.purge(2_000.0, Selector()) == 1
 
 
-async def test_those_who_wait_when_it_stops_are_told() -> None:
+async def test_those_who_wait_when_it_stops_learn_of_it() -> None:
     store = FakeStore()
     async with Running(store) as running:
         store.gate.clear()
@@ -248,7 +248,7 @@ async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
     cache.put(a_key(), an_entry())
     store.gate.clear()
     with pytest.raises(DiskError):
-        await Writer(cache, store).stop(grace=0.02)
+        await WriteBehind(cache, store).stop(grace=0.02)
 
 
 # ---- loading
@@ -266,7 +266,7 @@ async def test_what_the_disk_remembers_is_loaded_and_is_not_dirty() -> None:
 async def test_a_disk_that_cannot_be_read_at_start_is_read_when_it_can() -> None:
     store, cache = FakeStore({a_key(): an_entry()}), Cache(Limits())
     store.broken = True
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     with pytest.raises(DiskError):
         await writer.load()
     store.broken = False
@@ -276,7 +276,7 @@ async def test_a_disk_that_cannot_be_read_at_start_is_read_when_it_can() -> None
 
 async def test_a_miss_during_the_load_is_looked_up_at_once() -> None:
     store, cache = FakeStore({a_key(): an_entry()}), Cache(Limits())
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     await writer.recall(a_key())
     assert cache.get(a_key()) == an_entry()
     await writer.recall(a_key())
@@ -287,7 +287,7 @@ async def test_a_miss_during_the_load_is_looked_up_at_once() -> None:
 
 async def test_a_disk_that_hangs_holds_up_one_miss_and_no_more() -> None:
     store = FakeStore({a_key(): an_entry()})
-    writer = Writer(Cache(Limits()), store, recall_within=0.02)
+    writer = WriteBehind(Cache(Limits()), store, recall_within=0.02)
     store.gate.clear()
     await writer.recall(a_key("a"))
     await writer.recall(a_key("b"))
@@ -296,7 +296,7 @@ async def test_a_disk_that_hangs_holds_up_one_miss_and_no_more() -> None:
 
 async def test_what_was_dropped_during_the_load_does_not_come_back_by_it() -> None:
     store, cache = FakeStore({a_key(): an_entry(), a_key("b"): an_entry(), a_key("c"): an_entry()}), Cache(Limits())
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     cache.drop(a_key("c"))
     await writer.load()
     assert cache.get(a_key("c")) is None
@@ -318,7 +318,7 @@ async def test_a_purge_means_what_has_not_been_loaded_yet_too() -> None:
 
 async def test_a_purge_is_not_forgotten_while_the_disk_has_not_been_read() -> None:
     store, cache = FakeStore({a_key("standup"): an_entry(), a_key("b"): an_entry()}), Cache(Limits())
-    writer = Writer(cache, store)
+    writer = WriteBehind(cache, store)
     for now, room in ((5_000.0, "standup"), (5_000.0 + 2 * Cache.PURGE_MEMORY, "another")):
         purge = asyncio.create_task(writer.purge(now, Selector(room=room)))
         await asyncio.sleep(0)
@@ -340,19 +340,19 @@ async def test_after_a_restart_the_allows_of_a_room_with_a_later_deny_are_suspec
     clock.pass_by(10)
     async with decisions(tmp_path, clock) as store:
         cache = Cache(Limits())
-        await Writer(cache, store).load()
+        await WriteBehind(cache, store).load()
         before = cache.suspect_before("cancelled", clock.monotonic(), 5.0)
         assert 1_000.0 < 1_005.0 < before < 1_009.0
         assert cache.suspect_before("well", clock.monotonic(), 5.0) == float("-inf")
         recalling = Cache(Limits())
-        await Writer(recalling, store).recall(a_key("cancelled", "a"))
+        await WriteBehind(recalling, store).recall(a_key("cancelled", "a"))
         assert recalling.suspect_before("cancelled", clock.monotonic(), 5.0) == before
 
 
 async def test_a_deny_takes_an_allow_away_for_good(tmp_path: Path) -> None:
     clock, cache = FakeClock(), Cache(Limits())
     async with decisions(tmp_path, clock) as store:
-        writer = Writer(cache, store)
+        writer = WriteBehind(cache, store)
         await writer.load()
         cache.put(a_key(), an_entry())
         await writer.stop()

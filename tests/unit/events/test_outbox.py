@@ -16,7 +16,7 @@ from sidecar.core.model import Endpoint, Event, Misconfigured, Outcome, Rejected
 from sidecar.core.schedule import Pacing
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.events.outbox import Outbox
-from sidecar.facts import Asked, Crashed, EventAccepted, EventDelivered, EventParked, Notice, OutboxMoved
+from sidecar.facts import Asked, Crashed, EventAccepted, EventDelivered, EventParked, Notice, OutboxChanged
 from sidecar.store.events import Events
 from tests.unit.disk import Facts, an_event, events, until
 
@@ -211,9 +211,9 @@ async def test_when_too_many_wait_the_next_is_refused_and_none_is_thrown_away() 
         await until(lambda: bench.outbox.pending() == 0)
         await bench.accept(an_event(9))
         await until(lambda: bench.backend.keys() == ["standup-0", "standup-1", "standup-2", "standup-9"])
-        assert bench.facts.of(OutboxMoved) == [
-            OutboxMoved(full=True, reason="3 events wait for the backend"),
-            OutboxMoved(full=False),
+        assert bench.facts.of(OutboxChanged) == [
+            OutboxChanged(full=True, reason="3 events wait for the backend"),
+            OutboxChanged(full=False),
         ]
 
 
@@ -226,9 +226,9 @@ async def test_an_outbox_that_is_full_and_drains_slowly_is_one_alarm() -> None:
             await bench.outbox.drop([dropped], parked=False)
             with contextlib.suppress(OutboxFull):
                 await bench.accept(an_event(200 + dropped))
-        assert len(bench.facts.of(OutboxMoved)) == 1
+        assert len(bench.facts.of(OutboxChanged)) == 1
         await bench.outbox.drop([10, 11, 12], parked=False)
-        assert len(bench.facts.of(OutboxMoved)) == 2
+        assert len(bench.facts.of(OutboxChanged)) == 2
 
 
 async def test_when_too_many_bytes_wait_the_next_is_refused() -> None:
@@ -270,7 +270,7 @@ async def test_a_disk_that_hangs_costs_no_memory_without_bounds() -> None:
         )
         assert {type(result) for result in results} == {DiskError, OutboxFull}
         assert len(bench.outbox._waiting) <= Outbox.MOST_WAITING
-        assert not bench.facts.of(OutboxMoved)
+        assert not bench.facts.of(OutboxChanged)
 
 
 # ---- delivering
@@ -456,7 +456,7 @@ async def test_a_crash_between_delivery_and_mark_delivers_again_with_the_same_ke
         await until(lambda: bench.backend.keys() == ["standup-1", "standup-2", "standup-3"])
 
 
-async def test_a_file_begun_anew_while_running_is_gone_on_with(tmp_path: Path) -> None:
+async def test_a_new_file_begun_while_running_is_gone_on_with(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
         bench.backend.hold("hanging")
         await bench.accept(*(an_event(number) for number in range(5)), an_event(1, "hanging"))
@@ -468,7 +468,7 @@ async def test_a_file_begun_anew_while_running_is_gone_on_with(tmp_path: Path) -
         await until(lambda: len(bench.backend.keys("after")) == 10)
 
 
-async def test_a_file_begun_anew_may_use_lower_numbers(tmp_path: Path) -> None:
+async def test_a_new_file_may_use_lower_numbers(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
         bench.disk.broken = {"mark"}
         await bench.accept(*(an_event(number) for number in range(5)))
@@ -508,7 +508,7 @@ async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
 async def test_what_is_told_later_comes_before_the_rooms_later_events() -> None:
     async with a_bench() as bench:
         created = an_event(0, endpoint=Endpoint.ROOM_CREATED)
-        bench.outbox.tell_later(created)
+        bench.outbox.deliver_later(created)
         await bench.accept(an_event(1))
         await until(lambda: [event.endpoint for event in bench.backend.got] == ["room-created", "user-joined"])
 
@@ -516,11 +516,11 @@ async def test_what_is_told_later_comes_before_the_rooms_later_events() -> None:
 async def test_what_cannot_be_kept_to_be_told_later_is_said_and_raises_nothing() -> None:
     async with a_bench(limits=Limits(max_events=1), start=False) as bench:
         bench.disk.broken = {"add"}
-        bench.outbox.tell_later(an_event(1))
+        bench.outbox.deliver_later(an_event(1))
         await until(lambda: bench.facts.of(EventParked))
         bench.disk.broken = set()
         await bench.accept(an_event(2))
-        bench.outbox.tell_later(an_event(3))
+        bench.outbox.deliver_later(an_event(3))
         assert [fact.reason for fact in bench.facts.all if isinstance(fact, EventParked)] == [
             "not kept: the disk is full",
             "not kept: 1 events wait for the backend",

@@ -16,7 +16,7 @@ from sidecar.clock import SystemClock
 from sidecar.core.events import Limits, Mark, Pending
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
 from sidecar.errors import DiskError, StartError
-from sidecar.facts import DiskMoved, Notice
+from sidecar.facts import DiskChanged, Notice
 from sidecar.store import Store, read_boot_id
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT, Decisions
@@ -289,7 +289,7 @@ async def test_a_page_that_goes_bad_while_running_costs_that_file_and_not_the_ot
         with pytest.raises(DiskError):
             await loaded(store)
         assert await outbox.add([an_event()]) == [True]
-        await until(lambda: DiskMoved("decisions.db", usable=True) in facts.all)
+        await until(lambda: DiskChanged("decisions.db", usable=True) in facts.all)
         await store.save({a_key(): an_entry()})
         assert store.generation == before + 1
 
@@ -318,7 +318,7 @@ async def test_what_can_be_read_of_a_corrupt_outbox_is_saved(tmp_path: Path, whi
 
 
 async def until_it_fails(outbox: Events) -> None:
-    """Read and write until the bad page has been met, and the file was begun anew."""
+    """Read and write until the bad page has been met, and a new file was begun."""
     before = outbox.generation
     async with asyncio.timeout(5.0):
         while outbox.generation == before:
@@ -340,7 +340,7 @@ async def test_only_the_last_few_files_moved_aside_are_kept(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("gone", [("",), ("-wal",), ("", "-wal", "-shm")])
-async def test_a_file_deleted_underneath_is_written_anew_and_nothing_is_lost(
+async def test_a_file_deleted_underneath_is_written_again_and_nothing_is_lost(
     tmp_path: Path, gone: tuple[str, ...]
 ) -> None:
     facts, clock = Facts(), FakeClock()
@@ -383,10 +383,10 @@ async def test_a_folder_that_cannot_be_used_is_one_alarm_and_it_heals_by_itself(
             with pytest.raises(DiskError):
                 await outbox.add([an_event(number)])
             await asyncio.sleep(0.02)
-        assert [type(fact) for fact in facts.all] == [DiskMoved]
+        assert [type(fact) for fact in facts.all] == [DiskChanged]
         folder.unlink()
         await until(lambda: len(facts.all) == 2)
-        assert facts.all[1] == DiskMoved("outbox.db", usable=True)
+        assert facts.all[1] == DiskChanged("outbox.db", usable=True)
         assert await outbox.add([an_event()]) == [True]
         assert by_hand(folder, "outbox.db", "SELECT count(*) FROM probe") == [(0,)]
 

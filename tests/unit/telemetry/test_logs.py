@@ -10,8 +10,8 @@ from typing import Any, Literal
 import pytest
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Asked, BreakerMoved, Crashed, EventParked, Fact, Notice, Reloaded, Resolved, broadcast
-from sidecar.telemetry.logs import Log, Outlet, _request_fields
+from sidecar.facts import Asked, BreakerChanged, Crashed, EventParked, Fact, Notice, Reloaded, Resolved, broadcast
+from sidecar.telemetry.logs import Log, NonBlockingOutput, _request_fields
 
 ANSWER = Answer(200, b'{"allowed":true,"reason":"of the body"}', Source.STALE, True, 3, detail="suspect")
 REQUEST = Resolved("validate-access", 200, 0.0123, ANSWER, "standup", "5f3a", trace="00-" + "a" * 32 + "-" + "b" * 16)
@@ -21,7 +21,7 @@ STYLES: tuple[Literal["json", "console"], ...] = ("json", "console")
 
 
 class FailingStream(io.StringIO):
-    """Fails as long as it is told to."""
+    """Fails as long as the test wants it to."""
 
     failure: Exception | None = None
 
@@ -87,13 +87,13 @@ def test_no_body_is_written() -> None:
         (Asked(Endpoint.VALIDATE_ACCESS, "replied", 0.1), "debug"),
         (Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, "the backend answered 500"), "warning"),
         (Asked(Endpoint.VALIDATE_ACCESS, "misconfigured", 0.1, 401, "the backend answered 401"), "error"),
-        (BreakerMoved(Endpoint.VALIDATE_ACCESS, "open", "slow answers"), "warning"),
-        (BreakerMoved(Endpoint.VALIDATE_ACCESS, "closed"), "info"),
+        (BreakerChanged(Endpoint.VALIDATE_ACCESS, "open", "slow answers"), "warning"),
+        (BreakerChanged(Endpoint.VALIDATE_ACCESS, "closed"), "info"),
         (EventParked(Endpoint.USER_LEFT, "standup", 410, "gone"), "error"),
         (Reloaded(("sidecar.yaml:1:1: wrong",)), "error"),
         (Reloaded(), "info"),
         (Notice("ready"), "info"),
-        (Crashed("flight", LookupError("a defect")), "error"),
+        (Crashed("call", LookupError("a defect")), "error"),
         (Resolved("other", 404, 0.001, problem="there is nothing here"), "info"),
         (Resolved("validate-access", 500, 0.001, problem="defect"), "error"),
     ],
@@ -108,7 +108,7 @@ def test_a_defect_is_written_with_its_traceback() -> None:
     try:
         raise LookupError("a defect")
     except LookupError as error:
-        (line,) = written(Crashed("flight", error))
+        (line,) = written(Crashed("call", error))
     assert "Traceback" in line["exception"]
     assert "a defect" in line["exception"]
 
@@ -119,7 +119,7 @@ def test_a_defect_is_written_with_its_traceback() -> None:
         Resolved("validate-access", 400, 0.1, room="r" * 1023, subject="s" * 3000, problem="p" * 3000),
         Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, "x" * 3000, room="r" * 1023),
         EventParked(Endpoint.USER_LEFT, "r" * 1023, 410, "x" * 3000),
-        BreakerMoved(Endpoint.VALIDATE_ACCESS, "open", "x" * 3000),
+        BreakerChanged(Endpoint.VALIDATE_ACCESS, "open", "x" * 3000),
     ],
 )
 def test_texts_of_strangers_are_capped(fact: Fact) -> None:
@@ -147,7 +147,7 @@ def test_a_stream_that_fails_stops_nobody_and_the_lost_lines_are_counted(failure
 
 def test_a_reader_that_is_stuck_is_not_waited_for_and_gets_only_whole_lines() -> None:
     reading, writing = os.pipe()
-    log = Log("info", "json", Outlet(writing))
+    log = Log("info", "json", NonBlockingOutput(writing))
     for number in range(3000):
         log.observe(Notice(f"{number:04} " + "x" * 100))
     got = b""

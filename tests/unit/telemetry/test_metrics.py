@@ -1,11 +1,11 @@
-"""What Prometheus is told."""
+"""What Prometheus gets."""
 
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Asked, BreakerMoved, Crashed, Resolved
+from sidecar.facts import Asked, BreakerChanged, Crashed, Resolved
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -42,7 +42,7 @@ def test_no_name_of_a_room_or_user_becomes_a_series() -> None:
     metrics = Metrics()
     metrics.observe(Resolved("validate-access", 200, 0.1, None, "secret-room", "alice@example.com"))
     metrics.observe(Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, "secret-room", "secret-room"))
-    metrics.observe(BreakerMoved(Endpoint.VALIDATE_ACCESS, "open", "secret-room"))
+    metrics.observe(BreakerChanged(Endpoint.VALIDATE_ACCESS, "open", "secret-room"))
     text = metrics.expose().decode()
     assert "secret-room" not in text
     assert "alice" not in text
@@ -51,7 +51,7 @@ def test_no_name_of_a_room_or_user_becomes_a_series() -> None:
 def test_every_name_begins_with_the_products() -> None:
     metrics = Metrics()
     metrics.watch("breaker_state", "0 closed", lambda: 2.0, endpoint="validate-access")
-    metrics.observe(Crashed("flight", LookupError()))
+    metrics.observe(Crashed("call", LookupError()))
     found = samples(metrics)
     assert found["prosody_sidecar_breaker_state", (("endpoint", "validate-access"),)] == 2
     assert found["prosody_sidecar_defects_total", ()] == 1

@@ -12,13 +12,13 @@ from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Event, Query
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Fact
-from sidecar.web import Manners, Webhooks
+from sidecar.web.webhooks import Webhooks, WebhookSettings
 
 PREFIX = "/webhooks/jitsi"
 
 
 class Broken:
-    """A gateway with a defect, and an outbox that takes nothing."""
+    """A resolver with a defect, and an outbox that takes nothing."""
 
     def __init__(self, why: Exception) -> None:
         self.why = why
@@ -37,7 +37,7 @@ async def answer_of(endpoint: Endpoint, why: Exception) -> tuple[int, dict[str, 
     """What Prosody gets for a well-formed request: status, body, headers, and the facts that were emitted."""
     facts: list[Fact] = []
     broken = Broken(why)
-    webhooks = Webhooks(broken, broken, Manners(PREFIX), SystemClock(), lambda size: "ab" * size, facts.append)
+    webhooks = Webhooks(broken, broken, WebhookSettings(PREFIX), SystemClock(), lambda size: "ab" * size, facts.append)
     body = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
     async with (
         RawTestServer(webhooks.handle) as server,
@@ -51,7 +51,7 @@ async def test_a_defect_keeps_a_user_out_with_a_definite_answer() -> None:
     status, body, headers, facts = await answer_of(Endpoint.VALIDATE_ACCESS, RuntimeError("a defect"))
     assert (status, body["allowed"]) == (200, False)
     assert headers["Cache-Status"] == "prosody-sidecar; detail=defect"
-    assert [fact.where for fact in facts if isinstance(fact, Crashed)] == ["gateway"]
+    assert [fact.where for fact in facts if isinstance(fact, Crashed)] == ["resolver"]
 
 
 async def test_a_defect_leaves_a_room_without_config_and_says_so() -> None:

@@ -7,7 +7,7 @@ import asyncio
 from sidecar.core.model import Source
 from sidecar.decisions.cache import Selector
 from tests.unit.harness import (
-    Stage,
+    Harness,
     after,
     allow,
     deny,
@@ -19,71 +19,71 @@ from tests.unit.virtual import in_virtual_time
 
 @in_virtual_time
 async def test_guests_of_one_room_share_an_answer() -> None:
-    stage = Stage(anonymous=frozenset({"guest.example.com"}))
-    await stage.asks("x1@guest.example.com")
-    assert (await stage.asks("x2@guest.example.com")).source is Source.HIT
-    assert (await stage.asks("x3@example.com", guest=True)).source is Source.HIT
-    assert len(stage.backend.calls) == 1
+    harness = Harness(anonymous=frozenset({"guest.example.com"}))
+    await harness.asks("x1@guest.example.com")
+    assert (await harness.asks("x2@guest.example.com")).source is Source.HIT
+    assert (await harness.asks("x3@example.com", guest=True)).source is Source.HIT
+    assert len(harness.backend.calls) == 1
 
 
 @in_virtual_time
 async def test_guests_of_another_room_do_not() -> None:
-    stage = Stage(anonymous=frozenset({"guest.example.com"}))
-    await stage.asks("x1@guest.example.com")
-    stage.backend.says(deny())
-    assert (await stage.asks("x2@guest.example.com", "board")).allowed is False
+    harness = Harness(anonymous=frozenset({"guest.example.com"}))
+    await harness.asks("x1@guest.example.com")
+    harness.backend.says(deny())
+    assert (await harness.asks("x2@guest.example.com", "board")).allowed is False
 
 
 @in_virtual_time
 async def test_a_private_answer_is_for_one_guest_also_among_those_who_waited_for_it_together() -> None:
-    stage = Stage()
-    stage.backend.says(after(0.2, allow("private")), deny("Not you"), deny("Nor you"))
-    answers = await asyncio.gather(*(stage.asks(f"x{n}@guest.example.com", guest=True) for n in range(3)))
+    harness = Harness()
+    harness.backend.says(after(0.2, allow("private")), deny("Not you"), deny("Nor you"))
+    answers = await asyncio.gather(*(harness.asks(f"x{n}@guest.example.com", guest=True) for n in range(3)))
     assert [answer.allowed for answer in answers] == [True, False, False]
     assert {reason(answer) for answer in answers[1:]} == {"Not you", "Nor you"}
-    assert len(stage.backend.calls) == 3
+    assert len(harness.backend.calls) == 3
 
 
 @in_virtual_time
 async def test_after_a_private_answer_each_guest_is_asked_about_and_remembered_alone() -> None:
-    stage = Stage()
-    stage.backend.says(allow("private"), deny())
-    await stage.asks("x1@guest.example.com", guest=True)
-    assert (await stage.asks("x2@guest.example.com", guest=True)).allowed is False
-    assert (await stage.asks("x2@guest.example.com", guest=True)).source is Source.HIT
-    assert (await stage.asks("x9@guest.example.com", guest=True)).source is Source.BACKEND
-    assert len(stage.backend.calls) == 3
+    harness = Harness()
+    harness.backend.says(allow("private"), deny())
+    await harness.asks("x1@guest.example.com", guest=True)
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is False
+    assert (await harness.asks("x2@guest.example.com", guest=True)).source is Source.HIT
+    assert (await harness.asks("x9@guest.example.com", guest=True)).source is Source.BACKEND
+    assert len(harness.backend.calls) == 3
 
 
 @in_virtual_time
 async def test_a_private_refresh_takes_the_shared_answer_away() -> None:
-    stage = Stage()
-    await stage.asks("x1@guest.example.com", guest=True)
-    await stage.passes(16)
-    stage.backend.says(allow("private"), deny())
-    await stage.asks("x1@guest.example.com", guest=True)
+    harness = Harness()
+    await harness.asks("x1@guest.example.com", guest=True)
+    await harness.passes(16)
+    harness.backend.says(allow("private"), deny())
+    await harness.asks("x1@guest.example.com", guest=True)
     await settled()
-    assert (await stage.asks("x2@guest.example.com", guest=True)).allowed is False
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is False
 
 
 @in_virtual_time
 async def test_an_older_private_allow_does_not_bring_back_a_guest_who_was_denied_since() -> None:
-    stage = Stage()
-    old = stage.backend.hold()
-    first = stage.soon("x1@guest.example.com", guest=True)
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
     await settled()
-    await stage.gateway.purge(Selector(subject="guest"))
-    stage.backend.says(allow("private"), deny("Removed"))
-    await stage.asks("x2@guest.example.com", guest=True)
-    assert (await stage.asks("x1@guest.example.com", guest=True)).allowed is False
+    await harness.resolver.purge(Selector(subject="guest"))
+    harness.backend.says(allow("private"), deny("Removed"))
+    await harness.asks("x2@guest.example.com", guest=True)
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
     old.comes(allow("private"))
     assert (await first).allowed is False
-    assert (await stage.asks("x1@guest.example.com", guest=True)).allowed is False
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
 
 
 @in_virtual_time
 async def test_private_means_nothing_for_one_who_is_known() -> None:
-    stage = Stage()
-    stage.backend.says(allow("private"))
-    await stage.asks("alice@example.com")
-    assert (await stage.asks("alice@example.com")).source is Source.HIT
+    harness = Harness()
+    harness.backend.says(allow("private"))
+    await harness.asks("alice@example.com")
+    assert (await harness.asks("alice@example.com")).source is Source.HIT

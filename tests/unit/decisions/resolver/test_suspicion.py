@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sidecar.core.model import Source
-from sidecar.web import cache_status
+from sidecar.web.responses import cache_status
 from tests.unit.harness import (
-    Stage,
+    Harness,
     a_room_with_a_deny,
     after,
     allow,
@@ -18,108 +18,108 @@ from tests.unit.virtual import in_virtual_time
 
 @in_virtual_time
 async def test_after_a_deny_the_next_join_of_each_other_user_of_the_room_asks_first() -> None:
-    stage = Stage()
-    await stage.asks("elsewhere@example.com", "other-room")
-    await a_room_with_a_deny(stage)
-    stage.backend.always(deny("Cancelled"))
+    harness = Harness()
+    await harness.asks("elsewhere@example.com", "other-room")
+    await a_room_with_a_deny(harness)
+    harness.backend.always(deny("Cancelled"))
     for number in range(3):
-        assert (await stage.asks(f"user-{number}@example.com")).allowed is False
-    assert len(stage.backend.calls) == 3
-    assert (await stage.asks("elsewhere@example.com", "other-room")).source is Source.HIT
+        assert (await harness.asks(f"user-{number}@example.com")).allowed is False
+    assert len(harness.backend.calls) == 3
+    assert (await harness.asks("elsewhere@example.com", "other-room")).source is Source.HIT
 
 
 @in_virtual_time
 async def test_a_suspect_allow_is_no_excuse_for_a_slow_backend() -> None:
-    stage = Stage()
-    await a_room_with_a_deny(stage)
-    stage.backend.says(after(1.9, deny("Cancelled")))
-    assert (await stage.asks("user-0@example.com")).allowed is False
+    harness = Harness()
+    await a_room_with_a_deny(harness)
+    harness.backend.says(after(1.9, deny("Cancelled")))
+    assert (await harness.asks("user-0@example.com")).allowed is False
 
 
 @in_virtual_time
 async def test_a_suspect_allow_answers_when_the_backend_is_unavailable() -> None:
-    stage = Stage()
-    await a_room_with_a_deny(stage)
-    stage.backend.says(broken())
-    answer = await stage.asks("user-0@example.com")
+    harness = Harness()
+    await a_room_with_a_deny(harness)
+    harness.backend.says(broken())
+    answer = await harness.asks("user-0@example.com")
     assert (answer.allowed, answer.source) == (True, Source.STALE)
     assert cache_status(answer) == "prosody-sidecar; hit; ttl=14; detail=suspect"
 
 
 @in_virtual_time
 async def test_a_suspect_allow_that_is_confirmed_is_no_longer_suspect() -> None:
-    stage = Stage()
-    await a_room_with_a_deny(stage)
-    await stage.asks("user-0@example.com")
-    assert (await stage.asks("user-0@example.com")).source is Source.HIT
-    assert len(stage.backend.calls) == 1
+    harness = Harness()
+    await a_room_with_a_deny(harness)
+    await harness.asks("user-0@example.com")
+    assert (await harness.asks("user-0@example.com")).source is Source.HIT
+    assert len(harness.backend.calls) == 1
 
 
 @in_virtual_time
 async def test_an_allow_asked_before_the_deny_and_arriving_after_it_is_suspect() -> None:
-    stage = Stage()
-    held = stage.backend.hold()
-    waiting = stage.soon("user@example.com")
+    harness = Harness()
+    held = harness.backend.hold()
+    waiting = harness.soon("user@example.com")
     await settled()
-    stage.backend.says(deny("Cancelled"))
-    await stage.asks("late@example.com")
+    harness.backend.says(deny("Cancelled"))
+    await harness.asks("late@example.com")
     held.comes(allow())
     await waiting
-    stage.backend.says(deny("Cancelled"))
-    assert (await stage.asks("user@example.com")).allowed is False
+    harness.backend.says(deny("Cancelled"))
+    assert (await harness.asks("user@example.com")).allowed is False
 
 
 @in_virtual_time
 async def test_who_asks_after_a_deny_does_not_take_the_answer_to_a_question_asked_before_it() -> None:
-    stage = Stage()
-    await stage.asks("user@example.com")
-    await stage.passes(16)
-    held = stage.backend.hold()
-    await stage.asks("user@example.com")  # from memory; a refresh is behind it
+    harness = Harness()
+    await harness.asks("user@example.com")
+    await harness.passes(16)
+    held = harness.backend.hold()
+    await harness.asks("user@example.com")  # from memory; a refresh is behind it
     await settled()
-    stage.backend.says(deny("Cancelled"))
-    await stage.asks("late@example.com")
-    stage.backend.says(deny("Cancelled"))
-    suspect = stage.soon("user@example.com")
+    harness.backend.says(deny("Cancelled"))
+    await harness.asks("late@example.com")
+    harness.backend.says(deny("Cancelled"))
+    suspect = harness.soon("user@example.com")
     await settled()
     held.comes(allow())
     assert (await suspect).allowed is False
 
 
 @in_virtual_time
-async def test_one_stranger_who_knocks_all_day_does_not_switch_the_rooms_cache_off() -> None:
-    stage = Stage(rooms={})
+async def test_one_stranger_who_asks_all_day_does_not_switch_the_rooms_cache_off() -> None:
+    harness = Harness(rooms={})
     people = [f"user-{number}@example.com" for number in range(10)]
     for who in people:
-        await stage.asks(who)
-    stage.backend.calls.clear()
+        await harness.asks(who)
+    harness.backend.calls.clear()
     joins = 0
 
     async def step(query: object, seconds: float) -> object:
         caller = getattr(query, "caller", "")
         return deny() if caller == "stranger@example.com" else allow()
 
-    stage.backend.always(step)  # type: ignore[arg-type]
-    for _ in range(600):  # ten minutes, a knock every second, and everybody joins again every second
-        await stage.asks("stranger@example.com")
+    harness.backend.always(step)  # type: ignore[arg-type]
+    for _ in range(600):  # ten minutes, a question every second, and everybody joins again every second
+        await harness.asks("stranger@example.com")
         for who in people:
-            assert (await stage.asks(who)).allowed is True
+            assert (await harness.asks(who)).allowed is True
             joins += 1
-        await stage.passes(1)
-    calls = [call for call in stage.backend.calls if call.query.caller != "stranger@example.com"]
+        await harness.passes(1)
+    calls = [call for call in harness.backend.calls if call.query.caller != "stranger@example.com"]
     assert joins == 6000
     assert len(calls) <= joins / 5
-    assert len(stage.backend.calls) - len(calls) <= 600 / 5
+    assert len(harness.backend.calls) - len(calls) <= 600 / 5
 
 
 @in_virtual_time
 async def test_denies_within_a_few_seconds_make_the_room_suspect_once() -> None:
-    stage = Stage()
-    await stage.asks("user@example.com")
+    harness = Harness()
+    await harness.asks("user@example.com")
     for number in range(20):
-        stage.backend.says(deny())
-        await stage.asks(f"stranger-{number}@example.com")
-        await stage.asks("user@example.com")
-        await stage.passes(0.2)
-    asked = [call for call in stage.backend.calls if call.query.caller == "user@example.com"]
+        harness.backend.says(deny())
+        await harness.asks(f"stranger-{number}@example.com")
+        await harness.asks("user@example.com")
+        await harness.passes(0.2)
+    asked = [call for call in harness.backend.calls if call.query.caller == "user@example.com"]
     assert len(asked) == 2

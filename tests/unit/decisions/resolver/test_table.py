@@ -11,7 +11,7 @@ from sidecar.core.model import Source
 from sidecar.core.policy import Freshness
 from tests.unit.harness import (
     HANG,
-    Stage,
+    Harness,
     after,
     allow,
     deny,
@@ -45,31 +45,31 @@ TABLE: dict[Freshness, tuple[tuple[tuple[bool, Source], float, int], ...]] = {
 def test_each_cell_of_the_table_does_what_the_design_says(state: Freshness, permit: Permit) -> None:
     @in_virtual_time
     async def run() -> None:
-        stage = Stage()
+        harness = Harness()
         pause = 3.7 if permit in (Permit.PROBE_FREE, Permit.PROBE_OUT) else 0.0
         if state is not Freshness.MISSING:
-            await stage.asks()
+            await harness.asks()
             if state is Freshness.SUSPECT:
-                stage.backend.says(deny())
-                await stage.asks("late@example.com")
-            await stage.passes(AGES[state] - pause)
+                harness.backend.says(deny())
+                await harness.asks("late@example.com")
+            await harness.passes(AGES[state] - pause)
         if permit is not Permit.CLOSED:
-            await stage.trip()
-            await stage.passes(pause)
+            await harness.trip()
+            await harness.passes(pause)
         others = []
         if permit is Permit.PROBE_OUT:
-            stage.backend.says(HANG)
-            others = [stage.soon("prober@example.com", "another-room")]
+            harness.backend.says(HANG)
+            others = [harness.soon("prober@example.com", "another-room")]
             await settled()
-        stage.backend.calls.clear()
-        stage.backend.always(after(0.7, allow()))
+        harness.backend.calls.clear()
+        harness.backend.always(after(0.7, allow()))
         said, seconds, calls = TABLE[state][list(Permit).index(permit)]
         begun = now()
-        answer = await stage.asks()
+        answer = await harness.asks()
         assert (answer.allowed, answer.source) == said
         assert now() - begun == pytest.approx(seconds, abs=0.01)
         await settled()
-        assert len(stage.backend.calls) == calls
+        assert len(harness.backend.calls) == calls
         await asyncio.gather(*others)
 
     run()
