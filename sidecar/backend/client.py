@@ -91,7 +91,7 @@ class Backend:
         kind = endpoint.kind
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
-            kind = Kind.EVENT  # also a `room-created` that is told afterwards: what counts is that it arrived
+            kind = Kind.EVENT  # also a `room-created` that is delivered afterwards: what counts is that it arrived
         try:
             async with asyncio.timeout(seconds):
                 return await self._exchange(target, f"{target.url}/{endpoint}", headers, body, kind)

@@ -1,6 +1,6 @@
 """What the config file may hold: every section, every setting, its default and its bounds.
 
-What each one means, and why its default is what it is, is told in config/sidecar.yaml.
+What each one means, and why its default is what it is, is said in config/sidecar.yaml.
 """
 
 from __future__ import annotations
