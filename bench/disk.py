@@ -14,10 +14,10 @@ from pathlib import Path
 from bench.remembered import ignore
 from bench.sample import Sample
 from sidecar.clock import SystemClock
+from sidecar.core.events import Limits
 from sidecar.core.model import Endpoint, Event, Outcome, Unavailable
-from sidecar.core.outbox import Limits
 from sidecar.core.schedule import Pacing
-from sidecar.outbox import Outbox
+from sidecar.events.outbox import Outbox
 from sidecar.store import Store, read_boot_id
 
 BODY = b'{"roomName":"standup","userJid":"ann@example.com","timestamp":1700000000}'

@@ -16,13 +16,13 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sidecar.cache import Cache
-from sidecar.cache import Limits as CacheLimits
 from sidecar.clock import SystemClock
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
-from sidecar.signals import Fact
+from sidecar.decisions.cache import Cache
+from sidecar.decisions.cache import Limits as CacheLimits
+from sidecar.decisions.write_behind import WriteBehind
+from sidecar.facts import Fact
 from sidecar.store import Store, read_boot_id
-from sidecar.writer import Writer
 
 IN_A_ROOM = 10
 """Users of a room, of whom the first is kept out."""
@@ -86,7 +86,7 @@ async def loaded(folder: Path, entries: int) -> Load:
     denies = entries // IN_A_ROOM
     async with Store(folder, SystemClock(), read_boot_id(), ignore) as store:
         cache = Cache(CacheLimits(allows=entries - denies, denies=denies))
-        writer = Writer(cache, store.decisions)
+        writer = WriteBehind(cache, store.decisions)
         before, begun = _resident(), time.perf_counter()
         async with _looking() as wait:
             await writer.load()

@@ -19,8 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from demo import figures
+from demo.harness import DEADLINE, FRESH, Harness, Person, set_up
 from demo.parts import WentOtherwise
-from demo.stage import DEADLINE, FRESH, Person, Stage, set_up
 from tests.rig.prosody import Prosody
 from tests.rig.xmpp import JoinResult
 
@@ -30,7 +30,7 @@ REASON = "Meeting has been cancelled"
 
 
 class Teller:
-    """Prints the story, and asks people to knock at doors."""
+    """Prints the story."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,8 +39,8 @@ class Teller:
         self._console.print(f"\n[bold]{title}[/bold]", highlight=False)
 
     def tick(self, what: str, seconds: float, source: str = "") -> None:
-        told = f"source: {source}" if source else ""
-        text = f"  [green]✓[/green] {what:<42} {seconds * 1000:6.0f} ms   {told}"
+        said = f"source: {source}" if source else ""
+        text = f"  [green]✓[/green] {what:<42} {seconds * 1000:6.0f} ms   {said}"
         self._console.print(text.rstrip(), highlight=False)
 
     def remark(self, text: str) -> None:
@@ -50,27 +50,27 @@ class Teller:
         self.tick(f"{name:<16} 127.0.0.1:{port}", seconds)
 
 
-class Door:
-    """The way into a room, with what the sidecar's metrics tell of it."""
+class Joins:
+    """People who join rooms, and what the metrics of the sidecar say of it."""
 
-    def __init__(self, stage: Stage, prosody: Prosody, teller: Teller) -> None:
-        self._stage = stage
+    def __init__(self, harness: Harness, prosody: Prosody, teller: Teller) -> None:
+        self._harness = harness
         self._prosody = prosody
         self._teller = teller
 
-    async def _knock(self, person: Person, room: str, source: str) -> JoinResult:
-        before = await figures.read(self._stage.session, self._stage.metrics)
+    async def _join(self, person: Person, room: str, source: str) -> JoinResult:
+        before = await figures.read(self._harness.session, self._harness.metrics)
         result = await person.client.join(room, nick=person.name)
-        after = await figures.read(self._stage.session, self._stage.metrics)
+        after = await figures.read(self._harness.session, self._harness.metrics)
         seen = figures.in_words(before, after, "validate-access")
         check(seen == source, f"the sidecar should decide on {person.name} by source {source!r}", seen)
         return result
 
-    async def opens(self, person: Person, room: str, words: str, *, source: str, chat: bool) -> None:
-        """They are in, are told so, and have the room's settings as the backend said."""
-        result = await self._knock(person, room, source)
+    async def gets_in(self, person: Person, room: str, words: str, *, source: str, chat: bool) -> None:
+        """They are in, get status 110, and have the room's settings as the backend said."""
+        result = await self._join(person, room, source)
         check(result.joined, f"{person.name} should get into {room}", result.error)
-        check("110" in result.statuses, f"{person.name} should be told so with status 110", result.statuses)
+        check("110" in result.statuses, f"{person.name} should get status 110", result.statuses)
         occupants = await self._prosody.occupants(room)
         check(person.name in occupants, f"{person.name} should be an occupant of {room}", occupants)
         check(result.config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
@@ -78,14 +78,14 @@ class Door:
         check(has_chat is chat, f"ROOM_CONFIG of {room} should have chatEnabled {chat}", has_chat)
         self._teller.tick(words, result.took, source)
 
-    async def stays_shut(
+    async def is_kept_out(
         self, person: Person, room: str, words: str, *, source: str, reason: str | None = None
     ) -> None:
         """They read why, are at no moment an occupant, and leave no room behind."""
-        result = await self._knock(person, room, source)
+        result = await self._join(person, room, source)
         check(result.denied, f"{person.name} should be kept out of {room}", result)
         text = result.error.text if result.error else None
-        check(bool(text), f"{person.name} should be told why", result.error)
+        check(bool(text), f"{person.name} should get a reason", result.error)
         if reason is not None:
             check(text == reason, f"{person.name} should read {reason!r}", text)
         check(result.took < DEADLINE + 0.5, f"the answer should come within {DEADLINE:g} s", result.took)
@@ -111,31 +111,31 @@ async def tell(console: Console, folder: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     teller = Teller(console)
     console.print("[bold]The parts[/bold]")
-    async with set_up(folder, teller.part_is_up) as (stage, prosody, (alice, bob, carol)):
-        door = Door(stage, prosody, teller)
+    async with set_up(folder, teller.part_is_up) as (harness, prosody, (alice, bob, carol)):
+        joins = Joins(harness, prosody, teller)
 
         teller.chapter("The backend is well")
-        await stage.set_up_room("standup", config=NO_CHAT)
-        await stage.set_up_room("review", cancelled=True, reason=REASON)
-        await door.opens(alice, "standup", "alice comes into standup", source="backend", chat=False)
+        await harness.set_up_room("standup", config=NO_CHAT)
+        await harness.set_up_room("review", cancelled=True, reason=REASON)
+        await joins.gets_in(alice, "standup", "alice comes into standup", source="backend", chat=False)
         teller.remark("the backend wants no chat there: her ROOM_CONFIG says chatEnabled false")
-        await door.stays_shut(bob, "review", "bob is kept out of review", source="backend", reason=REASON)
+        await joins.is_kept_out(bob, "review", "bob is kept out of review", source="backend", reason=REASON)
         await alice.client.leave("standup", "alice")
         await asyncio.sleep(1.5 * FRESH)
 
-        pid = await stage.kill_backend()
+        pid = await harness.kill_backend()
         teller.chapter(f"The backend is killed (kill -9 {pid})")
-        await door.opens(alice, "standup", "alice comes into standup again", source="stale", chat=False)
+        await joins.gets_in(alice, "standup", "alice comes into standup again", source="stale", chat=False)
         teller.remark("as the backend said before; still without chat")
-        await door.stays_shut(bob, "review", "bob is still kept out of review", source="stale", reason=REASON)
-        await door.stays_shut(carol, "planning", "carol, whom nobody knows, is refused", source="policy")
+        await joins.is_kept_out(bob, "review", "bob is still kept out of review", source="stale", reason=REASON)
+        await joins.is_kept_out(carol, "planning", "carol, whom nobody knows, is refused", source="policy")
         await alice.client.leave("standup", "alice")
 
         teller.chapter("The backend comes back")
-        await stage.start_backend()
-        await door.opens(carol, "planning", "carol comes into planning", source="backend", chat=True)
+        await harness.start_backend()
+        await joins.gets_in(carol, "planning", "carol comes into planning", source="backend", chat=True)
     teller.chapter("All parts are stopped")
-    teller.remark(f"{len(stage.pids)} processes ended, {len(stage.ports)} ports closed")
+    teller.remark(f"{len(harness.pids)} processes ended, {len(harness.ports)} ports closed")
 
 
 def explain(console: Console, otherwise: Exception, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Writes config/sidecar.schema.json and docs/configuration.md; `--check` only says whether they are current.
 
-Types, defaults and bounds come from the models (sidecar/settings.py), meanings and reasons from the comments in
+Types, defaults and bounds come from the models (sidecar/config/models.py), meanings and reasons from the comments in
 config/sidecar.yaml, so that nothing is written down twice. A test runs this with `--check`.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sidecar.settings import Settings  # noqa: E402
+from sidecar.config.models import Settings  # noqa: E402
 
 SCHEMA = ROOT / "config" / "sidecar.schema.json"
 DOCUMENT = ROOT / "docs" / "configuration.md"
@@ -24,7 +24,7 @@ EXAMPLE = re.compile(r"EXAMPLE, in comments:$", re.M)
 
 INTRODUCTION = """# Configuration
 
-<!-- Made by tools/reference.py from sidecar/settings.py and the comments in config/sidecar.yaml; edit those. -->
+<!-- Made by tools/reference.py from sidecar/config/models.py and the comments in config/sidecar.yaml; edit those. -->
 
 One YAML file, `/etc/prosody-sidecar/sidecar.yaml` unless `--config` names another.
 [minimal.yaml](../config/minimal.yaml) is what one must set, [sidecar.yaml](../config/sidecar.yaml) has everything,

@@ -1,11 +1,11 @@
-"""From what is known to what Prosody is told: the three ways an answer comes about."""
+"""From what is known to what Prosody gets: the three ways an answer comes about."""
 
 from __future__ import annotations
 
 import math
 
 from sidecar.core.model import Answer, Entry, Kind, Outcome, Query, Source, Verdict
-from sidecar.core.policy import Freshness, OnUnavailable, Reply, Rules, Settled
+from sidecar.core.policy import Freshness, OnUnavailable, Policy, Reply, Settled
 
 UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
 WAVED_THROUGH = b'{"allowed":true,"reason":null}'
@@ -17,9 +17,9 @@ _DETAIL = {
 }
 
 
-def remembered(entry: Entry, state: Freshness, rules: Rules, now: float) -> Answer:
+def remembered(entry: Entry, state: Freshness, policy: Policy, now: float) -> Answer:
     """The answer is what was remembered."""
-    limits = entry.lifetimes.at_most(rules.lifetimes(entry.verdict))
+    limits = entry.lifetimes.at_most(policy.lifetimes(entry.verdict))
     return Answer(
         status=200,
         body=entry.body,
@@ -48,7 +48,7 @@ def replied(reply: Reply, settled: Settled, before: Freshness, *, collapsed: boo
 def unavailable(
     query: Query,
     entry: Entry | None,
-    rules: Rules,
+    policy: Policy,
     *,
     asked: Settled | None = None,
     before: Freshness = Freshness.MISSING,
@@ -62,9 +62,9 @@ def unavailable(
     forwarded = None if asked is None else _reason(before)
     status = None if asked is None else _status(asked.outcome)
     denied_last = entry is not None and entry.verdict is Verdict.DENY
-    if rules.on_unavailable is OnUnavailable.DEFAULT and rules.default_body is not None:
-        return Answer(200, rules.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
-    if rules.on_unavailable is OnUnavailable.ALLOW and not denied_last:
+    if policy.on_unavailable is OnUnavailable.DEFAULT and policy.default_body is not None:
+        return Answer(200, policy.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
+    if policy.on_unavailable is OnUnavailable.ALLOW and not denied_last:
         return Answer(200, WAVED_THROUGH, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
     decision = query.key.endpoint.kind is Kind.DECISION
     return Answer(

@@ -136,8 +136,8 @@ class Breaker:
         self._take(ticket)
 
     def try_now(self, now: float) -> None:
-        """Something was mended (a new secret): an open breaker is half-open at once, and what was sent before says
-        nothing any more."""
+        """An operator fixed something (a new secret): an open breaker is half-open at once, and what was sent before
+        says nothing any more."""
         self._next_generation()
         self._wait_until = 0.0
         if self._open_until is not None:

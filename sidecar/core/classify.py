@@ -147,7 +147,7 @@ def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
 
 
 def _remembered(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
-    """A decision is written anew from what was validated; everything else stays as it came, byte for byte."""
+    """A decision is written again from what was validated; everything else stays as it came, byte for byte."""
     if kind is Kind.DECISION and document is not None:
         return decision_body(document)
     return body

@@ -1,6 +1,6 @@
 """The vocabulary: what is asked, what the backend says, what is remembered, what is answered.
 
-Everything that crosses a module boundary is frozen; what is made anew for every request is a tuple, since making a
+Everything that crosses a module boundary is frozen; what is made for every request is a tuple, since making a
 frozen dataclass takes three times as long. Instants are float seconds of one monotonic clock and end in
 `_at` or `_until`; durations are float seconds.
 """
@@ -173,7 +173,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """The backend does not trust us, or we do not trust it: only an operator can mend this."""
+    """The backend does not trust us, or we do not trust it: only an operator can fix this."""
 
     reason: str
     status: int | None = None
@@ -202,6 +202,19 @@ class Unavailable:
 Outcome = Replied | Rejected | Misconfigured | Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A question that has its outcome; `asked_at` is the instant just before it was sent."""
+
+    outcome: Outcome
+    asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The question was not asked, since the breaker opened while it waited for a place: decide again."""
+
+
 class Source(StrEnum):
     """Where an answer came from; the label `source` of the metrics."""
 
@@ -214,7 +227,7 @@ class Source(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What Prosody is told, and by which way it came about (RFC 9211 names)."""
+    """What Prosody gets, and by which way it came about (RFC 9211 names)."""
 
     status: int
     body: bytes
@@ -236,7 +249,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, to be told to the backend at least once. `accepted_at` is wall time (Unix seconds)."""
+    """Something that happened, to be delivered at least once. `accepted_at` is wall time (Unix seconds)."""
 
     endpoint: Endpoint
     room: str

@@ -1,4 +1,4 @@
-"""What to do with a question, and what to make of the backend's answer. Pure: the gateway interprets.
+"""What to do with a question, and what to make of the backend's answer. Pure: the resolver interprets.
 
 freshness(entry) x breaker's permit -> PLANS -> Plan        before the backend is asked
 outcome of asking                   -> settle() -> Settled  after it
@@ -7,7 +7,7 @@ outcome of asking                   -> settle() -> Settled  after it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import assert_never
@@ -15,6 +15,7 @@ from typing import assert_never
 from sidecar.core.breaker import Permit
 from sidecar.core.model import (
     CacheControl,
+    Endpoint,
     Entry,
     Lifetimes,
     Misconfigured,
@@ -35,7 +36,7 @@ NEVER = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """The policy of one endpoint for one room, in seconds; for a room config, `allow` holds its lifetimes."""
 
     deadline: float
@@ -46,11 +47,15 @@ class Rules:
     default_body: bytes | None = None
     """The operator's `default_room_config`, where `on_unavailable` is `default`."""
     matched: str | None = None
-    """The room pattern these rules come from; None: the endpoint's own."""
+    """The room pattern this policy comes from; None: it is the endpoint's own."""
 
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
         return self.deny if verdict is Verdict.DENY else self.allow
+
+
+PolicyFor = Callable[[Endpoint, str], Policy]
+"""The policy of an endpoint for the room of that name."""
 
 
 class OnUnavailable(Enum):
@@ -73,7 +78,7 @@ class Freshness(StrEnum):
 
 
 def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect_before: float) -> Freshness:
-    """Classify an entry. `limits` are today's rules, which shorten what was stored under other ones.
+    """Classify an entry. `limits` are those of today's policy, which shorten what was stored under another one.
 
     `suspect_before` is the instant of the room's last wave of suspicion: an allow asked before it may be out of date.
     NEVER: there was none.
@@ -178,7 +183,7 @@ def settle(
     asked_at: float,
     current: Entry | None,
     outcome: Outcome,
-    rules: Rules,
+    policy: Policy,
     spread: float = 0.0,
 ) -> Settled:
     """Turn an outcome into an answer and a change of memory.
@@ -191,7 +196,7 @@ def settle(
             if outcome.verdict is None:
                 gone = outcome.status in (404, 410)  # the room is no more: its old config may not come back later
                 return Settled(Reply(outcome.status, outcome.body, None), drop=gone, outcome=outcome)
-            return _settle_verdict(now, query, asked_at, current, outcome, outcome.verdict, rules, spread)
+            return _settle_verdict(now, query, asked_at, current, outcome, outcome.verdict, policy, spread)
         case Misconfigured() | Unavailable():
             return Settled(outcome=outcome)
         case _:
@@ -205,7 +210,7 @@ def _settle_verdict(
     current: Entry | None,
     outcome: Replied | Rejected,
     verdict: Verdict,
-    rules: Rules,
+    policy: Policy,
     spread: float,
 ) -> Settled:
     denied = verdict is Verdict.DENY
@@ -216,7 +221,7 @@ def _settle_verdict(
         return Settled(Reply(200, current.body, Verdict.DENY), private=private, outcome=outcome)
     if current and not denied and current.asked_at > asked_at:
         return Settled(reply, private=private, outcome=outcome)  # something newer is remembered already
-    lifetimes = shorten(rules.lifetimes(verdict), outcome.cache_control)
+    lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
         return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
@@ -230,17 +235,17 @@ def _settle_verdict(
 TOMBSTONE = b'{"allowed":false,"reason":null}'
 
 
-def shorten(policy: Lifetimes, said: CacheControl) -> Lifetimes | None:
+def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:
     """The lifetimes that are left after `Cache-Control` took its share; None: not to be stored."""
     if said.no_store:
         return None
     if said == _SILENT:
-        return policy
+        return configured
     never = 0.0 if said.must_revalidate else None
     return Lifetimes(
-        _least(policy.fresh, said.max_age),
-        _least(policy.stale_while_revalidate, said.stale_while_revalidate, never),
-        _least(policy.stale_if_error, said.stale_if_error, never),
+        _least(configured.fresh, said.max_age),
+        _least(configured.stale_while_revalidate, said.stale_while_revalidate, never),
+        _least(configured.stale_if_error, said.stale_if_error, never),
     )
 
 

@@ -20,7 +20,7 @@ from sidecar.core.retry import next_delay
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """How hard the outbox knocks; seconds."""
+    """How often the outbox tries; seconds."""
 
     max_in_flight: int = 16
     base: float = 1.0
@@ -40,7 +40,7 @@ class _Room:
     in_flight: bool = False
     again: bool = False
     attempts: int = 0
-    told_to_wait: bool = False
+    asked_to_wait: bool = False
 
 
 class Schedule:
@@ -135,7 +135,7 @@ class Schedule:
 
     def release(self, room: str, *, more: bool) -> None:
         """The room's turn is over; `more`: it has further events."""
-        known = self._land(room)
+        known = self._end_turn(room)
         if more or known.again:
             self._ready.append(room)
         else:
@@ -144,20 +144,20 @@ class Schedule:
     def failed(self, room: str, now: float, jitter: float, retry_after: float | None = None) -> None:
         """The room's event could not be delivered; `jitter` is 0 to 1."""
         pacing = self._pacing
-        known = self._land(room)
+        known = self._end_turn(room)
         known.attempts += 1
-        told = min(retry_after or 0.0, pacing.longest_retry_after)
-        known.told_to_wait = told > 0
-        self._postpone(room, now + max(next_delay(known.attempts, jitter, base=pacing.base, cap=pacing.cap), told))
+        asked_for = min(retry_after or 0.0, pacing.longest_retry_after)
+        known.asked_to_wait = asked_for > 0
+        self._postpone(room, now + max(next_delay(known.attempts, jitter, base=pacing.base, cap=pacing.cap), asked_for))
         self._failed.add(room)
         if len(self._failed) >= pacing.down_after:
             self._strikes += 1
             delay = next_delay(self._strikes, jitter, base=pacing.base, cap=min(pacing.probe_cap, pacing.cap))
-            self._probe_at = now + max(delay, told)
+            self._probe_at = now + max(delay, asked_for)
 
     def postponed(self, room: str, until: float) -> None:
         """The room's turn ended for a reason of our own."""
-        self._land(room)
+        self._end_turn(room)
         self._postpone(room, until)
 
     def nudge(self) -> None:
@@ -165,7 +165,7 @@ class Schedule:
         self._probe_at = 0.0
         self._release_all()
 
-    def _land(self, room: str) -> _Room:
+    def _end_turn(self, room: str) -> _Room:
         known = self._rooms[room]
         self._in_flight -= 1
         self._retrying -= known.attempts > 0
@@ -177,8 +177,8 @@ class Schedule:
         heapq.heappush(self._later, (until, self._count, room))
 
     def _release_all(self) -> None:
-        """Those who wait of their own accord may go; those whom the backend told to wait do."""
-        waiting = [item for item in self._later if self._rooms[item[2]].told_to_wait]
-        self._retry.extend(room for _, _, room in sorted(self._later) if not self._rooms[room].told_to_wait)
+        """Those who wait of their own accord may go; those whom the backend asked to wait do."""
+        waiting = [item for item in self._later if self._rooms[item[2]].asked_to_wait]
+        self._retry.extend(room for _, _, room in sorted(self._later) if not self._rooms[room].asked_to_wait)
         heapq.heapify(waiting)
         self._later = waiting

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from sidecar.clock import Clock
 from sidecar.errors import StartError
-from sidecar.signals import Emit
+from sidecar.facts import Emit
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT as DECISIONS
 from sidecar.store.decisions import Decisions

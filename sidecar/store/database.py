@@ -1,7 +1,7 @@
 """One SQLite file as the event loop sees it: jobs go to its worker thread, and it is usable or it is not.
 
-While it is not, writes fail at once without touching the disk, and one healer tries again every second. `DiskMoved` is
-said once per change, so a full disk is one alarm and not a thousand.
+While it is not, writes fail at once without touching the disk, and one healer tries again every second.
+`DiskChanged` is said once per change, so a full disk is one alarm and not a thousand.
 
     write(job) -> worker thread -> done: usable
                                 -> DiskError: unusable -> healer: a real write, again and again, until it succeeds
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
-from sidecar.signals import DiskMoved, Emit
+from sidecar.facts import DiskChanged, Emit
 from sidecar.store.file import Connection, File, Layout
 from sidecar.store.worker import Worker
 
@@ -109,7 +109,7 @@ class Database:
     def _say(self, trouble: str | None) -> None:
         before, self._trouble = self._trouble, trouble
         if (before is None) is not (trouble is None):
-            self._emit(DiskMoved(self._name, usable=trouble is None, reason=trouble or ""))
+            self._emit(DiskChanged(self._name, usable=trouble is None, reason=trouble or ""))
 
     def _pass_on(self) -> None:
         self.generation = self._file.generation

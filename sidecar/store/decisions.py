@@ -15,7 +15,7 @@ from typing import Any
 
 from sidecar.clock import Clock
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
-from sidecar.signals import Emit, Notice
+from sidecar.facts import Emit, Notice
 from sidecar.store.ages import Stamp, advance, resume
 from sidecar.store.database import Database
 from sidecar.store.file import Connection, Layout
@@ -83,7 +83,7 @@ class Decisions:
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew, and everything must be saved once more."""
+        """Grows whenever a new file was begun: everything must be saved once more."""
         return self._database.generation
 
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from typing import Any
 
 from sidecar.clock import Clock
+from sidecar.core.events import Limits, Listed, Mark, Marked, Numbers, Pending, Stock
 from sidecar.core.model import Endpoint, Event
-from sidecar.core.outbox import Limits, Listed, Mark, Marked, Numbers, Pending, Stock
 from sidecar.store.database import Database
 from sidecar.store.file import Connection, Layout
 
@@ -110,7 +110,7 @@ class Events:
 
     @property
     def generation(self) -> int:
-        """Grows whenever the file was begun anew."""
+        """Grows whenever a new file was begun."""
         return self._database.generation
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
-from sidecar.signals import Fact, Notice
+from sidecar.facts import Fact, Notice
 from sidecar.store.salvage import salvage
 
 T = TypeVar("T")

@@ -1,11 +1,8 @@
-"""THE HTTP in, for Prosody.
+"""THE HTTP in, for Prosody and for operators.
 
-listener  the connections             requests  parse
-webhooks  parse -> engine -> render   responses render
+listeners    the sockets                           admin        what operators ask and order
+connections  who is slow, who never asks           status_page  the same for a browser
+auth         who has the token
+server       webhooks as an aiohttp server
+webhooks     requests -> engine -> responses
 """
-
-from sidecar.web.listener import Listener
-from sidecar.web.responses import cache_status
-from sidecar.web.webhooks import Manners, Webhooks
-
-__all__ = ["Listener", "Manners", "Webhooks", "cache_status"]

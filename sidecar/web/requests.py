@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -43,13 +42,6 @@ def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
         names = ",".join((*Endpoint, JOIN))
         raise Problem(404, f"there is nothing here; the endpoints are {prefix}/{{{names}}}")
     return route
-
-
-def check_token(request: web.BaseRequest, token: str) -> None:
-    """Raises Problem for those who do not have it."""
-    given = request.headers.get("X-Webhook-Secret", "")
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
-        raise Problem(401, "X-Webhook-Secret is not the sidecar's token; set muc_webhook_secret in Prosody to it")
 
 
 def check_head(request: web.BaseRequest) -> None:

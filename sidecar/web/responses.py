@@ -1,4 +1,4 @@
-"""What Prosody is told -> bytes of HTTP."""
+"""What Prosody gets -> bytes of HTTP."""
 
 from __future__ import annotations
 

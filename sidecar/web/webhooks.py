@@ -14,13 +14,14 @@ from sidecar.core.answers import UNREACHABLE
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message, traceparent_of
 from sidecar.errors import DiskError, OutboxFull
-from sidecar.signals import Crashed, Emit, Resolved
-from sidecar.web.requests import check_head, check_token, read_body, route_of, routes_below
+from sidecar.facts import Crashed, Emit, Resolved
+from sidecar.web.auth import check_token
+from sidecar.web.requests import check_head, read_body, route_of, routes_below
 from sidecar.web.responses import Problem, Renderer, Whole
 
 
 class Resolver(Protocol):
-    """The gateway, as far as this file needs it."""
+    """The resolver, as far as this file needs it."""
 
     async def resolve(self, query: Query) -> Answer:
         """An answer, always."""
@@ -40,7 +41,7 @@ class Acceptor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class WebhookSettings:
     """What an operator may change while the listener runs."""
 
     prefix: str
@@ -56,17 +57,17 @@ class Webhooks:
 
     def __init__(
         self,
-        gateway: Resolver,
+        resolver: Resolver,
         outbox: Acceptor,
-        manners: Manners,
+        settings: WebhookSettings,
         clock: Clock,
         new_id: Callable[[int], str],
         emit: Emit,
     ) -> None:
         """`new_id(n)` returns n random bytes in hex."""
-        self.manners = manners
-        self._routes = routes_below(manners.prefix)
-        self._gateway = gateway
+        self.settings = settings
+        self._routes = routes_below(settings.prefix)
+        self._resolver = resolver
         self._outbox = outbox
         self._clock = clock
         self._new_id = new_id
@@ -113,9 +114,9 @@ class Webhooks:
         return self._render.problem(problem)
 
     async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> Whole:
-        manners, headers = self.manners, request.headers
-        if manners.token is not None:
-            check_token(request, manners.token)
+        settings, headers = self.settings, request.headers
+        if settings.token is not None:
+            check_token(request, settings.token)
         route = route_of(request, self._routes)
         endpoint = route.endpoint
         exchange.endpoint = endpoint
@@ -126,8 +127,8 @@ class Webhooks:
         if endpoint.kind is Kind.EVENT:
             exchange.answer = await self._accept(endpoint, message, headers.get("Idempotency-Key", ""), exchange.trace)
             return self._render.answer(exchange.answer)
-        query = query_of(endpoint, message, received_at, exchange.trace, manners.anonymous_domains)
-        exchange.subject = query.caller if manners.identities else _digest(query.caller)
+        query = query_of(endpoint, message, received_at, exchange.trace, settings.anonymous_domains)
+        exchange.subject = query.caller if settings.identities else _digest(query.caller)
         exchange.answer = await self._resolve(query)
         if not route.joins:
             return self._render.answer(exchange.answer)
@@ -137,11 +138,11 @@ class Webhooks:
         return self._render.joined(exchange.answer, config)
 
     async def _resolve(self, query: Query) -> Answer:
-        """The gateway's answer; a well-formed question is answered even where it meets a defect of ours."""
+        """The resolver's answer; a well-formed question is answered even where it meets a defect of ours."""
         try:
-            return await self._gateway.resolve(query)
-        except Exception as error:  # noqa: BLE001 - kept out by a defect, but told so, and the log says why
-            self._emit(Crashed("gateway", error))
+            return await self._resolver.resolve(query)
+        except Exception as error:  # noqa: BLE001 - kept out by a defect, but with a reason, and the log says more
+            self._emit(Crashed("resolver", error))
             if query.key.endpoint.kind is Kind.DECISION:
                 return Answer(200, UNREACHABLE, Source.POLICY, allowed=False, detail="defect")
             return Answer(503, b"", Source.POLICY, detail="defect")
@@ -150,9 +151,9 @@ class Webhooks:
         """The config for one who may come in, as a question of its own; None: ask for it with `room-created`."""
         started_at = self._clock.monotonic()
         try:
-            answer = await self._gateway.resolve_along(query._replace(received_at=started_at), decision)
+            answer = await self._resolver.resolve_along(query._replace(received_at=started_at), decision)
         except Exception as error:  # noqa: BLE001 - the decision is good, and is not to be spoiled by this
-            self._emit(Crashed("gateway", error))
+            self._emit(Crashed("resolver", error))
             return None
         if answer is not None:
             seconds = self._clock.monotonic() - started_at

@@ -14,10 +14,10 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from sidecar.backend import Backend
-from sidecar.cli import main
+from sidecar.backend.client import Backend
+from sidecar.cli.commands import main
+from sidecar.decisions.write_behind import WriteBehind
 from sidecar.store.events import Events
-from sidecar.writer import Writer
 
 _left = int(os.environ.get("KILL_NTH", "1"))
 
@@ -45,7 +45,7 @@ def _place(point: str) -> None:
         case "delivered":
             Backend.deliver = _after(Backend.deliver)  # type: ignore[method-assign]
         case "denied":
-            Writer.persist = _after(Writer.persist)  # type: ignore[method-assign]
+            WriteBehind.persist = _after(WriteBehind.persist)  # type: ignore[method-assign]
         case _:
             raise SystemExit(f"KILL_AT={point} is no point")
 

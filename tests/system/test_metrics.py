@@ -59,7 +59,7 @@ def test_every_metric_says_what_it_is(exposed: str) -> None:
 
 def test_the_alerts_are_sound_and_fire_when_they_should(tmp_path: Path) -> None:
     promtool("check", "rules", str(ALERTS))
-    night = (ROOT / "tests" / "unit" / "configs" / "alerts-test.yaml").read_text().replace("[ALERTS]", f"[{ALERTS}]")
+    night = (ROOT / "tests" / "system" / "alerts-test.yaml").read_text().replace("[ALERTS]", f"[{ALERTS}]")
     (tmp_path / "night.yaml").write_text(night)
     promtool("test", "rules", str(tmp_path / "night.yaml"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.model import CacheControl, Endpoint, Entry, Key, Lifetimes, Query, Rejected, Replied, Verdict
-from sidecar.core.policy import OnUnavailable, Rules
+from sidecar.core.policy import OnUnavailable, Policy
 
 ALLOW = b'{"allowed":true,"reason":null}'
 DENY = b'{"allowed":false,"reason":"not invited"}'
@@ -46,14 +46,14 @@ def an_entry(
     return Entry(verdict, _BODIES[verdict], asked_at, settled_at, lifetimes or _LIFETIMES[verdict], spread)
 
 
-def some_rules(allow: Lifetimes = ALLOW_LIFETIMES, deny: Lifetimes = DENY_LIFETIMES) -> Rules:
+def a_policy(allow: Lifetimes = ALLOW_LIFETIMES, deny: Lifetimes = DENY_LIFETIMES) -> Policy:
     """The policy of the contract for decisions."""
-    return Rules(deadline=4.0, answer_within=0.5, allow=allow, deny=deny, on_unavailable=OnUnavailable.REFUSE)
+    return Policy(deadline=4.0, answer_within=0.5, allow=allow, deny=deny, on_unavailable=OnUnavailable.REFUSE)
 
 
-def config_rules() -> Rules:
+def a_config_policy() -> Policy:
     """The policy of the contract for room configs."""
-    return some_rules(allow=CONFIG_LIFETIMES)
+    return a_policy(allow=CONFIG_LIFETIMES)
 
 
 def allowed(cache_control: CacheControl | None = None) -> Replied:

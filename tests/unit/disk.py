@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar.clock import Clock
 from sidecar.core.model import Endpoint, Entry, Event, Key, Lifetimes, Verdict
-from sidecar.signals import Fact
+from sidecar.facts import Fact
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT as DECISIONS
 from sidecar.store.decisions import Decisions

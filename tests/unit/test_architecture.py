@@ -1,8 +1,11 @@
-"""Who may import whom, and which library has its only home where. A new module is registered here, in LAYERS.
+"""Which folder may import which, and where each library has its only home.
 
-core <- vocabulary <- adapters            (adapters never import each other)
-                   <- engines <- edges    (engines get adapters as arguments, edges never import each other)
-                                 wiring   (imports everything)
+core <- vocabulary <- adapters                (adapters never import each other)
+                   <- engines <- edges        (engines get adapters as arguments, edges get engines)
+                   <- config                  (only the daemon and the commands see it)
+                                  daemon      (wires everything)
+
+A new folder is registered in FOLDERS, a new library in HOMES.
 """
 
 from __future__ import annotations
@@ -18,87 +21,65 @@ import sidecar
 
 ROOT = Path(sidecar.__file__).parent
 
-LAYERS: dict[str, tuple[str, ...]] = {
-    "core": ("core",),
-    "vocabulary": ("advice", "clock", "config", "errors", "rules", "settings", "signals", "wire", "wording"),
-    "adapters": ("backend", "client", "logs", "metrics", "secret", "store", "systemd"),
-    "engines": (
-        "cache",
-        "explain",
-        "flights",
-        "gateway",
-        "health",
-        "lane",
-        "outbox",
-        "pulse",
-        "recent",
-        "shelf",
-        "slots",
-        "writer",
-    ),
-    "edges": ("admin", "page", "web"),
-    "wiring": (
-        *(
-            "__main__",
-            "check",
-            "cli",
-            "console",
-            "daemon",
-            "demo_backend",
-            "listening",
-            "online",
-            "status",
-            "target",
-            "watch",
-        ),
-    ),
-}
-"""A name is a module of sidecar/ or a package in it; a package is one thing, its modules may import each other."""
+VOCABULARY = frozenset({"core", "facts", "clock", "errors"})
+"""What every part may speak of."""
 
-MAY_IMPORT: dict[str, frozenset[str]] = {
-    "core": frozenset({"core"}),
-    "vocabulary": frozenset({"core", "vocabulary"}),
-    "adapters": frozenset({"core", "vocabulary"}),
-    "engines": frozenset({"core", "vocabulary", "engines"}),
-    "edges": frozenset({"core", "vocabulary", "engines"}),
-    "wiring": frozenset(LAYERS),
+FOLDERS: dict[str, frozenset[str]] = {
+    "core": frozenset(),
+    "facts": frozenset({"core"}),
+    "clock": frozenset(),
+    "errors": frozenset(),
+    # adapters
+    "backend": VOCABULARY,
+    "store": VOCABULARY,
+    "telemetry": VOCABULARY,
+    # engines
+    "decisions": VOCABULARY,
+    "events": VOCABULARY,
+    # edges
+    "web": VOCABULARY | {"decisions"},
+    # the config file, and who reads it
+    "config": VOCABULARY | {"backend"},
+    "daemon": VOCABULARY | {"backend", "store", "telemetry", "decisions", "events", "web", "config"},
+    "cli": VOCABULARY | {"backend", "config", "daemon", "demo_backend"},
+    "demo_backend": frozenset(),
+    "__main__": frozenset({"cli"}),
 }
+"""Each folder or single file of sidecar/, and what it may import. The modules of a folder may import each other."""
 
 HOMES: dict[str, frozenset[str]] = {
-    "aiohttp": frozenset({"admin", "backend", "cli", "daemon", "demo_backend", "listening", "page", "web"}),
-    "cachetools": frozenset({"cache", "shelf"}),
-    "click": frozenset({"cli"}),
-    "prometheus_client": frozenset({"metrics"}),
-    "pydantic": frozenset({"config", "settings", "wire"}),
+    "aiohttp": frozenset({"backend.client", "daemon", "demo_backend", "web"}),
+    "cachetools": frozenset({"decisions.cache", "decisions.packed_lru"}),
+    "click": frozenset({"cli.commands"}),
+    "prometheus_client": frozenset({"telemetry.metrics"}),
+    "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon"}),
-    "rich": frozenset({"cli", "console", "status", "watch"}),
+    "rich": frozenset({"cli.render", "cli.live_status"}),
     "secrets": frozenset({"daemon"}),
     "sqlite3": frozenset({"store"}),
-    "structlog": frozenset({"logs"}),
+    "structlog": frozenset({"telemetry.logs"}),
     "time": frozenset({"clock"}),
-    "yaml": frozenset({"config"}),
+    "yaml": frozenset({"config.loader"}),
 }
-"""Libraries that are reached through one door. All that is not of the standard library must be here."""
+"""The only folders or modules that use a library. All that is not of the standard library must be here."""
 
 PURE = frozenset(
-    {"__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "itertools"}
-    | {"json", "math", "operator", "re", "string", "typing", "unicodedata"}
+    {"__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress"}
+    | {"itertools", "json", "math", "operator", "re", "string", "typing", "unicodedata"}
 )
 """What core may use of the standard library: nothing in it knows the time, draws lots, logs or waits."""
 
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "__import__", "breakpoint"})
 
-_LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
-
 
 def violations(module: str, source: str) -> list[str]:
     """What is wrong with this source as the module of that dotted name below `sidecar`, one line each."""
-    part = module.partition(".")[0]
-    if part not in _LAYER_OF:
-        return [f"sidecar.{module}: unknown; register {part!r} in LAYERS of {Path(__file__).name}"]
+    folder = module.partition(".")[0]
+    if folder not in FOLDERS:
+        return [f"sidecar.{module}: unknown; register {folder!r} in FOLDERS of {Path(__file__).name}"]
     tree = ast.parse(source)
-    found = [problem for name in _imports(module, tree) if (problem := _import_problem(part, name))]
-    if part == "core":
+    found = [problem for name in _imports(module, tree) if (problem := _import_problem(module, name))]
+    if folder == "core":
         found += _impurities(tree)
     return [f"sidecar.{module}: {problem}" for problem in found]
 
@@ -119,24 +100,27 @@ def _imports(module: str, tree: ast.Module) -> Iterator[str]:
                 yield base
 
 
-def _import_problem(part: str, name: str) -> str | None:
+def _import_problem(module: str, name: str) -> str | None:
+    folder = module.partition(".")[0]
     top, _, rest = name.partition(".")
     if top == "sidecar":
         target = rest.partition(".")[0]
-        if not target or target == part:
+        if not target or target == folder:
             return None
-        if target not in _LAYER_OF:
-            return f"imports sidecar.{target}, which is unknown; register {target!r} in LAYERS"
-        mine, theirs = _LAYER_OF[part], _LAYER_OF[target]
-        return None if theirs in MAY_IMPORT[mine] else f"is one of the {mine} and imports {target}, of the {theirs}"
+        if target not in FOLDERS:
+            return f"imports sidecar.{target}, which is unknown; register {target!r} in FOLDERS"
+        return None if target in FOLDERS[folder] else f"{folder} may not import {target}"
     if top in HOMES:
-        homes = ", ".join(sorted(HOMES[top]))
-        return None if part in HOMES[top] else f"imports {top}, whose home is {homes}"
+        return None if HOMES[top] & {folder, module} else f"imports {top}, whose home is {_listed(HOMES[top])}"
     if top not in sys.stdlib_module_names:
         return f"imports {top}, which has no home; register it in HOMES"
-    if part == "core" and top not in PURE:
+    if folder == "core" and top not in PURE:
         return f"is pure and imports {top}"
     return None
+
+
+def _listed(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _impurities(tree: ast.Module) -> Iterator[str]:
@@ -158,7 +142,7 @@ def sources() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("module", sources())
-def test_every_module_imports_only_what_its_layer_may(module: str) -> None:
+def test_every_module_imports_only_what_its_folder_may(module: str) -> None:
     assert violations(module, sources()[module]) == []
 
 
@@ -166,12 +150,19 @@ def test_the_package_itself_imports_nothing() -> None:
     assert not list(_imports("__init__", ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))))
 
 
-def test_every_module_is_registered_once() -> None:
-    assert len(_LAYER_OF) == sum(map(len, LAYERS.values()))
+@pytest.mark.parametrize("name", sorted(FOLDERS.keys() | {home for homes in HOMES.values() for home in homes}))
+def test_every_registered_name_exists(name: str) -> None:
+    place = ROOT.joinpath(*name.split("."))
+    assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
 
 
-def test_every_home_is_a_registered_module() -> None:
-    assert {home for homes in HOMES.values() for home in homes} <= set(_LAYER_OF)
+def test_every_folder_may_import_only_registered_ones() -> None:
+    assert frozenset().union(*FOLDERS.values()) <= FOLDERS.keys()
+
+
+def test_every_folder_is_a_package_with_modules() -> None:
+    folders = [each for each in ROOT.rglob("*") if each.is_dir() and each.name != "__pycache__"]
+    assert [each for each in folders if not (each / "__init__.py").is_file() or len(list(each.glob("*.py"))) < 2] == []
 
 
 @pytest.mark.parametrize(
@@ -188,57 +179,58 @@ def test_every_home_is_a_registered_module() -> None:
         ("core.policy", "text = open('x')", "sidecar.core.policy: is pure and calls open(), in line 1"),
         (
             "core.policy",
-            "from sidecar.cache import Cache",
-            "sidecar.core.policy: is one of the core and imports cache, of the engines",
+            "from sidecar.decisions.cache import Cache",
+            "sidecar.core.policy: core may not import decisions",
         ),
+        ("core.policy", "from ..facts import Fact", "sidecar.core.policy: core may not import facts"),
+        ("config.loader", "from sidecar.store import Store", "sidecar.config.loader: config may not import store"),
         (
-            "core.policy",
-            "from ..signals import Fact",
-            "sidecar.core.policy: is one of the core and imports signals, of the vocabulary",
+            "backend.client",
+            "from sidecar.store.file import File",
+            "sidecar.backend.client: backend may not import store",
         ),
+        ("backend.guard", "from ..telemetry import logs", "sidecar.backend.guard: backend may not import telemetry"),
+        ("store.events", "from sidecar.events import outbox", "sidecar.store.events: store may not import events"),
         (
-            "config",
-            "from sidecar.store import Store",
-            "sidecar.config: is one of the vocabulary and imports store, of the adapters",
-        ),
-        (
-            "backend",
-            "from sidecar.store.decisions import Store",
-            "sidecar.backend: is one of the adapters and imports store, of the adapters",
-        ),
-        (
-            "logs",
-            "from . import metrics",
-            "sidecar.logs: is one of the adapters and imports metrics, of the adapters",
-        ),
-        (
-            "store.decisions",
-            "from sidecar.cache import Cache",
-            "sidecar.store.decisions: is one of the adapters and imports cache, of the engines",
-        ),
-        (
-            "gateway",
+            "decisions.resolver",
             "from sidecar import backend",
-            "sidecar.gateway: is one of the engines and imports backend, of the adapters",
+            "sidecar.decisions.resolver: decisions may not import backend",
+        ),
+        ("events.outbox", "def f():\n    import sidecar.web", "sidecar.events.outbox: events may not import web"),
+        ("web.admin", "from sidecar.config.models import Admin", "sidecar.web.admin: web may not import config"),
+        ("web.admin", "import sidecar.store", "sidecar.web.admin: web may not import store"),
+        ("web.admin", "import yaml", "sidecar.web.admin: imports yaml, whose home is config.loader"),
+        ("config.models", "import yaml", "sidecar.config.models: imports yaml, whose home is config.loader"),
+        (
+            "decisions.resolver",
+            "from aiohttp import web",
+            "sidecar.decisions.resolver: imports aiohttp, whose home is backend.client, daemon, demo_backend, web",
+        ),
+        ("decisions.cache", "import sqlite3", "sidecar.decisions.cache: imports sqlite3, whose home is store"),
+        (
+            "backend.client",
+            "import structlog",
+            "sidecar.backend.client: imports structlog, whose home is telemetry.logs",
         ),
         (
-            "gateway",
-            "def f():\n    import sidecar.web",
-            "sidecar.gateway: is one of the engines and imports web, of the edges",
+            "web.admin",
+            "import requests",
+            "sidecar.web.admin: imports requests, which has no home; register it in HOMES",
         ),
-        ("web", "from sidecar.admin import x", "sidecar.web: is one of the edges and imports admin, of the edges"),
-        ("web", "import sidecar.store", "sidecar.web: is one of the edges and imports store, of the adapters"),
-        ("web", "import yaml", "sidecar.web: imports yaml, whose home is config"),
-        ("gateway", "from aiohttp import web", "sidecar.gateway: imports aiohttp, whose home is admin, backend, cli, "),
-        ("cache", "import sqlite3", "sidecar.cache: imports sqlite3, whose home is store"),
-        ("gateway", "from cachetools import TTLCache", "sidecar.gateway: imports cachetools, whose home is cache"),
-        ("backend", "import structlog", "sidecar.backend: imports structlog, whose home is logs"),
-        ("web", "import requests", "sidecar.web: imports requests, which has no home; register it in HOMES"),
-        ("web", "import sidecar.helpers", "sidecar.web: imports sidecar.helpers, which is unknown; register 'helpers'"),
-        ("helpers", "", "sidecar.helpers: unknown; register 'helpers' in LAYERS of test_architecture.py"),
+        (
+            "web.admin",
+            "import sidecar.helpers",
+            "sidecar.web.admin: imports sidecar.helpers, which is unknown; register 'helpers' in FOLDERS",
+        ),
+        ("helpers", "", "sidecar.helpers: unknown; register 'helpers' in FOLDERS of test_architecture.py"),
+        (
+            "control.orders",
+            "",
+            "sidecar.control.orders: unknown; register 'control' in FOLDERS of test_architecture.py",
+        ),
     ],
 )
-def test_a_crossed_layer_is_noticed(module: str, source: str, problem: str) -> None:
+def test_a_forbidden_import_is_noticed(module: str, source: str, problem: str) -> None:
     found = violations(module, source)
     assert len(found) == 1
     assert found[0].startswith(problem)
@@ -249,10 +241,16 @@ def test_a_crossed_layer_is_noticed(module: str, source: str, problem: str) -> N
     [
         ("core.policy", "from sidecar.core.model import Key\nfrom . import breaker\nfrom .model import Entry"),
         ("store.decisions", "import sqlite3\nfrom sidecar.store.rows import Row\nfrom . import rows\nimport sidecar"),
-        ("gateway", "import asyncio\nfrom sidecar.cache import Cache\nfrom sidecar.signals import Emit"),
-        ("web", "from aiohttp import web\nfrom sidecar import __version__\nfrom sidecar.gateway import Gateway"),
-        ("daemon", "import random, secrets, aiohttp\nfrom sidecar import backend, web, cache"),
+        (
+            "decisions.resolver",
+            "import asyncio\nfrom sidecar.decisions.cache import Cache\nfrom sidecar.facts import Emit",
+        ),
+        (
+            "web.admin",
+            "from aiohttp import web\nfrom sidecar import __version__\nfrom sidecar.decisions import explain",
+        ),
+        ("daemon.build", "import random, secrets, aiohttp\nfrom sidecar import backend, config, web"),
     ],
 )
-def test_what_the_layers_allow_is_not_complained_about(module: str, source: str) -> None:
+def test_what_is_allowed_is_not_complained_about(module: str, source: str) -> None:
     assert violations(module, source) == []

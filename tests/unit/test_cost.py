@@ -19,11 +19,11 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.clock import SystemClock
-from sidecar.config import parse
+from sidecar.config.loader import parse
 from sidecar.core.model import Endpoint, Entry, Verdict
 from sidecar.core.wire import query_of, read_message
-from sidecar.daemon import Daemon
-from sidecar.logs import Log
+from sidecar.daemon.lifecycle import Daemon
+from sidecar.telemetry.logs import Log
 
 STEPS, CALLS = 2_300, 115
 """Measured on Python 3.11: 2,033 and 94; a second that begins just then adds about a hundred."""
@@ -66,11 +66,11 @@ def remembering(users: int) -> tuple[Daemon, io.StringIO]:
     clock, out = SystemClock(), io.StringIO()
     daemon = Daemon(parse(CONFIG, "test"), None, clock, {"SECRET": "x"})
     daemon._observers.log.__dict__.update(Log("info", "json", out).__dict__)
-    rules, now = daemon._gateway.rules_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
+    policy, now = daemon._resolver.policy_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
     for user in range(users):
         message = read_message(Endpoint.VALIDATE_ACCESS, a_body(user))
         key = query_of(Endpoint.VALIDATE_ACCESS, message, now, "", frozenset()).key
-        daemon._cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, rules.allow))
+        daemon._cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, policy.allow))
     return daemon, out
 
 

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 import sidecar
-from sidecar.console import overview
+from sidecar.cli.live_status import screen, spark
+from sidecar.cli.render import overview
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.recent import SECONDS, Recent
-from sidecar.signals import Asked, Reloaded, Resolved
-from sidecar.watch import screen, spark
+from sidecar.facts import Asked, Reloaded, Resolved
+from sidecar.telemetry.recent import SECONDS, Recent
 
 
 class Now:
@@ -120,14 +120,14 @@ def test_a_refused_reload_is_shown() -> None:
 
 
 def test_the_page_needs_nothing_from_anywhere_else() -> None:
-    page = (Path(sidecar.__file__).parent / "page.html").read_text()
+    page = (Path(sidecar.__file__).parent / "web" / "status_page.html").read_text()
     addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.[\w/.-]+", page))
     assert addresses == {"http://www.w3.org/2000/svg"}  # a name, never asked for
     assert not re.search(r"<(link|img|iframe)|@import|url\(|innerHTML", page)
 
 
 def test_the_page_asks_only_for_what_the_status_has() -> None:
-    page = (Path(sidecar.__file__).parent / "page.html").read_text()
+    page = (Path(sidecar.__file__).parent / "web" / "status_page.html").read_text()
     document = json.loads(json.dumps(a_status()))
     assert set(re.findall(r"\ball\.(\w+)", page)) <= set(document)
     assert set(re.findall(r"\brecent\.(\w+)", page)) <= set(document["recent"])

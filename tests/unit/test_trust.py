@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sidecar.backend import Backend, signature
+from sidecar.backend.client import Backend, signature
 from sidecar.clock import SystemClock
-from sidecar.config import parse
+from sidecar.config.backend_target import target_from
+from sidecar.config.credentials import read_token, signing_key
+from sidecar.config.loader import parse
+from sidecar.config.models import Settings
 from sidecar.core.model import Misconfigured, Replied, Unavailable
 from sidecar.errors import StartError
-from sidecar.secret import read_token, signing_key
-from sidecar.settings import Settings
-from sidecar.target import target_from
 from tests.unit.builders import a_query
 
 

@@ -1,0 +1,1 @@
+"""Asking the meeting service: the HTTP out, and what guards it."""

@@ -1,0 +1,171 @@
+"""THE HTTP out: one question to the meeting service, one outcome back. Nothing of the network is raised from here.
+
+Bodies go out and come back byte for byte: no cookies, no redirects, no decompression, nothing unbounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import email.utils
+import hmac
+import ssl
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from sidecar import __version__
+from sidecar.clock import Clock
+from sidecar.core.classify import classify
+from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes of an answer; a longer one is no answer."""
+
+IDLE_CONNECTION = 4.0
+"""Seconds an unused connection is kept: less than the five seconds after which common servers close theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the backend is and how it knows us."""
+
+    url: str
+    """Without a slash at the end; the endpoint's name is appended."""
+    secret: str | None = field(default=None, repr=False)
+    connect_timeout: float = 1.0
+    honour_cache_control: bool = True
+    tls: ssl.SSLContext | None = field(default=None, compare=False)
+    """None: the system's trust store."""
+    tls_files: str = ""
+    """A digest of the files that `tls` was made from."""
+    signing_key: bytes | None = field(default=None, repr=False)
+    """For the signature headers of Standard Webhooks; None: not signed."""
+
+
+class Backend:
+    """The meeting service. `target` may be replaced at any time; the next question goes to the new one."""
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        """Remember where to ask; connections are opened on demand, inside `async with`."""
+        self.target = target
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Backend:
+        """Prepare the connection pool."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION, ttl_dns_cache=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={"User-Agent": f"prosody-sidecar/{__version__}", "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, query: Query, seconds: float) -> Outcome:
+        """Put one question, within so many seconds."""
+        return await self._post(query.key.endpoint, query.body, query.traceparent, seconds)
+
+    async def deliver(self, event: Event, seconds: float) -> Outcome:
+        """Tell one event, within so many seconds."""
+        return await self._post(event.endpoint, event.body, event.traceparent, seconds, event.idempotency_key)
+
+    async def _post(
+        self, endpoint: Endpoint, body: bytes, traceparent: str, seconds: float, idempotency_key: str = ""
+    ) -> Outcome:
+        target = self.target
+        headers = {"Content-Type": "application/json"}
+        if target.secret is not None:
+            headers["X-Webhook-Secret"] = target.secret
+        if target.signing_key is not None:
+            message = idempotency_key or traceparent[3:52] or "unnamed"
+            headers.update(signature(target.signing_key, message, int(self._clock.wall()), body))
+        if traceparent:
+            headers["traceparent"] = traceparent
+        kind = endpoint.kind
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+            kind = Kind.EVENT  # also a `room-created` that is delivered afterwards: what counts is that it arrived
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(target, f"{target.url}/{endpoint}", headers, body, kind)
+        except TimeoutError:
+            return Unavailable(f"no complete answer within {seconds:.1f} s", Failure.TIMEOUT)
+
+    async def _exchange(self, target: Target, url: str, headers: dict[str, str], body: bytes, kind: Kind) -> Outcome:
+        assert self._session is not None, "Backend is used outside its `async with`"
+        try:
+            async with self._session.post(
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                ssl=target.tls if target.tls is not None else True,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
+            ) as response:
+                content = await _read(response)
+                if content is None:
+                    return Unavailable(f"the body is over {BODY_LIMIT} bytes", status=response.status)
+                cache_control = ", ".join(response.headers.getall("Cache-Control", []))
+                return classify(
+                    kind,
+                    response.status,
+                    content,
+                    cache_control if target.honour_cache_control else "",
+                    self._retry_after(response.headers.get("Retry-After", "")),
+                )
+        except aiohttp.ClientConnectorCertificateError as error:
+            return Misconfigured(f"the backend's certificate is not trusted: {_short(error.certificate_error)}")
+        except aiohttp.ClientSSLError as error:
+            return Unavailable(f"no TLS connection: {_short(error)}", Failure.UNSENT)
+        except aiohttp.ClientConnectorError as error:
+            return Unavailable(f"no connection: {_short(error.strerror or error)}", Failure.UNSENT)
+        except aiohttp.ConnectionTimeoutError:
+            return Unavailable(f"no connection within {target.connect_timeout:g} s", Failure.UNSENT)
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            return Unavailable(f"the connection broke: {_short(error)}", Failure.RESET)
+        except (aiohttp.ClientError, ValueError) as error:
+            return Unavailable(f"not an HTTP answer: {_short(error)}")
+
+    def _retry_after(self, header: str) -> float | None:
+        """Seconds from either form of `Retry-After`; None when there is none, or none that can be read."""
+        text = header.strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        try:
+            at = email.utils.parsedate_to_datetime(text).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+        return max(0.0, at - self._clock.wall())
+
+
+def signature(key: bytes, message: str, at: int, body: bytes) -> dict[str, str]:
+    """The headers by which a backend knows body, sender and time (standardwebhooks.com)."""
+    signed = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
+    return {
+        "webhook-id": message,
+        "webhook-timestamp": str(at),
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body; None, and the connection closed, when it is over the limit."""
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > BODY_LIMIT:
+            response.close()
+            return None
+    return bytes(content)
+
+
+def _short(error: object) -> str:
+    """A stranger's text, on one line and capped."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

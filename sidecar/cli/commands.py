@@ -1,0 +1,244 @@
+"""The command `prosody-sidecar`. Exit codes: 0 good, 1 a problem found, 2 usage, 3 daemon not reachable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar import __version__, demo_backend
+from sidecar.cli import check, render
+from sidecar.cli.admin_client import ask
+from sidecar.cli.live_status import watch
+from sidecar.cli.probe import Step, look
+from sidecar.config.backend_target import target_from
+from sidecar.config.credentials import read_token
+from sidecar.config.loader import load, parse
+from sidecar.config.models import Settings
+from sidecar.daemon import lifecycle
+from sidecar.errors import SidecarError, StartError
+
+DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
+
+DEMO_PORT = 8790
+DEMO_SECRET = "demo-secret"
+DEMO_CONFIG = f"""
+state_dir: null
+backend:
+  url: http://127.0.0.1:{DEMO_PORT}/webhooks/jitsi
+  secret_env: SIDECAR_DEMO_SECRET
+log: {{format: console}}
+"""
+
+
+class _Cli(click.Group):
+    """Prints the errors meant for people on one line each, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SidecarError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="prosody-sidecar")
+def main() -> None:
+    """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is away."""
+
+
+def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    option = click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"The config file; without it {DEFAULT_FILES[0]}, then {DEFAULT_FILES[1]}.",
+    )
+    return option(command)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+
+
+def _found(file: Path | None) -> Path:
+    if file is not None:
+        return file
+    return next((each for each in DEFAULT_FILES if each.exists()), DEFAULT_FILES[0])
+
+
+@main.command()
+@_config_option
+@click.option("--demo", is_flag=True, help=f"Bring a demo backend along on port {DEMO_PORT}; needs no config.")
+def run(file: Path | None, demo: bool) -> None:
+    """Run the sidecar in the foreground."""
+    if demo and file is None:
+        os.environ.setdefault("SIDECAR_DEMO_SECRET", DEMO_SECRET)
+        settings = parse(DEMO_CONFIG, "the demo's config")
+        secret = os.environ["SIDECAR_DEMO_SECRET"]
+        asyncio.run(lifecycle.run(settings, None, lambda: _demo_backend("127.0.0.1", DEMO_PORT, secret)))
+        return
+    source = _found(file)
+    asyncio.run(lifecycle.run(load(source), source))
+
+
+@main.command("check")
+@_config_option
+@_json_option
+@click.option("--online", is_flag=True, help="Also ask the backend: DNS, TCP, TLS, secret, latency.")
+def check_command(file: Path | None, as_json: bool, online: bool) -> None:
+    """Say everything that is wrong or unwise in a config file. Warnings leave the exit code as it is."""
+    source = _found(file)
+    report = check.check(source, os.environ)
+    steps: list[Step] = []
+    if online and report.settings is not None:
+        steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
+    good = not report.problems and all(step.good for step in steps)
+    if as_json:
+        document = {"problems": report.problems, "warnings": report.warnings}
+        click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
+    else:
+        for line in (*report.problems, *report.warnings):
+            click.echo(line, err=True)
+        if not report.problems:
+            click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+        render.steps(steps)
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
+def status(file: Path | None, as_json: bool, watching: bool) -> None:
+    """Show on one screen how the running sidecar is."""
+    if watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(lambda: dict(_ask(file, "GET", "/status")))
+        return
+    document = _ask(file, "GET", "/status")
+    _show(document, as_json, render.status)
+    if document["reasons"]:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+@click.argument("user", required=False)
+def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> None:
+    """Say what would be answered for ROOM [and USER] now, and why. USER is a bare JID, a user id, or `guest`."""
+    query = {"room": room, **({"user": user} if user else {})}
+    _show(_ask(file, "GET", "/explain", query=query), as_json, render.explain)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.option("--room", help="Forget everything about this room.")
+@click.option("--user", help="Forget everything about this user (bare JID, user id, or `guest`).")
+@click.option("--all", "everything", is_flag=True, help="Forget everything.")
+def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, everything: bool) -> None:
+    """Forget remembered answers, and answers that are under way; the next question asks the backend."""
+    if not (room or user or everything):
+        raise click.UsageError("say what to forget: --room, --user or --all")
+    order = {"room": room, "user": user, "all": everything}
+    document = _ask(file, "POST", "/purge", body=order)
+    _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
+
+
+@main.group()
+def outbox() -> None:
+    """Look at the events on their way to the backend."""
+
+
+@outbox.command("list")
+@_config_option
+@_json_option
+@click.option("--limit", default=100, show_default=True, help="The most events to list.")
+def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
+    """List the parked events and the oldest pending ones."""
+    document = _ask(file, "GET", "/outbox", query={"limit": str(limit)})
+    _show(document, as_json, render.outbox)
+
+
+_numbers = click.argument("numbers", nargs=-1, type=int)
+
+
+@outbox.command("retry")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All parked events.")
+def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
+    """Try parked events again: those with these NUMBERS, or all."""
+    document = _ask(file, "POST", "/outbox/retry", body=_which(numbers, everything))
+    _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
+
+
+@outbox.command("drop")
+@_config_option
+@_json_option
+@_numbers
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--waiting", is_flag=True, help="Events that wait, rather than parked ones.")
+def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool, waiting: bool) -> None:
+    """Throw events away for good: parked ones with these NUMBERS, or all."""
+    body = {**_which(numbers, everything), "waiting": waiting}
+    document = _ask(file, "POST", "/outbox/drop", body=body)
+    _show(document, as_json, lambda done: click.echo(f"thrown away: {done['dropped']}"))
+
+
+def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
+    if everything == bool(numbers):
+        raise click.UsageError("give the numbers that `outbox list` shows, or --all")
+    return {"all": True} if everything else {"numbers": list(numbers)}
+
+
+@main.command("demo-backend")
+@_config_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=DEMO_PORT, show_default=True)
+@click.option("--secret", default=None, help="The webhook secret it insists on; none: it takes everybody.")
+def demo_backend_command(file: Path | None, host: str, port: int, secret: str | None) -> None:
+    """Run a small meeting service to play with; GET / on it says how."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_demo_backend(host, port, secret))
+
+
+async def _demo_backend(host: str, port: int, secret: str | None) -> None:
+    try:
+        await demo_backend.serve(host, port, secret)
+    except OSError as error:
+        what = f"the demo backend cannot listen on {host} port {port}: {error.strerror}"
+        raise StartError(f"{what}; stop what is there, or give `demo-backend` another --port") from None
+
+
+def _settings(file: Path | None) -> Settings:
+    """The config of the daemon to talk to; without any file, the one of `run --demo`, which has the same admin."""
+    source = _found(file)
+    if file is None and not source.exists():
+        return parse(DEMO_CONFIG, "the demo's config")
+    return load(source)
+
+
+def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
+    """Put one request to the running daemon, with its token if it has one."""
+    admin = _settings(file).admin
+    return ask(admin, method, path, token=read_token("admin-token", admin.token_file, os.environ), **more)
+
+
+def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        in_words(document)

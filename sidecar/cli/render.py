@@ -1,0 +1,119 @@
+"""What the commands print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from sidecar.cli.probe import Step
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def status(document: dict[str, Any]) -> None:
+    """One screen: is it well, and the numbers an operator asks for first."""
+    _console.print(overview(document))
+
+
+def overview(document: dict[str, Any]) -> Group:
+    """The same, to be put on a larger screen."""
+    reasons = document["reasons"]
+    if not document["serving"]:
+        head = Text("● starting or stopping", style="yellow")
+    elif reasons:
+        head = Text("● degraded", style="bold yellow")
+    else:
+        head = Text("● well", style="bold green")
+    head.append(f"   version {document['version']}, up for {_span(document['uptime_seconds'])}", style="dim")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_row("config", Text(document["config"]))
+    table.add_row("last reload", _reload(document))
+    table.add_row("backend", Text(document["backend"]))
+    for name, endpoint in document["endpoints"].items():
+        style = {"closed": "green", "open": "bold red"}.get(endpoint["breaker"], "yellow")
+        calls = f"; {endpoint['calls_under_way']} calls under way, {endpoint['calls_waiting']} waiting"
+        table.add_row(f"  {name}", Text.assemble("breaker ", (endpoint["breaker"], style), calls))
+    table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
+    events = document["outbox"]
+    table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
+    table.add_row("process", _process(document))
+    return Group(head, *(Text(f"  {reason}", style="yellow") for reason in reasons), table)
+
+
+def _reload(document: dict[str, Any]) -> Text:
+    last = document["recent"]["last_reload"]
+    if last is None:
+        return Text(f"none since the start at {_clock_time(document['started_at'])}")
+    when = _clock_time(last["at"])
+    if last["problems"]:
+        more = len(last["problems"]) - 1
+        return Text(f"{when}, refused{f': {more + 1} problems' if more else ''}; the old settings stay", style="yellow")
+    left = f"; {', '.join(last['needs_restart'])} needs a restart" if last["needs_restart"] else ""
+    return Text(f"{when}, applied{left}", style="yellow" if left else "")
+
+
+def _process(document: dict[str, Any]) -> str:
+    megabytes = document["memory_bytes"] / 1e6
+    return f"{megabytes:.0f} MB of memory, event loop {document['loop_lag_seconds'] * 1e3:.1f} ms late"
+
+
+def _clock_time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def steps(walked: Sequence[Step]) -> None:
+    """What `check --online` found, with what to do where something is not as it should be."""
+    marks = {"ok": Text("✓", style="green"), "unwise": Text("!", style="yellow"), "failed": Text("✗", style="bold red")}
+    for step in walked:
+        _console.print(marks[step.state], Text(f" {step.name:8}", style="bold"), Text(step.found), sep="")
+        if step.advice:
+            _console.print(f"           -> {step.advice}")
+
+
+def explain(document: dict[str, Any]) -> None:
+    """One paragraph per remembered key."""
+    for answer in document["answers"]:
+        who = f" for {answer['subject']}" if answer["subject"] else ""
+        _console.print(Text(f"{answer['endpoint']} {answer['room']}{who}", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        table.add_row("  now", answer["now"])
+        table.add_row("  if the backend failed now", answer["if_backend_failed_now"])
+        table.add_row("  remembered", f"{answer['remembered']} ({answer['state']})")
+        table.add_row("  breaker", answer["breaker"])
+        table.add_row("  rule", answer["rule"])
+        _console.print(table)
+    if document["left_out"]:
+        _console.print(f"and {document['left_out']} more; name a user to see theirs")
+
+
+def outbox(document: dict[str, Any]) -> None:
+    """Two tables of events: parked and waiting."""
+    _console.print(_counts(document["counts"]))
+    for name in ("parked", "waiting"):
+        events = document[name]
+        if not events:
+            continue
+        table = Table("number", "endpoint", "room", "accepted", "why", box=None, pad_edge=False, title_justify="left")
+        table.title = name
+        for event in events:
+            accepted = datetime.fromtimestamp(event["accepted_at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            table.add_row(str(event["number"]), event["endpoint"], event["room"], accepted, event["reason"] or "")
+        _console.print(table)
+
+
+def _counts(outbox_counts: dict[str, Any]) -> str:
+    oldest = _span(outbox_counts.get("oldest_seconds") or 0)
+    return f"{outbox_counts['pending']} pending (oldest {oldest}), {outbox_counts['parked']} parked"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

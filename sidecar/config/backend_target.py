@@ -1,0 +1,76 @@
+"""Settings -> where the backend is, what it trusts us by and what we trust it by. Reads the files they name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidecar.backend.client import Target
+from sidecar.config.credentials import read_secret, read_token, signing_key
+from sidecar.config.models import BackendSettings, Settings
+from sidecar.errors import StartError
+
+TLS_FILES = ("ca_file", "client_certificate", "client_key")
+
+
+def target_from(settings: Settings, environ: Mapping[str, str]) -> Target:
+    """Raises StartError for a file that cannot be used."""
+    backend = settings.backend
+    tls, files = tls_from(backend)
+    return Target(
+        backend.url,
+        read_secret(backend, environ),
+        backend.connect_timeout,
+        backend.cache_control == "honour",
+        tls,
+        files,
+        signing_key(read_token("signing-key", backend.signing_key_file, environ)),
+    )
+
+
+def tls_from(backend: BackendSettings) -> tuple[ssl.SSLContext | None, str]:
+    """What TLS files the settings name, ready for use, and a digest of them. Raises StartError."""
+    files = _digest(backend)
+    if not files:
+        return None, ""
+    return _context(backend.ca_file, backend.client_certificate, backend.client_key, files), files
+
+
+def _digest(backend: BackendSettings) -> str:
+    """A name for what is in the TLS files; empty if there are none."""
+    named = {
+        "ca_file": backend.ca_file,
+        "client_certificate": backend.client_certificate,
+        "client_key": backend.client_key,
+    }
+    digest = hashlib.sha256()
+    for name, file in named.items():
+        if file is not None:
+            try:
+                digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
+            except OSError as error:
+                raise StartError(
+                    f"backend.{name}: {file} cannot be read: {error.strerror}; check path and mode"
+                ) from None
+    return digest.hexdigest() if any(named.values()) else ""
+
+
+@functools.lru_cache(maxsize=2)
+def _context(ca: Path | None, certificate: Path | None, key: Path | None, files: str) -> ssl.SSLContext:
+    """The same context for the same files: connections that stand are kept over a reload that changes nothing."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        raise StartError(f"backend.ca_file: {ca} holds no certificate; it must be PEM") from None
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key)
+        except ssl.SSLError as error:
+            raise StartError(
+                f"backend.client_certificate: {certificate} and {key} cannot be used together: {error.reason}; "
+                "both must be PEM, the key without a passphrase and the certificate's own"
+            ) from None
+    return context

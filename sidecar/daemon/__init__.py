@@ -1,0 +1,1 @@
+"""Builds all parts, runs them, and talks to systemd."""

@@ -1,0 +1,95 @@
+"""Words for what the resolver would answer, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.core.breaker import Permit
+from sidecar.core.model import Key, Kind
+from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
+from sidecar.decisions.resolver import View
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One key, in words; every field is a plain sentence or a number an operator can check."""
+
+    endpoint: str
+    room: str
+    subject: str | None
+    state: str
+    remembered: str
+    rule: str
+    breaker: str
+    now: str
+    if_backend_failed_now: str
+
+
+def explain(key: Key, view: View, now: float) -> Explanation:
+    """Put one view into words."""
+    return Explanation(
+        endpoint=str(key.endpoint),
+        room=key.room,
+        subject=key.subject,
+        state=view.state.value,
+        remembered=_memory(view, now),
+        rule=f"rooms: match {view.policy.matched}" if view.policy.matched else f"endpoints: {key.endpoint}",
+        breaker=view.permit.value,
+        now=_outlook(key, view, view.permit),
+        if_backend_failed_now=_outlook(key, view, Permit.OPEN),
+    )
+
+
+def _memory(view: View, now: float) -> str:
+    entry = view.entry
+    if entry is None:
+        return "nothing is remembered"
+    limits = entry.lifetimes.at_most(view.policy.lifetimes(entry.verdict))
+    age = now - entry.asked_at
+    left = limits.total - age
+    until = f"usable for another {_span(left)} at the most" if left > 0 else "too old to be used"
+    return f"{entry.verdict.value}, {_span(age)} old (fresh for {_span(limits.fresh)}), {until}"
+
+
+def _outlook(key: Key, view: View, permit: Permit) -> str:
+    plan = decide(view.state, permit)
+    says = "" if view.entry is None else view.entry.verdict.value
+    match plan.act:
+        case Act.ANSWER:
+            refresh = ", and the backend is asked behind the answer" if plan.refresh else ""
+            why = {
+                Freshness.FRESH: "since it is fresh",
+                Freshness.SUSPECT: "though a later deny in the room makes it suspect: the backend cannot be asked",
+            }.get(view.state, "though it is stale, since it is within its stale limits")
+            return f"answers from memory: {says}, {why}{refresh}"
+        case Act.ASK:
+            match plan.fallback:
+                case Fallback.SLOW:
+                    wait = f"{view.policy.answer_within:g} s"
+                    return f"asks the backend; if it fails or takes longer than {wait}, answers from memory: {says}"
+                case Fallback.UNAVAILABLE:
+                    return f"asks the backend, since a later deny makes this suspect; only if it fails, answers {says}"
+                case Fallback.NEVER:
+                    return f"asks the backend; if it fails, {_policy(key, view)}"
+        case Act.AWAIT_PROBE:
+            return "waits for the probe that is out, for at most half a second, and decides again"
+        case Act.REFUSE:
+            return f"the backend cannot be asked and nothing usable is remembered: {_policy(key, view)}"
+
+
+def _policy(key: Key, view: View) -> str:
+    match view.policy.on_unavailable:
+        case OnUnavailable.ALLOW:
+            return "lets the user in (on_unavailable: allow)"
+        case OnUnavailable.DEFAULT:
+            return "answers the default_room_config (on_unavailable: default)"
+        case OnUnavailable.REFUSE:
+            word = "deny" if key.endpoint.kind is Kind.DECISION else "refuse"
+            return f"refuses (on_unavailable: {word})"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,1 @@
+"""What the meeting service must hear of: accepted, kept, delivered."""

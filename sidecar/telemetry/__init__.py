@@ -1,0 +1,1 @@
+"""What operators see of what happens: logs, metrics, health and the last minutes. All observe facts."""

@@ -1,0 +1,236 @@
+"""Facts -> lines on standard output, JSON or for the console; one canonical line per request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring
+from typing import Any, Literal, TextIO, assert_never
+
+import structlog
+
+from sidecar.core.model import Answer
+from sidecar.facts import (
+    Asked,
+    BreakerChanged,
+    Crashed,
+    DiskChanged,
+    EventAccepted,
+    EventDelivered,
+    EventParked,
+    Fact,
+    Notice,
+    OutboxChanged,
+    Reloaded,
+    Resolved,
+)
+
+TEXT_LIMIT = 300
+"""Characters of a stranger's text in a line."""
+
+
+class NonBlockingOutput:
+    """A file, or the writing end of a pipe or socket that never waits for its reader: a log collector that is stuck
+    must not stop the sidecar. What does not fit is lost, whole lines at a time."""
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def write(self, line: str) -> None:
+        """Write a line, or raise OSError."""
+        if self._rest:
+            self._write(b"")
+        if self._rest:
+            raise BlockingIOError
+        self._write(line.encode())
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._descriptor, self._rest + data)
+        self._rest = (self._rest + data)[written:]  # the end of a line that was begun goes before the next one
+
+    def flush(self) -> None:
+        """Nothing is held back but the end of a line that does not fit yet."""
+
+    def isatty(self) -> bool:
+        """It is no terminal."""
+        return False
+
+
+def _standard_output() -> TextIO | NonBlockingOutput:
+    try:
+        descriptor = sys.stdout.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return sys.stdout
+    direct = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+    return NonBlockingOutput(descriptor) if direct else sys.stdout
+
+
+class _Page:
+    """A stream that may fail: what cannot be written is counted, and said once writing works again."""
+
+    def __init__(self, stream: TextIO | NonBlockingOutput) -> None:
+        self._stream = stream
+        self.lost = 0
+
+    def msg(self, line: str) -> None:
+        try:
+            try:
+                self._stream.write(f"{line}\n")
+            except UnicodeEncodeError:
+                encoding = getattr(self._stream, "encoding", None) or "utf-8"
+                self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):  # a full disk, a reader that has gone, a stream that was closed
+            self.lost += 1
+
+    debug = info = warning = error = msg
+
+
+class Log:
+    """An observer that writes. Its stream may fail; nothing is ever raised for that."""
+
+    def __init__(
+        self, level: str, style: Literal["json", "console"], stream: TextIO | NonBlockingOutput | None = None
+    ) -> None:
+        """`level` is the least that is written: debug, info, warning or error. No stream: standard output."""
+        self._stream = _standard_output() if stream is None else stream
+        self._page = _Page(self._stream)
+        self.configure(level, style)
+
+    def configure(self, level: str, style: Literal["json", "console"]) -> None:
+        """Change level and form, also while running."""
+        self._plain = style == "json"
+        self._tells_all = level in ("debug", "info")
+        renderer: Any = _as_json
+        if style == "console":
+            renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
+        self._log = structlog.wrap_logger(
+            self._page,
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        ).bind()  # once, and not for every line
+
+    def observe(self, fact: Fact) -> None:
+        """Write one fact, at the level it deserves."""
+        page = self._page
+        lost = page.lost
+        self._write_fact(fact)
+        if lost and page.lost == lost:
+            page.lost = 0
+            self._log.warning("lines of this log could not be written", lost=lost)
+            page.lost = lost if page.lost else 0
+
+    def _write_fact(self, fact: Fact) -> None:
+        match fact:
+            case Resolved():
+                self._resolved(fact)
+            case Asked():
+                level = {"misconfigured": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
+                self._write(level, "backend", fact, seconds=round(fact.seconds, 4))
+            case BreakerChanged():
+                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
+            case EventAccepted() | EventDelivered():
+                self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
+            case EventParked():
+                self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
+            case OutboxChanged():
+                self._write("error" if fact.full else "info", "outbox", fact)
+            case DiskChanged():
+                self._write("info" if fact.usable else "error", "state on disk", fact)
+            case Reloaded():
+                self._reloaded(fact)
+            case Notice():
+                getattr(self._log, fact.level)(fact.message)
+            case Crashed():
+                self._log.error(f"defect in {fact.where}: please report it with this line", exc_info=fact.error)
+            case _:
+                assert_never(fact)
+
+    def _write(self, level: str, message: str, fact: Any, **changed: Any) -> None:
+        fields = {name: getattr(fact, name) for name in fact.__slots__}
+        fields.update(changed)
+        said = {name: value for name, value in fields.items() if value not in (None, "")}
+        capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
+        getattr(self._log, level)(message, **capped)
+
+    def _resolved(self, fact: Resolved) -> None:
+        if fact.answer is not None and not fact.problem and self._plain:
+            if self._tells_all:
+                self._page.msg(_usual_line(fact, fact.answer))
+            return
+        level = "info" if fact.status < 500 or fact.answer is not None else "error"
+        getattr(self._log, level)("request", **_request_fields(fact))
+
+    def _reloaded(self, fact: Reloaded) -> None:
+        if fact.problems:
+            self._log.error("reload refused, the old settings stay", problems=list(fact.problems))
+        else:
+            restart_only = {"needs_restart": list(fact.restart_only)} if fact.restart_only else {}
+            self._log.info("reloaded", **restart_only)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
+
+def _as_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    """The last processor. structlog's own makes a new encoder for every line."""
+    return _encode(event)
+
+
+def _request_fields(fact: Resolved) -> dict[str, Any]:
+    """What the line of a request says."""
+    said: dict[str, Any] = {"endpoint": fact.endpoint, "status": fact.status}
+    if fact.answer is not None:
+        said |= _way(fact.answer)
+    said |= {"ms": round(fact.seconds * 1e3, 2), "room": _capped(fact.room), "user": _capped(fact.subject)}
+    said |= {"problem": _capped(fact.problem), "trace": fact.trace[3:35]}
+    return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+def _way(answer: Answer) -> dict[str, Any]:
+    way = {"source": str(answer.source), "allowed": answer.allowed, "detail": answer.detail}
+    return way | {"backend_status": answer.forward_status, "collapsed": answer.collapsed or None}
+
+
+def _usual_line(fact: Resolved, answer: Answer) -> str:
+    """The same, for nearly all requests there are. By way of structlog this line takes as long as everything else about
+    a warm decision."""
+    sort = answer.source, answer.allowed, answer.detail, answer.forward_status, answer.collapsed
+    line = f'{_begun(fact.endpoint, fact.status, *sort)}, "ms": {fact.seconds * 1e3:.2f}'
+    if fact.room:
+        line += f', "room": {encode_basestring(_capped(fact.room))}'
+    if fact.subject:
+        line += f', "user": {encode_basestring(_capped(fact.subject))}'
+    if fact.trace:
+        line += f', "trace": "{fact.trace[3:35]}"'
+    return f'{line}, "timestamp": "{datetime.now(UTC).isoformat()[:-6]}Z"}}'
+
+
+@lru_cache(maxsize=1000)
+def _begun(endpoint: str, status: int, *sort: Any) -> str:
+    """The beginning that all requests have in common which came to such an end."""
+    source, allowed, detail, forward_status, collapsed = sort
+    answer = Answer(status, b"", source, allowed, forward_status=forward_status, collapsed=collapsed, detail=detail)
+    fields = _request_fields(Resolved(endpoint, status, 0.0, answer))
+    del fields["ms"]
+    return _encode({"event": "request", "level": "info", **fields})[:-1]
+
+
+def _capped(text: str) -> str:
+    return text if len(text) <= TEXT_LIMIT else text[:TEXT_LIMIT] + "…"

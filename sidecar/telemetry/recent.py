@@ -1,0 +1,93 @@
+"""The last two minutes, second by second: what `status` shows of the present. An observer that forgets."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecar.clock import Clock
+from sidecar.core.model import Source
+from sidecar.facts import Asked, Fact, Reloaded, Resolved
+
+SECONDS = 120
+SAMPLES = 1000
+"""Latencies kept of one second; what comes after them in that second is counted, but not measured."""
+
+GROUPS = {
+    Source.HIT: "memory",
+    Source.STALE: "stale",
+    Source.BACKEND: "backend",
+    Source.REJECTED: "backend",
+    Source.POLICY: "policy",
+    Source.OUTBOX: "events",
+}
+"""Where answers come from, as few words as a small graph can show; everything else is a problem of the request."""
+
+NAMES = ("memory", "stale", "backend", "policy", "events", "problem")
+
+
+@dataclass(slots=True)
+class _Second:
+    at: int
+    sources: Counter[str] = field(default_factory=Counter)
+    milliseconds: list[float] = field(default_factory=list)
+    failures: int = 0
+
+
+class Recent:
+    """Counts by second, and the last reload."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing has happened yet."""
+        self._clock = clock
+        self._seconds: deque[_Second] = deque(maxlen=SECONDS)
+        self._reload: dict[str, Any] | None = None
+
+    def observe(self, fact: Fact) -> None:
+        """Count one fact."""
+        match fact:
+            case Resolved():
+                second = self._now()
+                source = fact.answer.source if fact.answer is not None else None
+                second.sources["problem" if source is None else GROUPS[source]] += 1
+                if len(second.milliseconds) < SAMPLES:
+                    second.milliseconds.append(fact.seconds * 1e3)
+            case Asked(outcome="unavailable" | "misconfigured"):
+                self._now().failures += 1
+            case Reloaded():
+                self._reload = {
+                    "at": round(self._clock.wall(), 3),
+                    "problems": list(fact.problems),
+                    "needs_restart": list(fact.restart_only),
+                }
+            case _:
+                pass
+
+    def _now(self) -> _Second:
+        at = int(self._clock.monotonic())
+        if not self._seconds or self._seconds[-1].at != at:
+            self._seconds.append(_Second(at))
+        return self._seconds[-1]
+
+    def document(self) -> dict[str, Any]:
+        """Lists of one number a second, the oldest first; the second that has only begun is left out."""
+        now = int(self._clock.monotonic())
+        by_second = {second.at: second for second in self._seconds}
+        line = [by_second.get(at) for at in range(now - SECONDS, now)]
+        return {
+            "last_reload": self._reload,
+            "seconds": SECONDS,
+            "sources": {name: [0 if each is None else each.sources[name] for each in line] for name in NAMES},
+            "median_ms": [_rank(each, 0.5) for each in line],
+            "slow_ms": [_rank(each, 0.99) for each in line],
+            "backend_failures": [0 if each is None else each.failures for each in line],
+        }
+
+
+def _rank(second: _Second | None, share: float) -> float | None:
+    """The latency that this share of the requests did not exceed."""
+    if second is None or not second.milliseconds:
+        return None
+    ordered = sorted(second.milliseconds)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)

@@ -1,0 +1,50 @@
+"""aiohttp's low-level server rather than an application: there are eight paths, and every answer, also to a wrong
+path, is our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from sidecar.web.webhooks import Webhooks
+
+
+class WebhookServer(web.Server):
+    """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
+
+    def __init__(self, webhooks: Webhooks, note_request: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
+        """Pass every request to `note_request`, then to `webhooks`. `keep_alive`: seconds between two requests."""
+        super().__init__(self._handle)
+        self._webhooks = webhooks
+        self._note_request = note_request
+        self._keep_alive = keep_alive
+
+    def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        self._note_request(request)
+        return self._webhooks.handle(request)
+
+    def __call__(self) -> web.RequestHandler:
+        """A new connection."""
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
+        return _Connection(self._webhooks, self, loop=loop, **options)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_webhooks",)
+
+    def __init__(self, webhooks: Webhooks, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._webhooks = webhooks
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        return self._webhooks.not_http(status, exc)

@@ -1,0 +1,202 @@
+"""One endpoint's way to the backend: breaker, places and retries together, without a resolver."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar.core.breaker import BreakerRules, Permit
+from sidecar.core.model import Carried, Released, Replied, Unavailable
+from tests.unit.harness import DECISION, HANG, REFUSED, RESET, Harness, after, allow, broken, crash, settled
+from tests.unit.virtual import in_virtual_time
+
+
+async def carry(
+    harness: Harness, room: str = "standup", seconds: float = 4.0, *, behind: bool = False
+) -> Carried | Released:
+    query = harness.query(DECISION, roomName=room, userJid="alice@example.com")
+    return await harness.guards[DECISION].carry(query, harness.clock.monotonic() + seconds, None, behind=behind)
+
+
+def soon(harness: Harness, room: str) -> asyncio.Task[Carried | Released]:
+    return asyncio.ensure_future(carry(harness, room))
+
+
+def outcome(result: Carried | Released) -> object:
+    assert isinstance(result, Carried)
+    return result.outcome
+
+
+@in_virtual_time
+async def test_a_question_is_sent_with_the_time_it_has_left() -> None:
+    harness = Harness()
+    assert isinstance(outcome(await carry(harness, seconds=3.0)), Replied)
+    assert harness.backend.calls[0].seconds == pytest.approx(3.0, abs=0.01)
+
+
+@in_virtual_time
+async def test_what_was_asked_is_as_old_as_the_sending_and_not_as_the_waiting() -> None:
+    harness = Harness(max_in_flight=2)
+    harness.backend.always(after(1, allow()))
+    first, second = soon(harness, "a"), soon(harness, "a")
+    one, two = await first, await second
+    assert isinstance(one, Carried)
+    assert isinstance(two, Carried)
+    assert two.asked_at - one.asked_at == pytest.approx(1, abs=0.01)
+
+
+@in_virtual_time
+async def test_waiting_for_a_place_does_not_count_as_slow() -> None:
+    harness = Harness(max_in_flight=2, breaker=BreakerRules(minimum_calls=1, minimum_rooms=1))
+    harness.backend.always(after(1.5, allow()))
+    tasks = [soon(harness, "a") for _ in range(2)]
+    assert [type(outcome(result)) for result in await asyncio.gather(*tasks)] == [Replied, Replied]
+    assert harness.changes() == []
+
+
+@in_virtual_time
+async def test_who_gets_no_place_in_time_is_no_failure_of_the_backend() -> None:
+    harness = Harness(max_in_flight=2, breaker=BreakerRules(slow_after=60, minimum_calls=2, minimum_rooms=1))
+    harness.backend.always(HANG)
+    holder = soon(harness, "a")
+    await settled()
+    for _ in range(5):
+        result = await carry(harness, "a", 0.5)
+        assert isinstance(outcome(result), Unavailable)
+    assert len(harness.backend.calls) == 1
+    assert harness.changes() == []
+    holder.cancel()
+
+
+@in_virtual_time
+async def test_a_retry_counts_once_for_the_breaker() -> None:
+    harness = Harness(breaker=BreakerRules(minimum_calls=4, minimum_rooms=1))
+    harness.backend.always(RESET)
+    for _ in range(3):
+        await carry(harness)
+    assert len(harness.backend.calls) == 6
+    assert harness.changes() == []
+    await carry(harness)
+    assert harness.changes() == ["open"]
+
+
+@in_virtual_time
+async def test_a_failure_that_a_retry_mends_is_none() -> None:
+    harness = Harness(breaker=BreakerRules(minimum_calls=2, minimum_rooms=1))
+    for _ in range(4):
+        harness.backend.says(REFUSED, allow())
+        assert isinstance(outcome(await carry(harness)), Replied)
+    assert harness.changes() == []
+
+
+@in_virtual_time
+async def test_a_call_is_a_failure_from_the_moment_it_is_slow_and_counts_once() -> None:
+    harness = Harness(breaker=BreakerRules(minimum_calls=3, minimum_rooms=1, slow_after=1.0))
+    harness.backend.always(after(2, broken()))
+    tasks = [soon(harness, f"room-{n}") for n in range(2)]
+    await asyncio.gather(*tasks)
+    assert harness.changes() == []  # two calls, each slow and then failed, are two failures
+    harness.backend.always(broken())
+    await carry(harness)
+    assert harness.changes() == ["open"]
+
+
+@in_virtual_time
+async def test_when_the_breaker_opens_those_who_wait_are_released_unasked() -> None:
+    harness = Harness(max_in_flight=4, breaker=BreakerRules(minimum_calls=4, slow_after=1.0))
+    harness.backend.always(HANG)
+    tasks = [soon(harness, f"room-{n}") for n in range(10)]
+    await asyncio.sleep(1.01)
+    assert [isinstance(task.result(), Released) for task in tasks[4:]] == [True] * 6
+    assert len(harness.backend.calls) == 4
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
+async def test_a_place_that_comes_free_after_the_breaker_opened_is_not_used() -> None:
+    harness = Harness(breaker=BreakerRules(minimum_calls=1, minimum_rooms=1))
+    harness.backend.always(broken())
+    await carry(harness)
+    assert isinstance(await carry(harness), Released)
+    assert len(harness.backend.calls) == 1
+    assert harness.guards[DECISION].calls_under_way == 0
+
+
+@in_virtual_time
+async def test_the_probe_needs_no_place() -> None:
+    harness = Harness(
+        max_in_flight=1, breaker=BreakerRules(minimum_calls=1, minimum_rooms=1, slow_after=0.5, open_for=1)
+    )
+    harness.backend.always(HANG)
+    holder = soon(harness, "a")
+    await asyncio.sleep(1.9)
+    harness.backend.well()
+    guard, now = harness.guards[DECISION], harness.clock.monotonic()
+    assert guard.permit(now, "b") is Permit.PROBE_FREE
+    query = harness.query(DECISION, roomName="b", userJid="alice@example.com")
+    result = await guard.carry(query, now + 4, guard.take_probe(now, "b"))
+    assert isinstance(outcome(result), Replied)
+    assert harness.changes() == ["open", "closed"]
+    await holder
+
+
+@in_virtual_time
+async def test_a_call_that_crashes_or_is_cancelled_gives_its_place_and_its_probe_back() -> None:
+    harness = Harness(breaker=BreakerRules(minimum_calls=1, minimum_rooms=1))
+    harness.backend.says(crash)
+    with pytest.raises(LookupError):
+        await carry(harness)
+    assert (harness.guards[DECISION].calls_under_way, harness.changes()) == (0, [])
+    harness.backend.always(broken())
+    await carry(harness)
+    await asyncio.sleep(3.7)
+    guard = harness.guards[DECISION]
+    harness.backend.always(HANG)
+    query = harness.query(DECISION, roomName="b", userJid="alice@example.com")
+    ticket = guard.take_probe(harness.clock.monotonic(), "b")
+    probe = asyncio.ensure_future(guard.carry(query, harness.clock.monotonic() + 4, ticket))
+    await settled()
+    assert guard.permit(harness.clock.monotonic(), "c") is Permit.PROBE_OUT
+    probe.cancel()
+    await settled()
+    assert guard.permit(harness.clock.monotonic(), "c") is Permit.PROBE_FREE
+
+
+@in_virtual_time
+async def test_a_refresh_takes_a_spare_place_or_none() -> None:
+    harness = Harness(max_in_flight=4)
+    harness.backend.always(after(1, allow()))
+    tasks = [soon(harness, "a"), soon(harness, "b")]
+    await settled()
+    result = await carry(harness, "c", behind=True)
+    assert isinstance(outcome(result), Unavailable)
+    assert len(harness.backend.calls) == 2
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
+async def test_more_places_after_a_reload_serve_those_who_wait() -> None:
+    harness = Harness(max_in_flight=2)
+    harness.backend.always(after(1, allow()))
+    tasks = [soon(harness, "a") for _ in range(4)]
+    await settled()
+    assert len(harness.backend.calls) == 1
+    harness.guards[DECISION].configure(BreakerRules(), 8)
+    await settled()
+    assert len(harness.backend.calls) == 4
+    await asyncio.gather(*tasks)
+
+
+@in_virtual_time
+async def test_every_call_is_reported_with_what_came_of_it() -> None:
+    harness = Harness()
+    harness.backend.says(allow(), broken(503), RESET, REFUSED)
+    for _ in range(3):
+        await carry(harness)
+    assert [(fact.outcome, fact.status, fact.retry) for fact in harness.asked()] == [
+        ("replied", 200, False),
+        ("unavailable", 503, False),
+        ("unavailable", None, False),
+        ("unavailable", None, True),
+    ]

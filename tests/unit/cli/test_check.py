@@ -1,0 +1,82 @@
+"""`prosody-sidecar check` beyond the text of the config: the secret's file, warnings, exit codes, JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sidecar.cli.commands import main
+
+
+def checked(folder: Path, *options: str, secret: bytes | None = b"0123456789abcdef", mode: int = 0o600) -> Result:
+    """Run `check` on a good config whose secret file is as given."""
+    file = folder / "secret"
+    if secret is not None:
+        file.write_bytes(secret)
+        file.chmod(mode)
+    config = folder / "f.yaml"
+    config.write_text(f"backend:\n  url: https://api.example.com/webhooks/jitsi\n  secret_file: {file}\n")
+    return CliRunner().invoke(main, ["check", "--config", str(config), *options])
+
+
+def test_a_good_config_is_good(tmp_path: Path) -> None:
+    result = checked(tmp_path)
+    assert (result.exit_code, result.output) == (0, f"{tmp_path}/f.yaml: good\n")
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        (None, "cannot be read"),
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        ("geheimnißvoll-0123".encode(), "characters an HTTP header cannot carry"),
+        (b"\xff\xfe0123456789abcdef", "is not text"),
+        (b"0123456789abcdef ", "begins or ends with a space"),
+        (b"0123456789\nabcdef", "characters an HTTP header cannot carry"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_is_a_problem_at_its_line(tmp_path: Path, secret: bytes | None, says: str) -> None:
+    result = checked(tmp_path, secret=secret)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"{tmp_path}/f.yaml:3:3: backend.secret_file: ")
+    assert says in result.output
+
+
+@pytest.mark.parametrize(
+    ("secret", "mode", "says"),
+    [
+        (b"0123456789abcdef\n", 0o600, "ends with a line end"),
+        (b"0123456789abcdef", 0o644, "everybody on this machine can read"),
+        (b"0123456789abcdef", 0o622, "everybody on this machine can change"),
+        (b"0123456789abcdef", 0o640, "its group can read"),
+        (b"hunter2", 0o600, "can be guessed"),
+    ],
+)
+def test_a_secret_file_that_is_unwise_is_warned_of(tmp_path: Path, secret: bytes, mode: int, says: str) -> None:
+    result = checked(tmp_path, secret=secret, mode=mode)
+    assert result.exit_code == 0
+    assert result.output.startswith(f"{tmp_path}/f.yaml:3:3: warning: backend.secret_file: ")
+    assert says in result.output
+
+
+def test_json_has_problems_and_warnings_apart(tmp_path: Path) -> None:
+    said = json.loads(checked(tmp_path, "--json", mode=0o644).output)
+    assert said["problems"] == []
+    assert "warning: backend.secret_file" in said["warnings"][0]
+    said = json.loads(checked(tmp_path, "--json", secret=b"").output)
+    assert "is empty" in said["problems"][0]
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_a_systemd_credential_stands_in_for_a_file_only_root_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "webhook-secret").write_text("0123456789abcdef")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert checked(tmp_path, secret=None).exit_code == 0

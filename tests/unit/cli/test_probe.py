@@ -1,0 +1,137 @@
+"""`check --online` against real listeners: each step says what it found, the first that fails what to do."""
+
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from sidecar.backend.client import Target
+from sidecar.cli.probe import Step, look
+from sidecar.config.loader import parse
+
+SECRET = "0123456789abcdef"
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+async def strict(request: web.Request) -> web.Response:
+    if request.headers.get("X-Webhook-Secret") != SECRET:
+        return web.json_response({"error": "who are you?"}, status=401)
+    return web.json_response({"allowed": False, "reason": "no such meeting"})
+
+
+async def trusting(_: web.Request) -> web.Response:
+    return web.json_response({"allowed": True})
+
+
+async def missing(_: web.Request) -> web.Response:
+    return web.Response(status=404, text="<html>not here</html>")
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[[Handler, ssl.SSLContext | None], Awaitable[int]]]:
+    runners: list[web.ServerRunner] = []
+
+    async def start(handler: Handler, tls: ssl.SSLContext | None = None) -> int:
+        app = web.Application()
+        app.router.add_post("/webhooks/jitsi/validate-access", handler)
+        runner = web.AppRunner(app)
+        runners.append(runner)  # type: ignore[arg-type]
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        port: int = runner.addresses[0][1]
+        return port
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+def certificate(folder: Path, days: int = 90, name: str = "localhost") -> ssl.SSLContext:
+    pem, key = folder / "cert.pem", folder / "key.pem"
+    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    order += ["-days", str(days), "-subj", f"/O=Test/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    subprocess.run([*order, "-out", str(pem), "-keyout", str(key)], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem, key)
+    return context
+
+
+async def steps(url: str, secret: str | None = SECRET, tls: ssl.SSLContext | None = None) -> list[Step]:
+    settings = parse(f"backend: {{url: '{url}'}}", "f.yaml")
+    return await look(settings, Target(settings.backend.url, secret, tls=tls))
+
+
+def states(walked: list[Step]) -> list[tuple[str, str]]:
+    return [(step.name, step.state) for step in walked]
+
+
+async def test_all_is_well(serve: Callable[..., Awaitable[int]]) -> None:
+    walked = await steps(f"http://127.0.0.1:{await serve(strict)}/webhooks/jitsi")
+    assert states(walked) == [("DNS", "ok"), ("TCP", "ok"), ("secret", "ok"), ("latency", "ok")]
+
+
+async def test_a_name_that_is_none() -> None:
+    walked = await steps("http://nowhere.invalid/webhooks/jitsi")
+    assert states(walked) == [("DNS", "failed")]
+    assert "getent hosts nowhere.invalid" in walked[0].advice
+
+
+async def test_a_port_where_nobody_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        walked = await steps(f"http://127.0.0.1:{taken.getsockname()[1]}/webhooks/jitsi")
+    assert states(walked) == [("DNS", "ok"), ("TCP", "failed")]
+
+
+async def test_a_wrong_secret(serve: Callable[..., Awaitable[int]]) -> None:
+    walked = await steps(f"http://127.0.0.1:{await serve(strict)}/webhooks/jitsi", secret="wrong")
+    assert states(walked)[-1] == ("secret", "failed")
+    assert "differ" in walked[-1].advice
+
+
+async def test_a_backend_that_does_not_ask_for_the_secret(serve: Callable[..., Awaitable[int]]) -> None:
+    walked = await steps(f"http://127.0.0.1:{await serve(trusting)}/webhooks/jitsi")
+    assert states(walked)[2] == ("secret", "unwise")
+
+
+async def test_a_wrong_path(serve: Callable[..., Awaitable[int]]) -> None:
+    walked = await steps(f"http://127.0.0.1:{await serve(missing)}/webhooks/jitsi")
+    assert states(walked)[-1] == ("answer", "failed")
+    assert "is the path in backend.url right?" in walked[-1].advice
+
+
+async def test_a_certificate_nobody_has_signed(serve: Callable[..., Awaitable[int]], tmp_path: Path) -> None:
+    port = await serve(strict, certificate(tmp_path))
+    walked = await steps(f"https://localhost:{port}/webhooks/jitsi")
+    assert states(walked)[-1] == ("TLS", "failed")
+    assert "backend.ca_file" in walked[-1].advice
+
+
+@pytest.mark.parametrize(("days", "state"), [(90, "ok"), (10, "unwise")])
+async def test_a_trusted_certificate_tells_its_days(
+    serve: Callable[..., Awaitable[int]], tmp_path: Path, days: int, state: str
+) -> None:
+    port = await serve(strict, certificate(tmp_path, days))
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
+    assert states(walked)[2] == ("TLS", state)
+    assert f"good for {days} more days" in walked[2].found
+    assert walked[-1].name == "latency"
+
+
+async def test_a_certificate_for_another_name(serve: Callable[..., Awaitable[int]], tmp_path: Path) -> None:
+    port = await serve(strict, certificate(tmp_path, name="other.example.com"))
+    trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
+    assert states(walked)[-1] == ("TLS", "failed")
+    assert "for another name" in walked[-1].advice
+
+
+async def test_plain_http_where_tls_was_expected(serve: Callable[..., Awaitable[int]]) -> None:
+    walked = await steps(f"https://localhost:{await serve(strict)}/webhooks/jitsi")
+    assert states(walked)[-1] == ("TLS", "failed")
+    assert "write http://" in walked[-1].advice

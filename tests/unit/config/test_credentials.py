@@ -1,0 +1,74 @@
+"""Where the webhook secret comes from, and what is wrong when it cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.backend.client import Target
+from sidecar.config.credentials import CREDENTIAL, read_secret
+from sidecar.config.models import BackendSettings
+from sidecar.errors import StartError
+
+
+def settings(file: Path | None = None, env: str | None = None) -> BackendSettings:
+    return BackendSettings(url="http://127.0.0.1:1", secret_file=file, secret_env=env)
+
+
+def write(file: Path, content: bytes) -> Path:
+    file.write_bytes(content)
+    return file
+
+
+def test_without_a_place_to_look_there_is_no_secret() -> None:
+    assert read_secret(settings(), {}) is None
+
+
+@pytest.mark.parametrize("content", [b"s3cret", b"s3cret\n", b"s3cret\r\n"])
+def test_the_line_end_an_editor_adds_is_no_part_of_it(tmp_path: Path, content: bytes) -> None:
+    assert read_secret(settings(write(tmp_path / "secret", content)), {}) == "s3cret"
+
+
+def test_a_space_inside_is_part_of_it(tmp_path: Path) -> None:
+    assert read_secret(settings(write(tmp_path / "secret", b"two words")), {}) == "two words"
+
+
+def test_it_may_be_in_the_environment() -> None:
+    assert read_secret(settings(env="WEBHOOK_SECRET"), {"WEBHOOK_SECRET": "s3cret"}) == "s3cret"
+
+
+def test_a_file_goes_before_the_environment_and_a_credential_before_both(tmp_path: Path) -> None:
+    file = write(tmp_path / "secret", b"of the file")
+    environ = {"WEBHOOK_SECRET": "of the environment"}
+    both = settings(file, "WEBHOOK_SECRET")
+    assert read_secret(both, environ) == "of the file"
+    (tmp_path / "credentials").mkdir()
+    environ["CREDENTIALS_DIRECTORY"] = str(tmp_path / "credentials")
+    assert read_secret(both, environ) == "of the file"
+    write(tmp_path / "credentials" / CREDENTIAL, b"of the credential")
+    assert read_secret(both, environ) == "of the credential"
+    assert read_secret(settings(), environ) == "of the credential"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", "schlüssel".encode(), b"\xff\xfe", b"two\nlines", b"a\x00b"])
+def test_what_no_header_can_carry_is_refused_without_being_repeated(tmp_path: Path, content: bytes) -> None:
+    file = write(tmp_path / "webhook", content)
+    with pytest.raises(StartError) as caught:
+        read_secret(settings(file), {})
+    said = str(caught.value)
+    assert "\n" not in said
+    assert str(file) in said
+    assert "schl" not in said
+    assert "two" not in said
+
+
+def test_a_file_that_cannot_be_read_and_a_variable_that_is_not_there_are_one_line_each(tmp_path: Path) -> None:
+    for missing in (settings(tmp_path / "none"), settings(tmp_path), settings(env="NOT_THERE")):
+        with pytest.raises(StartError) as caught:
+            read_secret(missing, {})
+        assert "\n" not in str(caught.value)
+
+
+def test_it_shows_in_no_repr() -> None:
+    assert "s3cret" not in repr(Target("http://x", "s3cret"))

@@ -1,0 +1,100 @@
+"""The config file: what it means, and every mistake with the place where it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.loader import load, parse
+from sidecar.config.models import Settings
+from sidecar.errors import ConfigError
+
+GOOD = "backend: {url: http://127.0.0.1:1}\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f")
+    return caught.value.problems
+
+
+def _binary(folder: Path) -> Path:
+    file = folder / "binary.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    return file
+
+
+# Each entry: a file, and all that is said about it.
+def test_all_mistakes_are_named_at_once_in_the_order_of_the_file() -> None:
+    found = problems(
+        "listen:\n  port: x\nbackend:\n  url: nowhere\n  secret: hunter2-hunter2\n"
+        "rooms:\n  - match: 7\nlog: {level: loud}\n"
+    )
+    assert [line.split(": ")[0] for line in found] == ["f:2:3", "f:4:3", "f:5:3", "f:7:5", "f:8:7"]
+
+
+def test_a_value_in_the_wrong_place_is_not_repeated_since_it_may_be_the_secret() -> None:
+    said = "\n".join(problems("backend:\n  url: s3cret-s3cret-s3cret\n  connect_timeout: s3cret-s3cret-s3cret\n"))
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &x [*x]\n", "a: &x {b: *x}\n", "[" * 5000, "a: \0", "x: 1e9999999999\n", "%YAML 9\n---\n"]
+)
+def test_no_text_at_all_ends_in_anything_but_named_problems(text: str) -> None:
+    assert all(line.startswith("f:") for line in problems(text))
+
+
+def test_anchors_that_multiply_are_refused_quickly() -> None:
+    text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+    )
+    assert "over 100,000 values" in problems(text)[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: folder / "none.yaml", "there is no such file"),
+        (lambda folder: folder, "cannot be read"),
+        (_binary, "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, make: object, says: str) -> None:
+    file = make(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert len(caught.value.problems) == 1
+    assert caught.value.problems[0].startswith(f"{file}: {says}")
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = parse(GOOD, "f")
+    assert (settings.listen.host, settings.listen.port, settings.listen.prefix) == (
+        "127.0.0.1",
+        8788,
+        "/webhooks/jitsi",
+    )
+    assert (settings.admin.host, settings.admin.port) == ("127.0.0.1", 8789)
+    assert (settings.backend.connect_timeout, settings.backend.max_in_flight) == (1.0, 64)
+    breaker = settings.breaker
+    assert (breaker.failure_ratio, breaker.minimum_calls, breaker.minimum_rooms) == (0.5, 10, 3)
+    assert (breaker.window, breaker.slow_after, breaker.open_for) == (10, 2.0, 3)
+    room, access = settings.endpoints.room_created, settings.endpoints.validate_access
+    assert (room.deadline, room.fresh, room.stale_while_revalidate, room.stale_if_error) == (4.0, 5, 0, 86_400)
+    assert (room.answer_within, room.on_unavailable) == (0.5, "refuse")
+    assert (access.deadline, access.answer_within, access.on_unavailable) == (4.0, 0.5, "deny")
+    assert (access.allow.fresh, access.allow.stale_while_revalidate, access.allow.stale_if_error) == (15, 15, 3600)
+    assert (access.deny.fresh, access.deny.stale_while_revalidate, access.deny.stale_if_error) == (5, 0, 3600)
+    assert (settings.identity.anonymous_domains, settings.log.level, settings.log.format) == ([], "info", "json")
+
+
+def test_settings_cannot_be_changed_by_accident() -> None:
+    settings: Settings = parse(GOOD, "f")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.log = settings.log  # type: ignore[misc]
+
+
+def test_a_slash_at_the_end_of_the_url_is_not_doubled() -> None:
+    assert parse("backend: {url: 'http://x/hooks/'}\n", "f").backend.url == "http://x/hooks"

@@ -1,0 +1,453 @@
+"""The circuit breaker of one endpoint: when it opens, when it tries again, and that nothing wedges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.breaker import HOLD_BACK, Breaker, BreakerRules, Permit, Ticket
+from tests.unit.builders import breaker_rules
+
+THREE_ROOMS = ("lobby", "standup", "retro")
+
+
+def a_breaker(rules: BreakerRules | None = None) -> Breaker:
+    """A closed breaker with the rules of the contract."""
+    return Breaker(rules or breaker_rules())
+
+
+def succeed(breaker: Breaker, now: float, rooms: Iterable[str]) -> None:
+    """One good call in each of these rooms."""
+    for room in rooms:
+        breaker.succeed(now, breaker.admit(now, room))
+
+
+def fail(breaker: Breaker, now: float, rooms: Iterable[str], jitter: float = 0.0) -> list[bool]:
+    """One failed call in each of these rooms; whether each of them opened the breaker."""
+    return [breaker.fail(now, breaker.admit(now, room), jitter) for room in rooms]
+
+
+def around(count: int, rooms: tuple[str, ...] = THREE_ROOMS) -> list[str]:
+    """So many calls, spread over some rooms."""
+    return [rooms[number % len(rooms)] for number in range(count)]
+
+
+def an_open_breaker(now: float = 100.0, jitter: float = 0.0, rules: BreakerRules | None = None) -> Breaker:
+    """A breaker that opened at this instant; with no jitter it is half-open 2.7 s later."""
+    breaker = a_breaker(rules)
+    fail(breaker, now, around(10), jitter)
+    assert breaker.open_until() is not None
+    return breaker
+
+
+def a_half_open_breaker() -> Breaker:
+    """A breaker whose probe is due at 102.7."""
+    return an_open_breaker()
+
+
+DUE = 102.7
+
+
+# ---- closed
+
+
+def test_it_starts_closed() -> None:
+    assert a_breaker().permit(0.0, "lobby") is Permit.CLOSED
+    assert a_breaker().open_until() is None
+
+
+def test_it_opens_with_the_tenth_failure_without_a_success_between() -> None:
+    breaker = a_breaker()
+    assert fail(breaker, 100.0, around(10)) == [False] * 9 + [True]
+    assert breaker.permit(100.0, "lobby") is Permit.OPEN
+
+
+def test_a_success_ends_a_run_of_failures() -> None:
+    breaker = a_breaker(breaker_rules(failure_ratio=1.0))
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 100.0, ["lobby"])
+    assert fail(breaker, 100.0, around(9)) == [False] * 9
+    assert fail(breaker, 100.0, ["lobby"]) == [True]
+
+
+def test_a_run_of_failures_counts_however_many_successes_came_before() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, around(1000))
+    assert fail(breaker, 102.0, around(10))[-1]
+
+
+def test_a_run_of_failures_counts_however_long_it_takes() -> None:
+    breaker = a_breaker()
+    moved = [fail(breaker, 100.0 + 60 * number, [room]) for number, room in enumerate(around(10))]
+    assert moved[-1] == [True]
+
+
+def test_it_opens_when_half_of_the_window_failed() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, around(5))
+    fail(breaker, 100.0, around(2))
+    succeed(breaker, 100.0, around(1))
+    assert fail(breaker, 100.0, around(4)) == [False] * 3 + [True]
+
+
+def test_it_stays_closed_while_less_than_half_of_the_window_failed() -> None:
+    breaker = a_breaker()
+    for _ in range(50):
+        succeed(breaker, 100.0, around(6))
+        assert not any(fail(breaker, 100.0, around(5)))
+
+
+def test_it_stays_closed_while_there_are_too_few_calls_to_tell() -> None:
+    assert not any(fail(a_breaker(), 100.0, around(9)))
+
+
+def test_failures_older_than_the_window_are_forgotten() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 110.1, around(1))
+    assert not any(fail(breaker, 110.1, around(8)))
+    assert fail(breaker, 110.1, around(1)) == [True]
+
+
+def test_failures_older_than_the_window_do_not_count_towards_the_ratio() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 111.0, around(10))
+    assert not any(fail(breaker, 111.0, around(3)))
+
+
+def test_a_room_that_failed_before_the_window_is_not_one_that_fails() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, ["retro"])
+    succeed(breaker, 101.0, ["retro"])
+    breaker.admit(112.0, "retro")
+    assert not any(fail(breaker, 112.0, ["broken", "lobby"] * 20))
+
+
+def test_failures_just_within_the_window_count() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    succeed(breaker, 109.9, around(1))
+    assert fail(breaker, 110.0, around(1)) == [True]
+
+
+def test_one_broken_room_shuts_out_nobody_else() -> None:
+    breaker = a_breaker()
+    for _ in range(100):
+        assert not any(fail(breaker, 100.0, ["broken"] * 3))
+        succeed(breaker, 100.0, ["lobby", "standup"])
+
+
+def test_one_broken_room_is_not_a_run_of_failures_while_others_are_asked() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby", "standup"])
+    assert not any(fail(breaker, 101.0, ["broken"] * 50))
+
+
+def test_two_broken_rooms_are_not_enough_either() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby"])
+    assert not any(fail(breaker, 100.0, around(50, ("broken", "worse"))))
+    assert fail(breaker, 100.0, ["lobby"]) == [True]
+
+
+def test_one_broken_room_and_a_hiccup_in_two_others_is_no_broken_backend() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, around(40))
+    fail(breaker, 100.0, ["lobby", "standup"])
+    succeed(breaker, 100.0, around(1))
+    assert not any(fail(breaker, 100.0, ["broken"] * 500))
+
+
+def test_half_of_the_window_must_have_failed_also_without_the_two_worst_rooms() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby"] * 5)
+    fail(breaker, 100.0, ["broken", "worse"] * 8)
+    succeed(breaker, 100.0, ["standup"])
+    assert fail(breaker, 100.0, ["lobby"] * 6) == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("rooms", [("only",), ("one", "other")])
+def test_where_fewer_rooms_are_asked_fewer_need_to_fail(rooms: tuple[str, ...]) -> None:
+    assert fail(a_breaker(), 100.0, around(10, rooms)) == [False] * 9 + [True]
+
+
+def test_a_room_that_was_asked_and_did_not_answer_yet_counts_as_asked() -> None:
+    breaker = a_breaker()
+    waiting = [breaker.admit(100.0, room) for room in ("lobby", "standup")]
+    assert not any(fail(breaker, 100.0, ["broken"] * 50))
+    for ticket in waiting:
+        breaker.abandon(ticket)
+    assert fail(breaker, 100.0, ["broken"]) == [True]
+
+
+def test_a_call_nobody_ever_reports_counts_as_asked_for_no_longer_than_the_window() -> None:
+    breaker = a_breaker()
+    breaker.admit(100.0, "lobby")
+    breaker.admit(100.0, "standup")
+    assert not any(fail(breaker, 110.0, ["broken"] * 10))
+    assert fail(breaker, 110.1, ["broken"]) == [True]
+
+
+def test_rooms_that_were_asked_long_ago_do_not_count_as_asked() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, ["lobby", "standup"])
+    assert fail(breaker, 111.0, ["broken"] * 10)[-1]
+
+
+def test_a_call_that_has_become_slow_counts_as_failed_even_if_it_succeeds_later() -> None:
+    breaker = a_breaker()
+    calls = [breaker.admit(100.0, room) for room in around(10)]
+    assert [breaker.fail(102.0, ticket, 0.0) for ticket in calls] == [False] * 9 + [True]
+    assert not any(breaker.succeed(102.1, ticket) for ticket in calls)
+    assert breaker.permit(102.1, "lobby") is Permit.OPEN
+
+
+def test_a_late_success_does_not_take_back_that_a_call_was_slow() -> None:
+    breaker = a_breaker()
+    calls = [breaker.admit(100.0, room) for room in around(9)]
+    for ticket in calls:
+        breaker.fail(102.0, ticket, 0.0)
+        breaker.succeed(102.1, ticket)
+    assert fail(breaker, 102.2, ["lobby"]) == [True]
+
+
+def test_a_call_counts_once_however_often_it_is_reported() -> None:
+    breaker = a_breaker()
+    ticket = breaker.admit(100.0, "lobby")
+    assert not any(breaker.fail(100.0, ticket, 0.0) for _ in range(50))
+
+
+def test_an_abandoned_call_says_nothing() -> None:
+    breaker = a_breaker()
+    for room in around(50):
+        ticket = breaker.admit(100.0, room)
+        breaker.abandon(ticket)
+        assert not breaker.fail(100.0, ticket, 0.0)
+    assert breaker.permit(100.0, "lobby") is Permit.CLOSED
+
+
+# ---- open
+
+
+@pytest.mark.parametrize(("jitter", "until"), [(0.0, 102.7), (0.5, 103.15), (1.0, 103.6)])
+def test_it_stays_open_for_three_seconds_times_09_to_12(jitter: float, until: float) -> None:
+    assert an_open_breaker(jitter=jitter).open_until() == pytest.approx(until)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 60))
+def test_the_jitter_stays_within_its_range(jitter: float, open_for: float) -> None:
+    until = an_open_breaker(jitter=jitter, rules=BreakerRules(open_for=open_for)).open_until()
+    assert until is not None
+    assert 0.9 * open_for - 1e-9 <= until - 100.0 <= 1.2 * open_for + 1e-9
+
+
+def test_while_it_is_open_nobody_is_permitted_to_ask() -> None:
+    breaker = an_open_breaker()
+    assert {breaker.permit(now, room) for now in (100.0, 101.0, 102.69) for room in THREE_ROOMS} == {Permit.OPEN}
+
+
+@pytest.mark.parametrize(("retry_after", "until"), [(10.0, 110.0), (300.0, 130.0), (1.0, 102.7), (0.0, 102.7)])
+def test_it_stays_open_as_long_as_the_backend_asks_up_to_a_cap(retry_after: float, until: float) -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    assert breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after)
+    assert breaker.open_until() == pytest.approx(until)
+
+
+def test_it_heeds_what_any_of_the_failures_asked_for_not_just_the_last() -> None:
+    breaker = a_breaker()
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=20.0)
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=5.0)
+    fail(breaker, 101.0, around(8, ("standup", "retro")))
+    assert breaker.open_until() == pytest.approx(120.0)
+
+
+def test_a_backend_that_answers_again_has_taken_back_its_wish_to_be_left_alone() -> None:
+    """Otherwise one room that has to wait half a minute would stretch every short outage of all the others."""
+    breaker = a_breaker()
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, 30.0)
+    succeed(breaker, 101.0, ["standup"])
+    fail(breaker, 102.0, around(10))
+    assert breaker.open_until() == pytest.approx(104.7)
+
+
+def test_a_probe_may_be_asked_to_wait_too() -> None:
+    breaker = a_half_open_breaker()
+    assert breaker.fail(103.0, breaker.admit(103.0, "lobby"), 0.0, retry_after=12.0)
+    assert breaker.open_until() == pytest.approx(115.0)
+
+
+def test_when_something_was_mended_an_old_wish_to_be_left_alone_is_forgotten() -> None:
+    breaker = a_breaker()
+    fail(breaker, 100.0, around(9))
+    breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=30.0)
+    breaker.try_now(101.0)
+    breaker.fail(101.0, breaker.admit(101.0, "lobby"), 0.0)
+    assert breaker.open_until() == pytest.approx(103.7)
+
+
+# ---- half-open
+
+
+def test_when_its_time_has_come_one_probe_is_free() -> None:
+    assert a_half_open_breaker().permit(DUE, "lobby") is Permit.PROBE_FREE
+
+
+def test_while_the_probe_is_out_everybody_else_waits() -> None:
+    breaker = a_half_open_breaker()
+    breaker.admit(DUE, "lobby")
+    assert {breaker.permit(DUE + 1.0, room) for room in THREE_ROOMS} == {Permit.PROBE_OUT}
+
+
+def test_a_probe_that_fares_well_closes_it_for_everybody() -> None:
+    breaker = a_half_open_breaker()
+    assert breaker.succeed(DUE + 0.1, breaker.admit(DUE, "lobby"))
+    assert {breaker.permit(DUE + 0.1, room) for room in THREE_ROOMS} == {Permit.CLOSED}
+    assert breaker.open_until() is None
+
+
+def test_once_closed_it_has_forgotten_the_failures_from_before() -> None:
+    breaker = a_half_open_breaker()
+    breaker.succeed(DUE, breaker.admit(DUE, "lobby"))
+    assert fail(breaker, DUE, around(10)) == [False] * 9 + [True]
+
+
+def test_a_probe_that_fails_opens_it_again() -> None:
+    breaker = a_half_open_breaker()
+    assert breaker.fail(103.0, breaker.admit(DUE, "lobby"), 1.0)
+    assert breaker.permit(103.0, "standup") is Permit.OPEN
+    assert breaker.open_until() == pytest.approx(106.6)
+
+
+def test_a_cancelled_probe_is_free_again() -> None:
+    breaker = a_half_open_breaker()
+    breaker.abandon(breaker.admit(DUE, "lobby"))
+    assert breaker.permit(DUE, "lobby") is Permit.PROBE_FREE
+
+
+def test_a_probe_that_vanished_frees_itself_when_it_would_have_been_slow() -> None:
+    breaker = a_half_open_breaker()
+    breaker.admit(103.0, "lobby")
+    assert breaker.permit(104.99, "standup") is Permit.PROBE_OUT
+    assert breaker.permit(105.0, "standup") is Permit.PROBE_FREE
+
+
+def test_a_second_probe_is_out_although_the_first_one_is_given_up() -> None:
+    breaker = a_half_open_breaker()
+    vanished = breaker.admit(103.0, "lobby")
+    breaker.admit(105.0, "standup")
+    breaker.abandon(vanished)
+    assert breaker.permit(105.0, "retro") is Permit.PROBE_OUT
+
+
+def test_a_probe_that_was_given_up_may_still_bring_good_news() -> None:
+    breaker = a_half_open_breaker()
+    vanished = breaker.admit(103.0, "lobby")
+    breaker.admit(105.0, "standup")
+    assert breaker.succeed(105.5, vanished)
+    assert breaker.permit(105.5, "retro") is Permit.CLOSED
+
+
+def test_a_success_from_before_it_opened_does_not_close_it() -> None:
+    breaker = a_breaker()
+    old = breaker.admit(99.0, "lobby")
+    fail(breaker, 100.0, around(10))
+    assert not breaker.succeed(101.0, old)
+    assert breaker.permit(101.0, "lobby") is Permit.OPEN
+    assert breaker.permit(DUE, "lobby") is Permit.PROBE_FREE
+
+
+def test_a_failure_from_before_it_opened_does_not_keep_it_open_longer() -> None:
+    breaker = a_breaker()
+    old = breaker.admit(99.0, "lobby")
+    fail(breaker, 100.0, around(10))
+    assert not breaker.fail(102.0, old, 1.0, retry_after=30.0)
+    assert breaker.open_until() == pytest.approx(DUE)
+
+
+def test_a_probe_of_an_earlier_opening_does_not_close_a_later_one() -> None:
+    breaker = a_half_open_breaker()
+    first = breaker.admit(DUE, "lobby")
+    second = breaker.admit(105.0, "standup")
+    breaker.fail(105.5, second, 0.0)
+    assert not breaker.succeed(105.6, first)
+    assert breaker.permit(105.6, "retro") is Permit.OPEN
+
+
+def test_a_failure_from_before_it_closed_again_does_not_count_afterwards() -> None:
+    breaker = a_breaker(breaker_rules(minimum_rooms=1))
+    old = [breaker.admit(99.0, "lobby") for _ in range(20)]
+    fail(breaker, 100.0, around(10))
+    breaker.succeed(DUE, breaker.admit(DUE, "lobby"))
+    assert not any(breaker.fail(DUE, ticket, 0.0) for ticket in old)
+    assert breaker.permit(DUE, "lobby") is Permit.CLOSED
+
+
+def test_the_room_whose_probe_failed_leaves_the_next_one_to_others_for_half_a_second() -> None:
+    breaker = a_half_open_breaker()
+    breaker.fail(DUE, breaker.admit(DUE, "broken"), 0.0)
+    due = breaker.open_until()
+    assert due is not None
+    assert breaker.permit(due + HOLD_BACK - 0.01, "broken") is Permit.PROBE_OUT
+    assert breaker.permit(due, "lobby") is Permit.PROBE_FREE
+    assert breaker.permit(due + HOLD_BACK, "broken") is Permit.PROBE_FREE
+    assert HOLD_BACK == 0.5
+
+
+def test_once_closed_no_room_is_held_back_when_it_opens_again() -> None:
+    breaker = a_half_open_breaker()
+    breaker.fail(DUE, breaker.admit(DUE, "lobby"), 0.0)
+    breaker.succeed(106.0, breaker.admit(106.0, "standup"))
+    fail(breaker, 107.0, around(10))
+    assert breaker.permit(109.7, "lobby") is Permit.PROBE_FREE
+
+
+# ---- fixed by an operator
+
+
+def test_when_something_was_mended_an_open_breaker_tries_at_once() -> None:
+    breaker = an_open_breaker()
+    breaker.try_now(100.5)
+    assert breaker.permit(100.5, "lobby") is Permit.PROBE_FREE
+
+
+def test_when_something_was_mended_no_room_is_held_back() -> None:
+    breaker = a_half_open_breaker()
+    breaker.fail(DUE, breaker.admit(DUE, "lobby"), 0.0)
+    breaker.try_now(103.0)
+    assert breaker.permit(103.0, "lobby") is Permit.PROBE_FREE
+
+
+def test_when_something_was_mended_a_probe_sent_before_neither_blocks_nor_opens_it_again() -> None:
+    breaker = a_half_open_breaker()
+    with_the_old_secret = breaker.admit(DUE, "lobby")
+    breaker.try_now(103.0)
+    assert breaker.permit(103.0, "standup") is Permit.PROBE_FREE
+    assert not breaker.fail(103.1, with_the_old_secret, 0.0)
+    assert breaker.permit(103.1, "standup") is Permit.PROBE_FREE
+
+
+def test_when_something_was_mended_the_calls_sent_before_do_not_open_it() -> None:
+    breaker = a_breaker()
+    with_the_old_secret = [breaker.admit(100.0, room) for room in around(20)]
+    fail(breaker, 100.0, around(9))
+    breaker.try_now(100.1)
+    assert not any(breaker.fail(100.2, ticket, 0.0) for ticket in with_the_old_secret)
+    assert breaker.permit(100.2, "lobby") is Permit.CLOSED
+
+
+def test_when_its_time_had_come_already_mending_does_not_put_it_off() -> None:
+    breaker = a_half_open_breaker()
+    breaker.try_now(200.0)
+    assert breaker.open_until() == pytest.approx(DUE)
+
+
+def test_a_ticket_is_known_by_itself_not_by_what_is_written_on_it() -> None:
+    breaker = a_breaker(breaker_rules(minimum_calls=1, minimum_rooms=1))
+    twins: list[Ticket] = [breaker.admit(100.0, "lobby") for _ in range(2)]
+    breaker.abandon(twins[0])
+    assert breaker.fail(100.0, twins[1], 0.0)

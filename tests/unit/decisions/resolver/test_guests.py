@@ -1,0 +1,89 @@
+"""Guests share an answer until the backend says that it is private."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.core.model import Source
+from sidecar.decisions.cache import Selector
+from tests.unit.harness import (
+    Harness,
+    after,
+    allow,
+    deny,
+    reason,
+    settled,
+)
+from tests.unit.virtual import in_virtual_time
+
+
+@in_virtual_time
+async def test_guests_of_one_room_share_an_answer() -> None:
+    harness = Harness(anonymous=frozenset({"guest.example.com"}))
+    await harness.asks("x1@guest.example.com")
+    assert (await harness.asks("x2@guest.example.com")).source is Source.HIT
+    assert (await harness.asks("x3@example.com", guest=True)).source is Source.HIT
+    assert len(harness.backend.calls) == 1
+
+
+@in_virtual_time
+async def test_guests_of_another_room_do_not() -> None:
+    harness = Harness(anonymous=frozenset({"guest.example.com"}))
+    await harness.asks("x1@guest.example.com")
+    harness.backend.says(deny())
+    assert (await harness.asks("x2@guest.example.com", "board")).allowed is False
+
+
+@in_virtual_time
+async def test_a_private_answer_is_for_one_guest_also_among_those_who_waited_for_it_together() -> None:
+    harness = Harness()
+    harness.backend.says(after(0.2, allow("private")), deny("Not you"), deny("Nor you"))
+    answers = await asyncio.gather(*(harness.asks(f"x{n}@guest.example.com", guest=True) for n in range(3)))
+    assert [answer.allowed for answer in answers] == [True, False, False]
+    assert {reason(answer) for answer in answers[1:]} == {"Not you", "Nor you"}
+    assert len(harness.backend.calls) == 3
+
+
+@in_virtual_time
+async def test_after_a_private_answer_each_guest_is_asked_about_and_remembered_alone() -> None:
+    harness = Harness()
+    harness.backend.says(allow("private"), deny())
+    await harness.asks("x1@guest.example.com", guest=True)
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is False
+    assert (await harness.asks("x2@guest.example.com", guest=True)).source is Source.HIT
+    assert (await harness.asks("x9@guest.example.com", guest=True)).source is Source.BACKEND
+    assert len(harness.backend.calls) == 3
+
+
+@in_virtual_time
+async def test_a_private_refresh_takes_the_shared_answer_away() -> None:
+    harness = Harness()
+    await harness.asks("x1@guest.example.com", guest=True)
+    await harness.passes(16)
+    harness.backend.says(allow("private"), deny())
+    await harness.asks("x1@guest.example.com", guest=True)
+    await settled()
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is False
+
+
+@in_virtual_time
+async def test_an_older_private_allow_does_not_bring_back_a_guest_who_was_denied_since() -> None:
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    await harness.resolver.purge(Selector(subject="guest"))
+    harness.backend.says(allow("private"), deny("Removed"))
+    await harness.asks("x2@guest.example.com", guest=True)
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
+    old.comes(allow("private"))
+    assert (await first).allowed is False
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
+
+
+@in_virtual_time
+async def test_private_means_nothing_for_one_who_is_known() -> None:
+    harness = Harness()
+    harness.backend.says(allow("private"))
+    await harness.asks("alice@example.com")
+    assert (await harness.asks("alice@example.com")).source is Source.HIT

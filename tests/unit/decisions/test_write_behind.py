@@ -1,0 +1,362 @@
+"""What becomes dirty reaches the disk, what the disk remembers reaches the cache, and neither undoes the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from sidecar.core.model import Entry, Key, Verdict
+from sidecar.decisions.cache import Cache, Limits, Selector
+from sidecar.decisions.write_behind import WriteBehind
+from sidecar.errors import DiskError
+from tests.unit.disk import FakeClock, a_key, an_entry, decisions, loaded, until
+
+
+class FakeStore:
+    """A disk in memory that can be held, and can fail."""
+
+    def __init__(self, rows: Mapping[Key, Entry] | None = None) -> None:
+        self.rows: dict[Key, Entry] = dict(rows or {})
+        self.commits: list[tuple[dict[Key, Entry | None], bool]] = []
+        self.generation = 1
+        self.broken = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.recalls = 0
+        self.batch = 2
+
+    async def _disk(self) -> None:
+        await self.gate.wait()
+        if self.broken:
+            raise DiskError("the disk is full")
+
+    async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
+        await self._disk()
+        self.commits.append((dict(rows), durable))
+        for key, entry in rows.items():
+            self.rows.pop(key, None)
+            if entry is not None:
+                self.rows[key] = entry
+
+    async def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        rows = list(self.rows.items())
+        for start in range(0, len(rows), self.batch):
+            await self._disk()
+            yield rows[start : start + self.batch]
+        await self._disk()
+
+    async def recall(self, key: Key) -> list[tuple[Key, Entry]]:
+        self.recalls += 1
+        await self._disk()
+        return [(key, self.rows[key])] if key in self.rows else []
+
+    async def clear(self) -> None:
+        await self._disk()
+        self.rows.clear()
+
+
+class Running:
+    """A writer that runs while a test looks on."""
+
+    def __init__(self, store: FakeStore | None, cache: Cache | None = None, *, every: float = 0.005) -> None:
+        self.cache = cache or Cache(Limits())
+        self.writer = WriteBehind(self.cache, store, every=every, recall_within=0.05)
+
+    async def __aenter__(self) -> Running:
+        self._task = asyncio.create_task(self.writer.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+# ---- writing
+
+
+async def test_what_becomes_dirty_is_written_behind() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        running.cache.put(a_key(), an_entry())
+        await until(lambda: a_key() in store.rows)
+        await until(lambda: not running.cache.dirty)
+        running.cache.drop(a_key())
+        await until(lambda: a_key() not in store.rows)
+
+
+async def test_persist_returns_when_everything_dirty_is_on_disk_and_synced() -> None:
+    store = FakeStore()
+    async with Running(store, every=60.0) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.put(a_key(), an_entry(Verdict.DENY))
+        await running.writer.persist()
+        assert store.rows == {a_key(): an_entry(Verdict.DENY)}
+        assert store.commits[-1][1]
+        await running.writer.persist()
+
+
+async def test_those_who_wait_share_one_commit() -> None:
+    store = FakeStore()
+    async with Running(store, every=60.0) as running:
+        running.cache.put(a_key("first"), an_entry())
+        store.gate.clear()
+        first = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0)
+        await until(lambda: not running.writer._waiting)
+        for number in range(50):
+            running.cache.put(a_key(f"room{number}"), an_entry())
+        others = [asyncio.create_task(running.writer.persist()) for _ in range(50)]
+        await asyncio.sleep(0)
+        store.gate.set()
+        await asyncio.gather(first, *others)
+    written = [rows for rows, _ in store.commits if rows]
+    assert [len(rows) for rows in written] == [1, 50]
+
+
+async def test_a_persist_that_comes_during_a_commit_waits_for_the_next_one() -> None:
+    store = FakeStore()
+    async with Running(store, every=60.0) as running:
+        running.cache.put(a_key("first"), an_entry())
+        store.gate.clear()
+        first = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0)
+        await until(lambda: not running.writer._waiting)
+        running.cache.put(a_key("second"), an_entry(Verdict.DENY))
+        second = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0)
+        store.gate.set()
+        await second
+        assert a_key("second") in store.rows
+        await first
+
+
+async def test_persist_says_so_when_the_disk_cannot_and_the_rows_go_there_later() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        store.broken = True
+        running.cache.put(a_key(), an_entry(Verdict.DENY))
+        with pytest.raises(DiskError):
+            await running.writer.persist()
+        store.broken = False
+        await until(lambda: a_key() in store.rows)
+
+
+async def test_what_changes_during_a_commit_stays_dirty() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        store.gate.clear()
+        running.cache.put(a_key(), an_entry())
+        commit = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0)
+        await until(lambda: not running.writer._waiting)
+        running.cache.put(a_key(), an_entry(Verdict.DENY))
+        store.gate.set()
+        await commit
+        await until(lambda: store.rows == {a_key(): an_entry(Verdict.DENY)})
+
+
+async def test_denies_go_first_and_no_transaction_is_large() -> None:
+    store = FakeStore()
+    cache = Cache(Limits())
+    for number in range(4_500):
+        cache.put(a_key(f"room{number}"), an_entry())
+    cache.put(a_key("cancelled"), an_entry(Verdict.DENY))
+    writer = WriteBehind(cache, store)
+    await writer.stop()
+    assert next(iter(store.commits[0][0])) == a_key("cancelled")
+    assert [len(rows) for rows, _ in store.commits] == [2_000, 2_000, 501]
+
+
+async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_again() -> None:
+    stale = {a_key("gone by now"): an_entry()}
+    store, cache = FakeStore(stale), Cache(Limits(allows=10))
+    writer = WriteBehind(cache, store)
+    await writer.load()
+    cache.drop(a_key("gone by now"))
+    store.broken = True
+    for number in range(WriteBehind.MOST_DIRTY + 100):
+        cache.put(a_key(f"room{number}"), an_entry())
+    with pytest.raises(DiskError):
+        await writer.stop()
+    assert not cache.dirty
+    store.broken = False
+    await writer.stop()
+    assert store.rows == dict(cache.items())
+    assert len(store.rows) == 10
+
+
+async def test_a_new_file_gets_everything_once_more() -> None:
+    store, cache = FakeStore({a_key("known"): an_entry()}), Cache(Limits())
+    writer = WriteBehind(cache, store)
+    await writer.load()
+    await writer.stop()
+    store.rows.clear()
+    store.generation += 1
+    await writer.stop()
+    assert store.rows == {a_key("known"): an_entry()}
+
+
+async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() -> None:
+    store = FakeStore()
+    async with Running(store, every=0.001) as running:
+        running.writer.HEARTBEAT = 5
+        await until(lambda: len(store.commits) >= 2)
+    assert all(rows == {} for rows, _ in store.commits)
+
+
+async def test_without_a_store_nothing_piles_up_and_nobody_waits() -> None:
+    async with Running(None) as running:
+        assert running.writer.loaded
+        running.cache.put(a_key(), an_entry())
+        await running.writer.persist()
+        await running.writer.recall(a_key("b"))
+        await until(lambda: not running.cache.dirty)
+        assert await running.writer.purge(2_000.0, Selector()) == 1
+
+
+async def test_those_who_wait_when_it_stops_learn_of_it() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        store.gate.clear()
+        running.cache.put(a_key(), an_entry())
+        waiting = asyncio.create_task(running.writer.persist())
+        await asyncio.sleep(0.02)
+    with pytest.raises(DiskError):
+        await waiting
+
+
+async def test_those_who_give_up_waiting_for_a_disk_that_hangs_leave_nothing_behind() -> None:
+    store = FakeStore()
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        store.gate.clear()
+        for _ in range(20):
+            running.cache.put(a_key(), an_entry(Verdict.DENY))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(running.writer.persist(), 0.005)
+        assert len(running.writer._waiting) == 0
+        store.gate.set()
+
+
+async def test_a_disk_that_hangs_does_not_keep_it_from_stopping() -> None:
+    store, cache = FakeStore(), Cache(Limits())
+    cache.put(a_key(), an_entry())
+    store.gate.clear()
+    with pytest.raises(DiskError):
+        await WriteBehind(cache, store).stop(grace=0.02)
+
+
+# ---- loading
+
+
+async def test_what_the_disk_remembers_is_loaded_and_is_not_dirty() -> None:
+    rows = {a_key(f"room{number}"): an_entry() for number in range(7)}
+    store = FakeStore(rows)
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        assert dict(running.cache.items()) == rows
+        assert not running.cache.dirty
+
+
+async def test_a_disk_that_cannot_be_read_at_start_is_read_when_it_can() -> None:
+    store, cache = FakeStore({a_key(): an_entry()}), Cache(Limits())
+    store.broken = True
+    writer = WriteBehind(cache, store)
+    with pytest.raises(DiskError):
+        await writer.load()
+    store.broken = False
+    await writer.load()
+    assert cache.get(a_key()) == an_entry()
+
+
+async def test_a_miss_during_the_load_is_looked_up_at_once() -> None:
+    store, cache = FakeStore({a_key(): an_entry()}), Cache(Limits())
+    writer = WriteBehind(cache, store)
+    await writer.recall(a_key())
+    assert cache.get(a_key()) == an_entry()
+    await writer.recall(a_key())
+    await writer.load()
+    await writer.recall(a_key("unknown"))
+    assert store.recalls == 1
+
+
+async def test_a_disk_that_hangs_holds_up_one_miss_and_no_more() -> None:
+    store = FakeStore({a_key(): an_entry()})
+    writer = WriteBehind(Cache(Limits()), store, recall_within=0.02)
+    store.gate.clear()
+    await writer.recall(a_key("a"))
+    await writer.recall(a_key("b"))
+    assert store.recalls == 1
+
+
+async def test_what_was_dropped_during_the_load_does_not_come_back_by_it() -> None:
+    store, cache = FakeStore({a_key(): an_entry(), a_key("b"): an_entry(), a_key("c"): an_entry()}), Cache(Limits())
+    writer = WriteBehind(cache, store)
+    cache.drop(a_key("c"))
+    await writer.load()
+    assert cache.get(a_key("c")) is None
+    await writer.stop()
+    assert a_key("c") not in store.rows
+
+
+async def test_a_purge_means_what_has_not_been_loaded_yet_too() -> None:
+    store = FakeStore({a_key("standup", f"jid {number}"): an_entry() for number in range(9)} | {a_key("b"): an_entry()})
+    async with Running(store) as running:
+        store.gate.clear()
+        purge = asyncio.create_task(running.writer.purge(5_000.0, Selector(room="standup")))
+        await asyncio.sleep(0)
+        store.gate.set()
+        await purge
+        assert [key.room for key, _ in running.cache.items()] == ["b"]
+        assert list(store.rows) == [a_key("b")]
+
+
+async def test_a_purge_is_not_forgotten_while_the_disk_has_not_been_read() -> None:
+    store, cache = FakeStore({a_key("standup"): an_entry(), a_key("b"): an_entry()}), Cache(Limits())
+    writer = WriteBehind(cache, store)
+    for now, room in ((5_000.0, "standup"), (5_000.0 + 2 * Cache.PURGE_MEMORY, "another")):
+        purge = asyncio.create_task(writer.purge(now, Selector(room=room)))
+        await asyncio.sleep(0)
+        purge.cancel()
+        await asyncio.gather(purge, return_exceptions=True)
+    await writer.load()
+    await writer.stop()
+    assert list(store.rows) == [a_key("b")]
+    assert [key.room for key, _ in cache.items()] == ["b"]
+
+
+async def test_after_a_restart_the_allows_of_a_room_with_a_later_deny_are_suspect(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with decisions(tmp_path, clock) as store:
+        await store.save({a_key("cancelled", "a"): an_entry(asked_at=1_000.0)})
+        await store.save({a_key("cancelled", "b"): an_entry(Verdict.DENY, asked_at=1_005.0)})
+        await store.save({a_key("cancelled", "c"): an_entry(asked_at=1_009.0)})
+        await store.save({a_key("well", "a"): an_entry(asked_at=1_000.0)})
+    clock.pass_by(10)
+    async with decisions(tmp_path, clock) as store:
+        cache = Cache(Limits())
+        await WriteBehind(cache, store).load()
+        before = cache.suspect_before("cancelled", clock.monotonic(), 5.0)
+        assert 1_000.0 < 1_005.0 < before < 1_009.0
+        assert cache.suspect_before("well", clock.monotonic(), 5.0) == float("-inf")
+        recalling = Cache(Limits())
+        await WriteBehind(recalling, store).recall(a_key("cancelled", "a"))
+        assert recalling.suspect_before("cancelled", clock.monotonic(), 5.0) == before
+
+
+async def test_a_deny_takes_an_allow_away_for_good(tmp_path: Path) -> None:
+    clock, cache = FakeClock(), Cache(Limits())
+    async with decisions(tmp_path, clock) as store:
+        writer = WriteBehind(cache, store)
+        await writer.load()
+        cache.put(a_key(), an_entry())
+        await writer.stop()
+        cache.put(a_key(), an_entry(Verdict.DENY, asked_at=1_001.0))
+        await writer.stop()
+    async with decisions(tmp_path, clock) as store:
+        assert {key: entry.verdict for key, entry in (await loaded(store)).items()} == {a_key(): Verdict.DENY}
