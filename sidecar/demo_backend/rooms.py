@@ -22,7 +22,7 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
     "historyLength": 20,
     "isPublic": True,
     "maxDurationMinutes": 60,
-    # What the browser is told
+    # What the browser is configured with
     "lobbyEnabled": False,
     "chatEnabled": True,
     "whiteboardEnabled": True,

@@ -218,6 +218,6 @@ class Delivery:
 
     async def _write_marks(self) -> None:
         marked = await self._marks.write()
-        if marked is not None:  # nothing is awaited since: whoever counts anew counts after this
+        if marked is not None:  # nothing is awaited since, so a recount comes after this
             self._backlog.marked(marked)
             self._wake.set()

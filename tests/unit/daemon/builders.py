@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sidecar.backend.client import Target
+from sidecar.backend.guard import Guard
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.loader import parse
 from sidecar.daemon.build import Parts, build
@@ -40,3 +41,9 @@ def a_sidecar(
         notify=notify,
         output=io.StringIO() if output is None else output,
     )
+
+
+def open_the_breaker(guard: Guard, now: float) -> None:
+    """As many rooms fail as it takes."""
+    for number in range(guard.breaker.rules.minimum_calls):
+        guard.breaker.fail(now, guard.breaker.admit(now, f"room-{number}"), 0.0, None)

@@ -8,8 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import pytest
+from aiohttp import web
 
-from tests.unit.daemon.builders import a_sidecar
+from sidecar.backend.client import Target
+from sidecar.core.model import Endpoint
+from sidecar.daemon.current import Secrets
+from tests.unit.builders import a_query
+from tests.unit.daemon.builders import a_sidecar, open_the_breaker
 
 TOUCHING = {"fcntl", "glob", "open", "os", "pathlib", "shutil", "socket", "sqlite3", "ssl", "subprocess"}
 """What the interpreter calls the things that reach out of the process, up to the first dot."""
@@ -32,7 +37,7 @@ class Untouchable(Mapping[str, str]):
 
 
 class Watcher:
-    """Notes what reaches out of the process. It cannot be taken out again, only told to look away."""
+    """Notes what reaches out of the process. It cannot be removed, only switched off."""
 
     def __init__(self) -> None:
         self.looks = False
@@ -72,3 +77,23 @@ def test_files_that_the_config_names_need_not_be_there() -> None:
     tokens = "listen: {token_file: /nowhere/listen}\nadmin: {token_file: /nowhere/admin}"
     parts = a_sidecar(f"state_dir: /nowhere\nbackend: {{{backend}}}\n{tokens}\n")
     assert parts.store.troubles == ()
+
+
+async def test_a_breaker_that_closes_lets_waiting_events_try(
+    aiohttp_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def allow(_: web.Request) -> web.Response:
+        return web.json_response({"allowed": True})
+
+    app = web.Application()
+    app.router.add_post("/x/validate-access", allow)
+    server = await aiohttp_server(app)
+    parts = a_sidecar(secrets=Secrets(Target(str(server.make_url("/x")))))
+    nudges: list[str] = []
+    monkeypatch.setattr(parts.delivery, "nudge", lambda: nudges.append("nudged"))
+    guard, now = parts.guards[Endpoint.VALIDATE_ACCESS], parts.clock.monotonic()
+    open_the_breaker(guard, now)
+    guard.try_now()
+    async with parts.backend:
+        await guard.carry(a_query(), now + 5, guard.take_probe(parts.clock.monotonic(), "standup"))
+    assert nudges == ["nudged"]

@@ -15,7 +15,7 @@ from sidecar.core.model import Endpoint
 from sidecar.daemon.build import Parts
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.reload import reload
-from tests.unit.daemon.builders import a_sidecar
+from tests.unit.daemon.builders import a_sidecar, open_the_breaker
 
 OLD = """
 state_dir: null
@@ -133,9 +133,7 @@ def test_a_breaker_tries_at_once_only_where_the_backend_is_another(
 ) -> None:
     parts = reloading.parts
     guard, now = parts.guards[Endpoint.VALIDATE_ACCESS], parts.clock.monotonic()
-    for number in range(guard.breaker.rules.minimum_calls):
-        ticket = guard.breaker.admit(now, f"room-{number}")
-        guard.breaker.fail(now, ticket, 0.0, None)
+    open_the_breaker(guard, now)
     assert guard.permit(now, "standup") is Permit.OPEN
     reloading.write(text)
     reloading.reload()

@@ -69,3 +69,12 @@ async def test_parked_events_that_had_to_make_room_are_said() -> None:
         await bench.accept(an_event(1), an_event(2), an_event(3))
         await until(lambda: bench.facts.of(Notice))
         await until(lambda: bench.outbox.parked() == 1)
+
+
+async def test_what_is_delivered_but_not_marked_on_disk_does_not_count() -> None:
+    async with a_bench() as bench:
+        bench.disk.broken = {"mark"}
+        await bench.accept(an_event(1), an_event(2))
+        await until(lambda: bench.outbox.pending() == 0)
+        assert await bench.outbox.retry(None) == 0  # counts again
+        assert bench.outbox.pending() == 0

@@ -19,7 +19,7 @@ from tests.unit.disk import an_event, until
 from tests.unit.events.bench import AWAY, QUICK, a_bench
 
 
-async def test_each_room_is_told_in_the_order_accepted_and_rooms_side_by_side() -> None:
+async def test_each_room_is_delivered_in_the_order_accepted_and_rooms_side_by_side() -> None:
     async with a_bench() as bench:
         rooms = [f"room{number}" for number in range(12)]
         await asyncio.gather(*(bench.accept(*(an_event(n, room) for n in range(20))) for room in rooms))
@@ -50,7 +50,7 @@ async def test_an_event_is_tried_until_the_backend_takes_it_with_the_same_key(fa
         assert [fact.attempts for fact in bench.facts.all if isinstance(fact, EventDelivered)] == [4, 1]
 
 
-async def test_every_attempt_is_told_as_a_call_to_the_backend() -> None:
+async def test_every_attempt_is_reported_as_a_call_to_the_backend() -> None:
     async with a_bench() as bench:
         bench.backend.answer = lambda event: AWAY if len(bench.backend.tried) < 2 else Replied(204)
         await bench.accept(an_event(1))

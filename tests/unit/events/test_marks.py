@@ -1,4 +1,4 @@
-"""What became of an event is written down, or it is delivered again: crashes, disks that fail, files begun anew."""
+"""What became of an event is written down, or it is delivered again: crashes, disks that fail, files that are replaced."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ async def test_a_disk_that_hangs_costs_no_memory_without_bounds() -> None:
 # ---- room-created that was answered without the backend
 
 
-async def test_what_is_told_later_comes_before_the_rooms_later_events() -> None:
+async def test_what_is_delivered_later_comes_before_the_rooms_later_events() -> None:
     async with a_bench() as bench:
         created = an_event(0, endpoint=Endpoint.ROOM_CREATED)
         bench.outbox.deliver_later(created)
@@ -101,7 +101,7 @@ async def test_what_is_told_later_comes_before_the_rooms_later_events() -> None:
         await until(lambda: [event.endpoint for event in bench.backend.got] == ["room-created", "user-joined"])
 
 
-async def test_what_cannot_be_kept_to_be_told_later_is_said_and_raises_nothing() -> None:
+async def test_what_cannot_be_kept_to_be_delivered_later_is_said_and_raises_nothing() -> None:
     async with a_bench(limits=Limits(max_events=1), start=False) as bench:
         bench.disk.broken = {"add"}
         bench.outbox.deliver_later(an_event(1))
