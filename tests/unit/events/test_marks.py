@@ -1,4 +1,4 @@
-"""What became of an event is written down, or it is delivered again: crashes, disks that fail, files that are replaced."""
+"""What became of an event is written down, or it is delivered again: after crashes, and on disks that fail."""
 
 from __future__ import annotations
 
