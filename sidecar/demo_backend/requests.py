@@ -8,7 +8,7 @@ from sidecar.demo_backend.service import DEFAULT_DELAY, ENDPOINTS, FAULTS, Fault
 
 
 class Wrong(Exception):
-    """A request that cannot be understood; the message says which field and why."""
+    """A request that is not valid; the message says which field and why."""
 
 
 def parse_object(raw: bytes) -> Json:
@@ -29,7 +29,7 @@ def parse_room_name(body: Json) -> str:
 
 
 def changed_room(room: Room, change: Json) -> Room:
-    """The room with what an operator sent laid over it. Raises Wrong, naming the field."""
+    """The room with the changes that an operator sent. Raises Wrong, which names the field."""
     for key, value in change.items():
         match key:
             case "cancelled" if isinstance(value, bool):
@@ -43,16 +43,16 @@ def changed_room(room: Room, change: Json) -> Room:
             case "config" if isinstance(value, dict):
                 room = replace(room, config={**room.config, **value})
             case "cancelled" | "reason" | "invited" | "config":
-                raise Wrong(f"{key}: this is of the wrong type, see GET /")
+                raise Wrong(f"{key}: the type is wrong, see GET /")
             case _:
-                raise Wrong(f"{key}: not known here; there are cancelled, reason, invited, config")
+                raise Wrong(f"{key}: unknown; the fields are cancelled, reason, invited, config")
     return room
 
 
 def parse_fault(body: Json) -> Fault:
     unknown = sorted(set(body) - {"fault", "delay", "endpoint"})
     if unknown:
-        raise Wrong(f"{unknown[0]}: not known here; there are fault, delay, endpoint")
+        raise Wrong(f"{unknown[0]}: unknown; the fields are fault, delay, endpoint")
     kind = next((kind for kind in FAULTS if kind == body.get("fault")), None)
     delay, endpoint = body.get("delay", DEFAULT_DELAY), body.get("endpoint")
     if kind is None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 Json = dict[str, Any]
 
 DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
-    # What Prosody itself applies to the room
+    # Settings that Prosody applies to the room
     "moderators": [],
     "maxParticipants": 50,
     "membersOnly": False,
@@ -22,7 +22,7 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
     "historyLength": 20,
     "isPublic": True,
     "maxDurationMinutes": 60,
-    # What the browser is configured with
+    # Settings that the browser gets
     "lobbyEnabled": False,
     "chatEnabled": True,
     "whiteboardEnabled": True,
@@ -60,7 +60,7 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the meeting service knows of one room. `invited` is None where everybody may come."""
+    """What the meeting service knows about one room. `invited` is None if everybody may join."""
 
     cancelled: bool = False
     reason: str = "Meeting has been cancelled"
@@ -86,7 +86,7 @@ def title_of(name: str, room: Room) -> str:
 
 
 def config_of(name: str, room: Room) -> Json:
-    """The answer to `room-created`: the default settings, the room's own on top."""
+    """The answer to `room-created`: the default settings, overridden by those of the room."""
     about = {
         "meetingId": f"demo-{name}",
         "meetingTitle": title_of(name, room),
@@ -106,7 +106,7 @@ def decision_of(name: str, room: Room, body: Json) -> Json:
 
 
 def names_of(body: Json) -> set[str]:
-    """Every name by which a user may have been invited."""
+    """Every name with which a user may be invited."""
     jid = body.get("userJid")
     bare = jid.split("/", 1)[0] if isinstance(jid, str) else None
     return {name for name in (body.get("userId"), body.get("userEmail"), bare) if isinstance(name, str)}

@@ -17,27 +17,27 @@ from sidecar.demo_backend.service import DEFAULT_DELAY, ENDPOINTS, FAULTS, Fault
 PREFIX: Final = "/webhooks/jitsi"
 
 GUIDE: Final[Json] = {
-    "what": "The demo meeting service of prosody-sidecar. Everything is in memory; a restart forgets it.",
+    "what": "The demo meeting service of prosody-sidecar. Everything is in memory and is lost at a restart.",
     "webhooks": [f"POST {PREFIX}/{endpoint}" for endpoint in ENDPOINTS],
     "rooms": {
-        "cancelled-*": "nobody gets in: Meeting has been cancelled",
-        "private-*": "only those who are invited: alice@example.com, until you say otherwise",
+        "cancelled-*": "nobody may join: Meeting has been cancelled",
+        "private-*": "only invited users may join: alice@example.com, until you change it",
         "no-chat": "open, with chatEnabled false",
-        "*": "open to everybody, with a pleasant config",
+        "*": "everybody may join, with the default config",
     },
     "controls": {
-        "GET /demo/state": "calls per endpoint, events in the order they came, rooms, the present fault",
+        "GET /demo/state": "calls for each endpoint, events in the order of arrival, rooms, the current fault",
         "POST /demo/rooms/{room}": {
             "cancelled": "true or false",
-            "reason": "what a refused user reads",
+            "reason": "the text for a refused user",
             "invited": "list of user ids, e-mail addresses or bare JIDs; null: everybody",
-            "config": "settings that differ from the default ones",
+            "config": "settings that differ from the default",
         },
-        "DELETE /demo/rooms/{room}": "back to what the room's name says",
+        "DELETE /demo/rooms/{room}": "back to the behaviour of the room's name",
         "POST /demo/fault": {
             "fault": dict(FAULTS),
-            "delay": f"seconds, for slow; {DEFAULT_DELAY:g} if not given",
-            "endpoint": "one endpoint only; all if not given",
+            "delay": f"seconds, for slow; default {DEFAULT_DELAY:g}",
+            "endpoint": "one endpoint only; default all",
         },
     },
 }
@@ -48,7 +48,7 @@ SERVICE: Final = web.AppKey("service", Service)
 async def webhook(request: web.Request) -> web.StreamResponse:
     service, endpoint = request.app[SERVICE], request.match_info["endpoint"]
     if endpoint not in ENDPOINTS:
-        return answer_json({"error": f"no such endpoint; there are {', '.join(ENDPOINTS)}"}, status=404)
+        return answer_json({"error": f"no such endpoint; the endpoints are {', '.join(ENDPOINTS)}"}, status=404)
     service.calls[endpoint] += 1
     if not service.knows(request.headers.get("X-Webhook-Secret")):
         service.wrong_secrets += 1
@@ -61,7 +61,7 @@ async def webhook(request: web.Request) -> web.StreamResponse:
         fault = Fault()
     match fault.kind:
         case "500":
-            return answer_json({"error": "the demo service has been told to fail"}, status=500)
+            return answer_json({"error": "the demo service has the fault 500"}, status=500)
         case "hang":
             await service.fault_over.wait()
         case "slow":
@@ -81,7 +81,7 @@ async def webhook(request: web.Request) -> web.StreamResponse:
 
 
 def reset(request: web.Request) -> None:
-    """Ends the connection with an RST, as a crashed peer's machine would."""
+    """Ends the connection with an RST, like a machine that crashes."""
     transport = request.transport
     if transport is None:
         return
@@ -125,7 +125,7 @@ def answer_json(body: Json, *, status: int = 200) -> web.Response:
 
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Requests that cannot be understood get a 400 that says why."""
+    """A request that is not valid gets a 400 that says why."""
     try:
         return await handler(request)
     except Wrong as wrong:
@@ -143,15 +143,15 @@ def build_app(secret: str | None) -> web.Application:
     app.router.add_post("/demo/fault", change_fault)
     app.router.add_post(PREFIX + "/{endpoint}", webhook)
 
-    async def let_go(app: web.Application) -> None:
+    async def end_fault(app: web.Application) -> None:
         app[SERVICE].switch(Fault())
 
-    app.on_shutdown.append(let_go)
+    app.on_shutdown.append(end_fault)
     return app
 
 
 async def serve(host: str, port: int, secret: str | None, on_ready: Callable[[int], None] | None = None) -> None:
-    """Serves until cancelled. `on_ready` is told the port once it listens (of use where `port` is 0).
+    """Serves until cancelled. When it listens, it calls `on_ready` with the port (useful if `port` is 0).
 
     Raises OSError if it cannot listen there.
     """

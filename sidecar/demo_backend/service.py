@@ -20,7 +20,7 @@ DEFAULT_DELAY: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong at present. `delay` in seconds is for `slow`; `endpoint` None means all of them."""
+    """The current fault. `delay`, in seconds, is for `slow`; `endpoint` None means all endpoints."""
 
     kind: FaultKind = "none"
     delay: float = DEFAULT_DELAY
@@ -28,17 +28,17 @@ class Fault:
 
 
 FAULTS: Final[Mapping[FaultKind, str]] = {
-    "none": "all is well",
+    "none": "no fault",
     "500": "answers 500 with a JSON error",
-    "hang": "takes the request and says nothing until the fault is changed",
-    "slow": "answers rightly after `delay` seconds",
-    "reset": "does the work, then resets the connection instead of answering",
-    "garbage": "does the work, then answers 200 with half a JSON document",
+    "hang": "accepts the request and sends no answer until the fault is changed",
+    "slow": "answers correctly after `delay` seconds",
+    "reset": "processes the request, then resets the connection instead of answering",
+    "garbage": "processes the request, then answers 200 with half a JSON document",
 }
 
 
 class Service:
-    """What changes while it runs: rooms, the fault, and what has been seen."""
+    """What changes while it runs: rooms, the fault, counts and events."""
 
     def __init__(self, secret: str | None) -> None:
         self.secret = secret
@@ -55,7 +55,7 @@ class Service:
         return self.rooms.get(name) or room_by_name(name)
 
     def switch(self, fault: Fault) -> None:
-        """Whoever hangs on the fault before is let go."""
+        """Change the fault; requests that hang because of the earlier fault continue."""
         self.fault = fault
         self.fault_over.set()
         self.fault_over = asyncio.Event()
