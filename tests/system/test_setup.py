@@ -60,6 +60,20 @@ def test_make_help_names_every_target() -> None:
     text = (ROOT / "Makefile").read_text() + (ROOT / "packaging" / "packaging.mk").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.M))
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    ours = {"help", "demo", "run", "unit", "test", "lint", "format", "faults", "crash", "damage", "soak", "bench", "clean"}
+    ours = {
+        "help",
+        "demo",
+        "run",
+        "unit",
+        "test",
+        "lint",
+        "format",
+        "faults",
+        "crash",
+        "damage",
+        "soak",
+        "bench",
+        "clean",
+    }
     assert targets == ours | {"install", "uninstall", "deb", "test-systemd"}
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))
