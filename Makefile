@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo run test lint faults crash bench clean
+.PHONY: help demo run unit test lint format faults crash damage soak bench clean
 
 include packaging/packaging.mk
 
@@ -24,6 +24,10 @@ run: ## The sidecar in the foreground, with a demo backend behind it: try README
 	@tools/setup.sh run
 	@exec $(PYTHON) -m sidecar run --demo
 
+unit: ## The unit tests alone, in seconds: Python only, no Prosody; PYTEST_ARGS="-k cancelled -x" for a part
+	@tools/setup.sh unit
+	@$(PYTHON) -m pytest tests/unit $(PYTEST_ARGS)
+
 test: ## Everything that must hold: lint, unit tests, then whole systems and real Prosodys
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
@@ -36,6 +40,11 @@ lint: ## ruff, mypy --strict, luacheck
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
 
+format: ## Puts the Python files into the form that lint wants, and fixes what ruff can fix
+	@tools/setup.sh unit
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
 faults: ## What users get while the backend fails in each way it can, as a table
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.system.faults $(ARGS)
@@ -43,6 +52,13 @@ faults: ## What users get while the backend fails in each way it can, as a table
 crash: ## Kills the sidecar with -9 a hundred times while people join and events come in; ARGS="--kills 10" for less
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.crash $(ARGS)
+
+damage: ## Damages each file of the module in every way, on both Prosodys, and looks who gets in
+	@tools/setup.sh test
+	@SOAK=1 $(PYTHON) -m pytest tests/prosody/test_guard.py --durations=5 $(PYTEST_ARGS)
+
+soak: ## The long runs one after the other, by hand: faults, crash and damage; a failed one does not stop the next
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage
 
 bench: ## The sidecar beside nginx, Varnish and nothing at all; ARGS="--quick" for 2 minutes instead of 10
 	@tools/setup.sh bench

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|bench|boot ...
+# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot ...
 #
 #   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
 #   2. .venv gets the project and its tools; again only when setup.cfg changes
@@ -12,15 +12,15 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # package | needed for | is it there? | why
 PACKAGES='
-python3          | run demo test lint crash bench | command -v python3            | runs the sidecar
-python3-venv     | run demo test lint crash bench | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
-ca-certificates  | run demo test lint crash bench | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
+python3          | unit run demo test lint crash bench | command -v python3            | runs the sidecar
+python3-venv     | unit run demo test lint crash bench | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
+ca-certificates  | unit run demo test lint crash bench | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
 curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
 prosody          | demo test crash bench    | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
 lua-unbound      | demo test crash bench    | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
 strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
 lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
-openssl          | test                     | command -v openssl                  | makes certificates for the tests
+openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | judges the units
 prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
 wrk              | bench                    | command -v wrk                      | asks as fast as answers come
@@ -54,7 +54,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|bench|boot"; }
+usage() { fail "what for? tools/setup.sh unit|run|demo|test|lint|crash|bench|boot"; }
 
 # Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
 quietly() {
@@ -229,7 +229,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash | bench | boot) ;;
+        unit | run | demo | test | lint | crash | bench | boot) ;;
         *) usage ;;
     esac
 done
