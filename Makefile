@@ -57,7 +57,7 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and l
 	@tools/setup.sh test
 	@SOAK=1 $(PYTHON) -m pytest tests/prosody/test_guard.py --durations=5 $(PYTEST_ARGS)
 
-soak: ## The long runs one after the other, by hand: faults, crash and damage; a failed one does not stop the next
+soak: ## The long runs, by hand (about 10 minutes): faults, crash and damage, one after the other whatever fails
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage
 
 bench: ## The sidecar beside nginx, Varnish and nothing at all; ARGS="--quick" for 2 minutes instead of 10
