@@ -57,7 +57,7 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 	@tools/setup.sh test
 	@SOAK=1 $(PYTHON) -m pytest tests/prosody/test_guard.py --durations=5 $(PYTEST_ARGS)
 
-soak: ## The long runs in sequence: faults, crash and damage; a failed one does not stop the next
+soak: ## The long runs in sequence (about 10 minutes): faults, crash and damage; a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage
 
 bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="--quick" for 2 minutes instead of 10
