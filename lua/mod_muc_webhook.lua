@@ -65,10 +65,10 @@ local cure = ("Copy mod_muc_webhook.lua and the folder muc_webhook of one releas
 
 local function read(path)
 	local file, err = io.open(path, "rb");
-	if not file then return nil, err; end
+	if not file then return nil, err; end -- which names the path
 	local text, read_err = file:read("a");
 	file:close();
-	return text, read_err or path.." cannot be read";
+	return text, path..": "..tostring(read_err);
 end
 
 -- A library is whole if it returns its table: that is the last thing in the file.
@@ -111,12 +111,13 @@ end
 local gate; -- stays when it is down: it holds what a later one goes on with
 local kept = module.saved_state;
 
+-- Returns nothing once the gate is alive, else why it is not and what to do.
 local function start()
 	local libraries, err = load_libraries(version);
-	if not libraries then return err; end
-	if not host.modules.muc then return "mod_muc is not loaded on "..module.host; end
+	if not libraries then return err..". "..cure; end
+	if not host.modules.muc then return "mod_muc is not loaded on "..module.host..". The gate starts when it is"; end
 	local ok, result = pcall(libraries.start.start, libraries, kept);
-	if not ok then return ("%s/muc_webhook: %s"):format(folder, result); end
+	if not ok then return ("%s/muc_webhook: %s. %s"):format(folder, result, cure); end
 	gate, guard.gate = result, result;
 	return nil;
 end
@@ -137,7 +138,8 @@ function module.save()
 end
 
 function module.unload()
-	go_down("mod_muc_webhook is not loaded");
+	go_down(("mod_muc_webhook is not loaded. To load it, run: prosodyctl shell \"module:load('muc_webhook', '%s')\""):format(
+		module.host));
 	if gate then gate.stop(module.reloading); end
 end
 
@@ -147,7 +149,7 @@ end
 module:hook("module-loaded", on_muc);
 module:hook("module-reloaded", on_muc);
 module:hook("module-unloaded", function (event)
-	if event.module == "muc" then go_down("mod_muc is not loaded on "..module.host); end
+	if event.module == "muc" then go_down("mod_muc was unloaded. The gate starts when it is loaded"); end
 end);
 
 -- The shell is one for all hosts.
@@ -156,7 +158,7 @@ shell.muc_webhook = shell.muc_webhook or {};
 
 function guard.status(print)
 	if guard.gate then return guard.gate.status(print); end
-	print(("%s: THE GATE IS DOWN, every join is refused: %s"):format(module.host, guard.why));
+	print(("%s: the gate is DOWN, every join is refused: %s"):format(module.host, guard.why));
 end
 
 function shell.muc_webhook:status()
@@ -173,7 +175,7 @@ end
 local why = start();
 if why then
 	go_down(why);
-	module:log("error", "Every join is refused, because the gate is down: %s. %s", why, cure);
+	module:log("error", "Every join is refused, because the gate is down: %s", why);
 	module:set_status("error", "The gate is down: "..why);
 end
 

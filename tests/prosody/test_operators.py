@@ -112,7 +112,7 @@ async def test_the_shell_says_that_a_module_is_unloaded(stages: Stages) -> None:
     stage = await stages(fresh=True)
     await stage.server.unload()
     status = await stage.server.shell("muc_webhook:status()")
-    assert "conference.localhost: THE GATE IS DOWN, every join is refused: mod_muc_webhook is not loaded" in status
+    assert "conference.localhost: the gate is DOWN, every join is refused: mod_muc_webhook is not loaded" in status
 
 
 async def test_metrics_count_joins(stages: Stages, room: str) -> None:
