@@ -92,13 +92,13 @@ class Guard:
             pass
 
     async def carry(
-        self, query: Query, until: float, probe: Ticket | None, *, behind: bool = False
+        self, query: Query, until: float, probe: Ticket | None, *, in_background: bool = False
     ) -> Carried | Released:
         """Get one question answered by the instant `until`. One `behind` an answer takes a spare place or none."""
         if probe is not None:
             return await self._send(query, until, probe)
         room = query.key.room
-        if behind:
+        if in_background:
             grant = self._bulkhead.take_spare(room)
         else:
             grant = await self._bulkhead.take(room, until - LEAST - self._clock.monotonic())

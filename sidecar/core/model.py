@@ -69,7 +69,7 @@ class Query(NamedTuple):
     """The bare JID of the one who wants in; empty for a room config."""
     traceparent: str = ""
 
-    def alone(self) -> Query:
+    def for_one_guest(self) -> Query:
         """The same question of a guest who shares no answer with the room's other guests."""
         return self._replace(key=self.key._replace(subject=jid_subject(self.caller)))
 

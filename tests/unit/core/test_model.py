@@ -22,7 +22,7 @@ def test_every_endpoint_is_for_one_thing() -> None:
 
 def test_a_guest_who_is_asked_about_alone_differs_from_the_others_by_nothing_but_the_subject() -> None:
     query = Query(a_key(subject=GUEST), b"{}", 12.5, caller="x7@guests.example.org", traceparent="trace")
-    alone, other = query.alone(), query._replace(caller="y8@guests.example.org").alone()
+    alone, other = query.for_one_guest(), query._replace(caller="y8@guests.example.org").for_one_guest()
     assert alone.key.subject not in (GUEST, other.key.subject)
     assert alone._replace(key=query.key) == query
     assert alone.key._replace(subject=GUEST) == query.key

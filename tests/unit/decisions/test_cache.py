@@ -274,10 +274,10 @@ def test_guests_share_their_answers_until_the_backend_says_private() -> None:
     cache = a_cache()
     shared = a_key(subject="guest")
     cache.put(shared, an_entry())
-    assert not cache.guests_are_alone("standup")
-    cache.keep_guests_alone(shared)
-    assert cache.guests_are_alone("standup")
-    assert not cache.guests_are_alone("retro")
+    assert not cache.guests_are_separate("standup")
+    cache.separate_guests(shared)
+    assert cache.guests_are_separate("standup")
+    assert not cache.guests_are_separate("retro")
     assert cache.get(shared) is None
 
 

@@ -204,7 +204,7 @@ async def test_a_new_file_gets_everything_once_more() -> None:
 async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() -> None:
     store = FakeStore()
     async with Running(store, every=0.001) as running:
-        running.writer.HEARTBEAT = 5
+        running.writer.CLOCK_ROUNDS = 5
         await until(lambda: len(store.commits) >= 2)
     assert all(rows == {} for rows, _ in store.commits)
 
