@@ -147,7 +147,7 @@ async def test_persist_says_so_when_the_disk_cannot_and_the_rows_go_there_later(
 
 async def test_what_changes_during_a_commit_stays_dirty() -> None:
     store = FakeStore()
-    async with Running(store) as running:
+    async with Running(store, every=60.0) as running:  # no round but those of persist()
         await until(lambda: running.writer.loaded)
         store.gate.clear()
         running.cache.put(a_key(), an_entry())
@@ -157,7 +157,8 @@ async def test_what_changes_during_a_commit_stays_dirty() -> None:
         running.cache.put(a_key(), an_entry(Verdict.DENY))
         store.gate.set()
         await commit
-        await until(lambda: store.rows == {a_key(): an_entry(Verdict.DENY)})
+        await running.writer.persist()
+        assert store.rows == {a_key(): an_entry(Verdict.DENY)}
 
 
 async def test_denies_go_first_and_no_transaction_is_large() -> None:
