@@ -28,7 +28,7 @@ class DecisionStore(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows whenever a new file was begun."""
+        """Grows with each new file."""
         ...
 
     async def save(self, rows: Rows, *, durable: bool = False) -> None:

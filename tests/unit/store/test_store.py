@@ -394,7 +394,7 @@ async def test_a_folder_that_cannot_be_used_is_one_alarm_and_it_heals_by_itself(
 async def test_while_the_disk_is_unusable_nobody_waits_for_it(tmp_path: Path) -> None:
     facts, folder = Facts(), tmp_path / "state"
     folder.write_text("")
-    async with events(folder, FakeClock(), facts, heal_every=60.0) as outbox:
+    async with events(folder, FakeClock(), facts, retry_every=60.0) as outbox:
         with pytest.raises(DiskError):
             await outbox.add([an_event()])
         folder.unlink()
