@@ -18,6 +18,7 @@ from sidecar.core.model import (
     Unavailable,
     Verdict,
 )
+from sidecar.core.strict_json import strict_decoder
 
 
 class Class(Enum):
@@ -113,21 +114,13 @@ def _seconds(value: str) -> float:
 def _parse_object(body: bytes) -> dict[str, Any] | None:
     """The JSON object in a body; None for anything else, also for one that names `allowed` twice."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unambiguous, parse_constant=_no_constant)
+        document = _decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs) and sum(name == "allowed" for name, _ in pairs) > 1:
-        raise ValueError("`allowed` is there twice")
-    return document
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+_decode = strict_decoder(only="allowed")
 
 
 _FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {

@@ -9,6 +9,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
+from sidecar.core.strict_json import strict_decoder
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request; a longer one is answered 413."""
@@ -107,15 +108,6 @@ def _is_sent(value: Any) -> bool:
     return value is not None and value is not False and value != ""
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:40]!r} is there twice, and whoever reads it may take either")
-    return document
-
-
 def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
@@ -173,12 +165,8 @@ _PLAIN = frozenset((str, int, bool, type(None)))
 """Not float: NaN is one, and no JSON."""
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value")
-
-
 _decode = json.JSONDecoder().decode
-_decode_strictly = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unambiguous).decode
+_decode_strictly = strict_decoder()
 
 
 def _type(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.core.breaker import Permit
+from sidecar.core.durations import span
 from sidecar.core.model import Key, Kind
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
 from sidecar.decisions.view import View
@@ -47,8 +48,8 @@ def _entry(view: View, now: float) -> str:
     limits = entry.lifetimes.at_most(view.policy.lifetimes(entry.verdict))
     age = now - entry.asked_at
     left = limits.total - age
-    until = f"usable for another {_span(left)} at the most" if left > 0 else "too old to be used"
-    return f"{entry.verdict.value}, {_span(age)} old (fresh for {_span(limits.fresh)}), {until}"
+    until = f"usable for another {span(left, 1)} at the most" if left > 0 else "too old to be used"
+    return f"{entry.verdict.value}, {span(age, 1)} old (fresh for {span(limits.fresh, 1)}), {until}"
 
 
 def _outlook(key: Key, view: View, permit: Permit) -> str:
@@ -86,10 +87,3 @@ def _policy(key: Key, view: View) -> str:
         case OnUnavailable.REFUSE:
             word = "deny" if key.endpoint.kind is Kind.DECISION else "refuse"
             return f"refuses (on_unavailable: {word})"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
