@@ -1,4 +1,4 @@
-"""The places for calls under way: how many, for whom, and who waits."""
+"""The places for calls under way: how many there are, which room gets one, and which waits."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ async def test_one_room_gets_half_of_the_places() -> None:
 @in_virtual_time
 async def test_other_rooms_get_the_rest_at_once() -> None:
     bulkhead = Bulkhead(8)
-    hoarder = await take(bulkhead, "a", 20)
+    greedy = await take(bulkhead, "a", 20)
     others = [(await take(bulkhead, room, 1))[0] for room in "bcde"]
     assert granted(others) == 4
     assert bulkhead.held == 8
-    await leave(*hoarder)
+    await leave(*greedy)
 
 
 @in_virtual_time
-async def test_a_room_whose_calls_are_answered_earns_more_but_never_all() -> None:
+async def test_a_room_whose_calls_are_answered_may_hold_more_but_never_all() -> None:
     bulkhead = Bulkhead(8)
     tasks = await take(bulkhead, "a", 40)
     for _ in range(20):
@@ -105,7 +105,7 @@ async def test_within_a_room_the_first_is_served_first() -> None:
 
 
 @in_virtual_time
-async def test_who_waits_too_long_is_told_so_and_leaves_no_trace() -> None:
+async def test_a_wait_that_takes_too_long_ends_as_busy_and_leaves_no_trace() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ def test_without_time_to_wait_a_free_place_is_still_given_and_none_is_waited_for
 
 
 @in_virtual_time
-async def test_who_hangs_up_while_waiting_takes_no_place() -> None:
+async def test_a_cancelled_wait_takes_no_place() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     (waiting,) = await take(bulkhead, "a", 1)
@@ -137,7 +137,7 @@ async def test_who_hangs_up_while_waiting_takes_no_place() -> None:
 
 
 @in_virtual_time
-async def test_who_hangs_up_at_the_moment_of_being_served_gives_the_place_to_the_next() -> None:
+async def test_a_wait_that_is_cancelled_as_it_is_granted_gives_the_place_to_the_next() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     first, second = await take(bulkhead, "a", 2)
@@ -209,7 +209,7 @@ async def test_more_places_are_given_to_those_who_wait_as_soon_as_there_are_more
 
 
 @in_virtual_time
-async def test_after_any_storm_all_places_are_free_again() -> None:
+async def test_after_any_sequence_of_calls_all_places_are_free_again() -> None:
     bulkhead = Bulkhead(6)
     numbers = iter(range(10**6))
 

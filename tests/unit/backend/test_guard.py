@@ -84,7 +84,7 @@ async def test_a_retry_counts_once_for_the_breaker() -> None:
 
 
 @in_virtual_time
-async def test_a_failure_that_a_retry_mends_is_none() -> None:
+async def test_a_failure_before_a_retry_that_succeeds_does_not_count() -> None:
     harness = Harness(breaker=BreakerRules(minimum_calls=2, minimum_rooms=1))
     for _ in range(4):
         harness.backend.says(REFUSED, allow())
