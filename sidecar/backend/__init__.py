@@ -1,1 +1,6 @@
-"""Asking the meeting service: the HTTP out, and what guards it."""
+"""Asking the meeting service.
+
+guard     one endpoint's calls: breaker, places, retries
+bulkhead  how many calls may be under way, and which room is next
+client    HTTP to the backend
+"""

@@ -1,6 +1,7 @@
-"""THE HTTP out: one question to the meeting service, one outcome back. Nothing of the network is raised from here.
+"""The HTTP client of the backend: one question out, one outcome back. No network error is raised from here.
 
-Bodies go out and come back byte for byte: no cookies, no redirects, no decompression, nothing unbounded.
+Bodies are passed on byte for byte: no cookies, no redirects, no decompression; size and time are bounded. No other file
+sends HTTP requests to the backend.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sidecar.core.classify import classify
 from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
 
 BODY_LIMIT = 1024 * 1024
-"""Bytes of an answer; a longer one is no answer."""
+"""Bytes of an answer; a longer one counts as none."""
 
 IDLE_CONNECTION = 4.0
 """Seconds an unused connection is kept: less than the five seconds after which common servers close theirs."""
@@ -28,7 +29,7 @@ IDLE_CONNECTION = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the backend is and how it knows us."""
+    """Where the backend is, and the credentials for it."""
 
     url: str
     """Without a slash at the end; the endpoint's name is appended."""
@@ -40,14 +41,14 @@ class Target:
     tls_files: str = ""
     """A digest of the files that `tls` was made from."""
     signing_key: bytes | None = field(default=None, repr=False)
-    """For the signature headers of Standard Webhooks; None: not signed."""
+    """Key for the signature headers of Standard Webhooks; None: not signed."""
 
 
 class Backend:
     """The meeting service. `target` may be replaced at any time; the next question goes to the new one."""
 
     def __init__(self, target: Target, clock: Clock) -> None:
-        """Remember where to ask; connections are opened on demand, inside `async with`."""
+        """Connections are opened on demand, inside `async with`."""
         self.target = target
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -69,17 +70,27 @@ class Backend:
             await self._session.close()
 
     async def ask(self, query: Query, seconds: float) -> Outcome:
-        """Put one question, within so many seconds."""
+        """Send one question, and wait for the outcome at most so many seconds."""
         return await self._post(query.key.endpoint, query.body, query.traceparent, seconds)
 
     async def deliver(self, event: Event, seconds: float) -> Outcome:
-        """Tell one event, within so many seconds."""
+        """Send one event, and wait for the outcome at most so many seconds."""
         return await self._post(event.endpoint, event.body, event.traceparent, seconds, event.idempotency_key)
 
     async def _post(
         self, endpoint: Endpoint, body: bytes, traceparent: str, seconds: float, idempotency_key: str = ""
     ) -> Outcome:
         target = self.target
+        headers = self._headers(target, body, traceparent, idempotency_key)
+        # A `room-created` that is delivered later is an event too: the backend only has to receive it.
+        kind = Kind.EVENT if idempotency_key else endpoint.kind
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(target, f"{target.url}/{endpoint}", headers, body, kind)
+        except TimeoutError:
+            return Unavailable(f"no complete answer within {seconds:.1f} s", Failure.TIMEOUT)
+
+    def _headers(self, target: Target, body: bytes, traceparent: str, idempotency_key: str) -> dict[str, str]:
         headers = {"Content-Type": "application/json"}
         if target.secret is not None:
             headers["X-Webhook-Secret"] = target.secret
@@ -88,17 +99,12 @@ class Backend:
             headers.update(signature(target.signing_key, message, int(self._clock.wall()), body))
         if traceparent:
             headers["traceparent"] = traceparent
-        kind = endpoint.kind
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
-            kind = Kind.EVENT  # also a `room-created` that is delivered afterwards: what counts is that it arrived
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._exchange(target, f"{target.url}/{endpoint}", headers, body, kind)
-        except TimeoutError:
-            return Unavailable(f"no complete answer within {seconds:.1f} s", Failure.TIMEOUT)
+        return headers
 
     async def _exchange(self, target: Target, url: str, headers: dict[str, str], body: bytes, kind: Kind) -> Outcome:
+        """One request and its response; every network error becomes an outcome."""
         assert self._session is not None, "Backend is used outside its `async with`"
         try:
             async with self._session.post(
@@ -109,17 +115,7 @@ class Backend:
                 ssl=target.tls if target.tls is not None else True,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
             ) as response:
-                content = await _read(response)
-                if content is None:
-                    return Unavailable(f"the body is over {BODY_LIMIT} bytes", status=response.status)
-                cache_control = ", ".join(response.headers.getall("Cache-Control", []))
-                return classify(
-                    kind,
-                    response.status,
-                    content,
-                    cache_control if target.honour_cache_control else "",
-                    self._retry_after(response.headers.get("Retry-After", "")),
-                )
+                return await self._outcome(target, kind, response)
         except aiohttp.ClientConnectorCertificateError as error:
             return Misconfigured(f"the backend's certificate is not trusted: {_short(error.certificate_error)}")
         except aiohttp.ClientSSLError as error:
@@ -133,8 +129,17 @@ class Backend:
         except (aiohttp.ClientError, ValueError) as error:
             return Unavailable(f"not an HTTP answer: {_short(error)}")
 
+    async def _outcome(self, target: Target, kind: Kind, response: aiohttp.ClientResponse) -> Outcome:
+        content = await _read(response)
+        if content is None:
+            return Unavailable(f"the body is over {BODY_LIMIT} bytes", status=response.status)
+        headers = response.headers
+        cache_control = ", ".join(headers.getall("Cache-Control", [])) if target.honour_cache_control else ""
+        retry_after = self._retry_after(headers.get("Retry-After", ""))
+        return classify(kind, response.status, content, cache_control, retry_after)
+
     def _retry_after(self, header: str) -> float | None:
-        """Seconds from either form of `Retry-After`; None when there is none, or none that can be read."""
+        """Seconds from either form of `Retry-After`; None without one that can be read."""
         text = header.strip()
         if text.isascii() and text.isdigit():
             return float(text[:9])
@@ -146,7 +151,7 @@ class Backend:
 
 
 def signature(key: bytes, message: str, at: int, body: bytes) -> dict[str, str]:
-    """The headers by which a backend knows body, sender and time (standardwebhooks.com)."""
+    """Headers with which a backend can verify body, sender and time (standardwebhooks.com)."""
     signed = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
     return {
         "webhook-id": message,
@@ -167,5 +172,5 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _short(error: object) -> str:
-    """A stranger's text, on one line and capped."""
+    """Text from outside, on one line and capped."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,14 +1,16 @@
-"""One endpoint's way to the backend: breaker, places, retries. It carries questions; it decides about none.
+"""The guard of one endpoint: every call to the backend passes its breaker, its bulkhead and its retry budget.
 
 permit --(closed)--> wait for a place --> breaker.admit --> ask, perhaps twice --> breaker.succeed | fail
        --(probe)---> breaker.admit, no place needed -------'
+
+It does not decide which question is asked: that is the plan.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from sidecar.backend.bulkhead import Bulkhead, Grant
 from sidecar.clock import Clock
@@ -37,12 +39,12 @@ class Client(Protocol):
         ...
 
 
-LEAST = 0.2
-"""Seconds a call must have left to be sent at all: with less it would only time out, and seem the backend's fault."""
+LEAST_TIME = 0.2
+"""Seconds that a call must have left to be sent: with less it would time out, and count as the backend's failure."""
 
 
 class Guard:
-    """The state of one endpoint towards the backend."""
+    """Carries the questions of one endpoint to the backend."""
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Guard:
         return self.breaker.permit(now, room)
 
     def take_probe(self, now: float, room: str) -> Ticket:
-        """Become the probe; in the same step as the permit was seen."""
+        """Become the probe. Nothing may be awaited between seeing the permit and this."""
         return self.breaker.admit(now, room)
 
     async def breaker_changes(self, seconds: float) -> None:
@@ -92,38 +94,46 @@ class Guard:
             pass
 
     async def carry(
-        self, query: Query, until: float, probe: Ticket | None, *, behind: bool = False
+        self, query: Query, until: float, probe: Ticket | None, *, in_background: bool = False
     ) -> Carried | Released:
-        """Get one question answered by the instant `until`. One `behind` an answer takes a spare place or none."""
+        """Get one question answered by the instant `until`. One `in_background` takes a spare place, or is not sent."""
         if probe is not None:
             return await self._send(query, until, probe)
         room = query.key.room
-        if behind:
+        if in_background:
             grant = self._bulkhead.take_spare(room)
         else:
-            grant = await self._bulkhead.take(room, until - LEAST - self._clock.monotonic())
-        if grant is Grant.RELEASED:
-            return Released()
-        now = self._clock.monotonic()
-        if grant is Grant.BUSY:
-            return Carried(Unavailable("too many calls are under way", Failure.UNSENT), now)
-        well = False
+            grant = await self._bulkhead.take(room, until - LEAST_TIME - self._clock.monotonic())
+        match grant:
+            case Grant.RELEASED:
+                return Released()
+            case Grant.BUSY:
+                return Carried(Unavailable("too many calls are under way", Failure.UNSENT), self._clock.monotonic())
+            case Grant.GRANTED:
+                return await self._send_in_place(query, until)
+            case _:
+                assert_never(grant)
+
+    async def _send_in_place(self, query: Query, until: float) -> Carried | Released:
+        """Ask with a place of the bulkhead, and give it back. The breaker may have opened during the wait for it."""
+        now, room = self._clock.monotonic(), query.key.room
+        answered = False
         try:
-            permit = self.permit(now, room)
-            if permit is not Permit.CLOSED:
+            if self.permit(now, room) is not Permit.CLOSED:
                 return Released()
             carried = await self._send(query, until, self.breaker.admit(now, room))
-            well = isinstance(carried.outcome, Replied | Rejected)
+            answered = isinstance(carried.outcome, Replied | Rejected)
             return carried
         finally:
-            self._bulkhead.give_back(room, well=well)
+            self._bulkhead.give_back(room, answered=answered)
 
     async def _send(self, query: Query, until: float, ticket: Ticket) -> Carried:
-        """Ask under a ticket, and give the breaker one report however often was asked."""
+        """Ask, and once more where a retry is worth it. The ticket counts once for the breaker."""
         slow = asyncio.get_running_loop().call_later(
             self.breaker.rules.slow_after, self._failed, ticket, "slow answers"
         )
         try:
+            self._budget.first_attempt()
             outcome = await self._attempt(query, until, retry=False)
             if is_retryable(query.key.endpoint.kind, outcome) and self._budget.take():
                 outcome = await self._attempt(query, until, retry=True)
@@ -145,8 +155,6 @@ class Guard:
         return Carried(outcome, ticket.sent_at)
 
     async def _attempt(self, query: Query, until: float, *, retry: bool) -> Outcome:
-        if not retry:
-            self._budget.first_attempt()
         started_at = self._clock.monotonic()
         outcome = await self._backend.ask(query, max(0.0, until - started_at))
         seconds = self._clock.monotonic() - started_at
@@ -167,7 +175,7 @@ class Guard:
         self._bulkhead.resize(max_in_flight)
 
     def try_now(self) -> None:
-        """An operator changed something: let an open breaker try at once."""
+        """An operator has changed the config: an open breaker may try at once."""
         self.breaker.try_now(self._clock.monotonic())
         self._wake()
 

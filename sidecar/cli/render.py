@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sidecar.cli.probe import Step
+from sidecar.core.durations import span
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -29,7 +30,7 @@ def overview(document: dict[str, Any]) -> Group:
         head = Text("● degraded", style="bold yellow")
     else:
         head = Text("● well", style="bold green")
-    head.append(f"   version {document['version']}, up for {_span(document['uptime_seconds'])}", style="dim")
+    head.append(f"   version {document['version']}, up for {span(document['uptime_seconds'])}", style="dim")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_row("config", Text(document["config"]))
@@ -108,12 +109,5 @@ def outbox(document: dict[str, Any]) -> None:
 
 
 def _counts(outbox_counts: dict[str, Any]) -> str:
-    oldest = _span(outbox_counts.get("oldest_seconds") or 0)
+    oldest = span(outbox_counts.get("oldest_seconds") or 0)
     return f"{outbox_counts['pending']} pending (oldest {oldest}), {outbox_counts['parked']} parked"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Which addresses only this machine can reach."""
+"""Loopback addresses: those that only this machine can reach."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether this address, or this name of one, can only be reached from this machine."""
+    """Whether this address, or the address of this name, can be reached only from this machine."""
     if host is None or host.lower() == "localhost" or host.lower().endswith(".localhost"):
         return host is not None
     try:

@@ -1,4 +1,4 @@
-"""From what is known to what Prosody gets: the three ways an answer comes about."""
+"""The answer that Prosody gets: from the cache, from the backend, or from the policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sidecar.core.model import Answer, Entry, Kind, Outcome, Query, Source, Verd
 from sidecar.core.policy import Freshness, OnUnavailable, Policy, Reply, Settled
 
 UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
-WAVED_THROUGH = b'{"allowed":true,"reason":null}'
+ALLOWED_BY_POLICY = b'{"allowed":true,"reason":null}'
 
 _DETAIL = {
     Freshness.REVALIDATE: "stale-while-revalidate",
@@ -18,7 +18,7 @@ _DETAIL = {
 
 
 def remembered(entry: Entry, state: Freshness, policy: Policy, now: float) -> Answer:
-    """The answer is what was remembered."""
+    """The answer is an entry of the cache."""
     limits = entry.lifetimes.at_most(policy.lifetimes(entry.verdict))
     return Answer(
         status=200,
@@ -31,7 +31,7 @@ def remembered(entry: Entry, state: Freshness, policy: Policy, now: float) -> An
 
 
 def replied(reply: Reply, settled: Settled, before: Freshness, *, collapsed: bool) -> Answer:
-    """The answer is the backend's. `before` is how usable the memory was when it was asked."""
+    """The answer is the backend's. `before` is how usable the entry in the cache was when the backend was asked."""
     rejected = reply.verdict is None
     return Answer(
         status=reply.status,
@@ -54,10 +54,10 @@ def unavailable(
     before: Freshness = Freshness.MISSING,
     retry_after: float = 1.0,
 ) -> Answer:
-    """The answer is the policy's, since nothing usable is known.
+    """The answer follows from the policy, since nothing usable is known.
 
-    `entry` may be a deny too old to be an answer, which still counts more than a policy that lets everybody in.
-    `asked` is what became of asking the backend; None: it was not asked. `retry_after` is in seconds.
+    `entry` may be an expired deny: it is no answer any more, but it keeps a policy of `allow` from letting the user in.
+    `asked` is what followed from asking the backend; None: it was not asked. `retry_after` is in seconds.
     """
     forwarded = None if asked is None else _reason(before)
     status = None if asked is None else _status(asked.outcome)
@@ -65,7 +65,7 @@ def unavailable(
     if policy.on_unavailable is OnUnavailable.DEFAULT and policy.default_body is not None:
         return Answer(200, policy.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
     if policy.on_unavailable is OnUnavailable.ALLOW and not denied_last:
-        return Answer(200, WAVED_THROUGH, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
+        return Answer(200, ALLOWED_BY_POLICY, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
     decision = query.key.endpoint.kind is Kind.DECISION
     return Answer(
         status=200 if decision else 503,

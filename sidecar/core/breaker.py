@@ -1,10 +1,10 @@
-"""The circuit breaker of one endpoint: it notices that asking has become useless, and when to try again.
+"""The circuit breaker of one endpoint: it says whether the backend may be asked, and when to try again.
 
-    closed --(too many fail or are slow)--> open --(open_for)--> half-open --(probe fares well)--> closed
+    closed --(too many fail or are slow)--> open --(open_for)--> half-open --(probe is answered)--> closed
                                              ^------(probe fails or is slow)------'
 
-It holds no clock, no timer and no randomness: `now` and `jitter` are arguments. Half-open is not stored but read off
-the time, so nothing has to wake up for it.
+It has no clock, no timer and no randomness: `now` and `jitter` are arguments. Half-open is not stored: the breaker is
+half-open when the time of an open one is over, so no timer is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Permit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """Durations in seconds; `open_for` is stretched by a factor of 0.9 to 1.2."""
+    """Durations in seconds; `open_for` is multiplied by 0.9 to 1.2."""
 
     failure_ratio: float = 0.5
     minimum_calls: int = 10
@@ -39,7 +39,7 @@ class BreakerRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """One call that was let through; it counts once, and only until the breaker next opens or closes."""
+    """One call that was admitted; it counts once, and only until the breaker opens or closes."""
 
     room: str
     sent_at: float
@@ -54,12 +54,12 @@ class _Call:
 
 
 HOLD_BACK = 0.5
-"""Seconds for which the room of the last failed probe leaves the next one to others: a single broken room with much
-traffic must not be the only one that ever gets to try."""
+"""Seconds for which the room of the last failed probe may not send the next one. Without this, one broken room with
+much traffic could send every probe, and the breaker would stay open for all rooms."""
 
 
 class Breaker:
-    """State of one endpoint. Every method is a few steps of arithmetic; none waits."""
+    """The breaker of one endpoint. No method waits."""
 
     def __init__(self, rules: BreakerRules) -> None:
         """Start closed."""
@@ -73,8 +73,8 @@ class Breaker:
         self._failures = 0
         self._rooms_asked: Counter[str] = Counter()
         self._rooms_failed: Counter[str] = Counter()
-        self._run: Counter[str] = Counter()
-        """Rooms of the failures since the last success."""
+        self._in_a_row: Counter[str] = Counter()
+        """Failures since the last success, by room."""
 
     def permit(self, now: float, room: str) -> Permit:
         """What a question of this room may do now."""
@@ -89,7 +89,7 @@ class Breaker:
         return Permit.PROBE_FREE
 
     def admit(self, now: float, room: str) -> Ticket:
-        """Let one call through. In half-open it is the probe; the caller has just seen the permit."""
+        """Admit one call. In half-open it is the probe. The caller has just seen the permit."""
         probe = self._open_until is not None
         ticket = Ticket(room, now, probe)
         self._outstanding.add(ticket)
@@ -107,14 +107,14 @@ class Breaker:
             self._open_until = None
             self._failed_probe_room = None
             return True
-        self._run.clear()
+        self._in_a_row.clear()
         self._record(now, ticket.room, failed=False)
         return False
 
     def fail(self, now: float, ticket: Ticket, jitter: float, retry_after: float | None = None) -> bool:
         """The call failed, or has just become slow; True when this opens the breaker (again).
 
-        `jitter` is 0 to 1; `retry_after` is what the backend asked for, in seconds.
+        `jitter` is 0 to 1; `retry_after` is the backend's `Retry-After`, in seconds.
         """
         if not self._take(ticket):
             return False
@@ -124,7 +124,7 @@ class Breaker:
             self._failed_probe_room = ticket.room
             self._open(now, jitter)
             return True
-        self._run[ticket.room] += 1
+        self._in_a_row[ticket.room] += 1
         self._record(now, ticket.room, failed=True)
         if self._should_open(now):
             self._open(now, jitter)
@@ -132,12 +132,12 @@ class Breaker:
         return False
 
     def abandon(self, ticket: Ticket) -> None:
-        """The call was cancelled and says nothing; a probe is free again."""
+        """The call was cancelled and does not count; if it was the probe, another one may be sent."""
         self._take(ticket)
 
     def try_now(self, now: float) -> None:
-        """An operator fixed something (a new secret): an open breaker is half-open at once, and what was sent before
-        says nothing any more."""
+        """An operator has changed something (a new secret): an open breaker is half-open at once, and calls that were
+        sent before do not count."""
         self._next_generation()
         self._wait_until = 0.0
         if self._open_until is not None:
@@ -149,7 +149,7 @@ class Breaker:
         return self._open_until
 
     def _take(self, ticket: Ticket) -> bool:
-        """Spend a ticket: False when it has counted already, or belongs to an earlier generation."""
+        """Use up a ticket: False when it has counted already, or belongs to an earlier generation."""
         if ticket not in self._outstanding:
             return False
         self._outstanding.discard(ticket)
@@ -158,15 +158,15 @@ class Breaker:
         return True
 
     def _probe_is_out(self, now: float) -> bool:
-        # The lease: a probe that nobody reports any more frees itself when it would have been slow.
+        # A probe has a lease: if it is never reported, another one may be sent when this one would have been slow.
         return self._probe is not None and now < self._probe.sent_at + self.rules.slow_after
 
     def _next_generation(self) -> None:
         self._probe = None
-        self._outstanding.clear()  # what was sent in an earlier generation counts no more
+        self._outstanding.clear()  # calls of an earlier generation do not count
         self._calls.clear()
         self._failures = 0
-        for counter in (self._rooms_asked, self._rooms_failed, self._run):
+        for counter in (self._rooms_asked, self._rooms_failed, self._in_a_row):
             counter.clear()
 
     def _open(self, now: float, jitter: float) -> None:
@@ -191,21 +191,22 @@ class Breaker:
 
     def _should_open(self, now: float) -> bool:
         rules = self.rules
-        return (self._run.total() >= rules.minimum_calls and self._are_many(self._run, now)) or (
+        return (self._in_a_row.total() >= rules.minimum_calls and self._are_enough(self._in_a_row, now)) or (
             len(self._calls) >= rules.minimum_calls
             and self._failures >= rules.failure_ratio * len(self._calls)
-            and self._are_many(self._rooms_failed, now)
-            and self._is_ill_without_the_worst()
+            and self._are_enough(self._rooms_failed, now)
+            and self._fails_without_worst_rooms()
         )
 
-    def _are_many(self, failing: Counter[str], now: float) -> bool:
+    def _are_enough(self, failing: Counter[str], now: float) -> bool:
+        """Whether `minimum_rooms` fail, or all rooms that have asked recently."""
         recently = now - self.rules.window
         rooms_asked = self._rooms_asked.keys() | {call.room for call in self._outstanding if call.sent_at >= recently}
         return len(failing) >= min(self.rules.minimum_rooms, len(rooms_asked))
 
-    def _is_ill_without_the_worst(self) -> bool:
-        """One broken room and a hiccup in two others must not add up to a broken backend: the ratio has to hold for
-        those as well that would be left without the worst `minimum_rooms` - 1."""
+    def _fails_without_worst_rooms(self) -> bool:
+        """Whether the failure ratio also holds without the worst `minimum_rooms` - 1 rooms. So one broken room and
+        single failures in two others do not open the breaker."""
         failed, asked = self._rooms_failed, self._rooms_asked
         worst = nlargest(self.rules.minimum_rooms - 1, failed, key=lambda room: (failed[room], asked[room]))
         calls = len(self._calls) - sum(asked[room] for room in worst)

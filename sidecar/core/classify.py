@@ -1,4 +1,7 @@
-"""What a backend's answer means. `CLASSES` is the published table (docs/answers.md); the first row that fits wins."""
+"""What an answer of the backend means.
+
+`CLASSES` is the table that docs/answers.md publishes; the first row that fits counts.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sidecar.core.model import (
     Unavailable,
     Verdict,
 )
+from sidecar.core.strict_json import strict_decoder
 
 
 class Class(Enum):
@@ -40,7 +44,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: for these kinds, at these statuses, with such a body, it is of this class."""
+    """One row of the table: an answer of these kinds, with these statuses and such a body, is of this class."""
 
     kinds: frozenset[Kind]
     statuses: frozenset[int]
@@ -75,10 +79,10 @@ def classify(
     match row.outcome:
         case Class.REPLIED:
             verdict = _verdict(kind, document)
-            return Replied(status, _remembered(kind, document, body), verdict, parse_cache_control(cache_control))
+            return Replied(status, _body(kind, document, body), verdict, parse_cache_control(cache_control))
         case Class.REJECTED:
             verdict = Verdict.DENY if kind is Kind.DECISION else None
-            return Rejected(status, _remembered(kind, document, body), verdict, parse_cache_control(cache_control))
+            return Rejected(status, _body(kind, document, body), verdict, parse_cache_control(cache_control))
         case Class.MISCONFIGURED:
             return Misconfigured(f"the backend answered {status}", status)
         case Class.UNAVAILABLE:
@@ -88,7 +92,7 @@ def classify(
 
 
 def parse_cache_control(header: str) -> CacheControl:
-    """Read the directives that may shorten a lifetime; a number that cannot be read counts as 0."""
+    """The directives that may shorten a lifetime; a number that cannot be read counts as 0."""
     seen: dict[str, float] = {}
     for part in header.split(","):
         name, _, value = part.strip().partition("=")
@@ -111,23 +115,15 @@ def _seconds(value: str) -> float:
 
 
 def _parse_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in a body; None for anything else, also for one that names `allowed` twice."""
+    """The JSON object in a body; None for anything else, and for an object with `allowed` twice."""
     try:
-        document = json.loads(body.decode("utf-8"), object_pairs_hook=_unambiguous, parse_constant=_no_constant)
+        document = _decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs) and sum(name == "allowed" for name, _ in pairs) > 1:
-        raise ValueError("`allowed` is there twice")
-    return document
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+_decode = strict_decoder(only="allowed")
 
 
 _FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {
@@ -146,23 +142,24 @@ def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
     return None
 
 
-def _remembered(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
-    """A decision is written again from what was validated; everything else stays as it came, byte for byte."""
+def _body(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
+    """A decision is written again from the fields that were checked; any other body stays as it is, byte for byte."""
     if kind is Kind.DECISION and document is not None:
         return decision_body(document)
     return body
 
 
 def decision_body(document: dict[str, Any]) -> bytes:
-    """The body of a decision: `allowed` and `reason` are always there, texts that are no texts are left out."""
+    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left
+    out."""
     texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
     decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
     extras = {name: value for name, value in document.items() if name not in decision and name not in texts}
-    decision.update({name: _whole(value) for name, value in texts.items() if isinstance(value, str)})
+    decision.update({name: _without_surrogates(value) for name, value in texts.items() if isinstance(value, str)})
     try:
         return _compact(decision | extras)
     except (ValueError, RecursionError):
-        # Read, but not to be written: 1e999, or nested just too deeply. A deny stays a deny all the same.
+        # Some JSON can be read but not written: 1e999, or very deep nesting. The decision itself still counts.
         return _compact(decision)
 
 
@@ -170,8 +167,8 @@ def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _whole(text: str) -> str:
-    """Half a character (a lone surrogate: a text cut inside an emoji) cannot go into a stanza."""
+def _without_surrogates(text: str) -> str:
+    """A lone surrogate (half of a character, where a text was cut inside an emoji) cannot be sent in a stanza."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -1,4 +1,4 @@
-"""The vocabulary of the outbox: what lies in it, what became of it, how much may lie there."""
+"""The values of the outbox: an event that waits, what became of it, and how much the outbox may hold."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ANSWER_KEPT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the outbox holds. What would be too much is refused, never something older thrown away for it."""
+    """How much the outbox may hold. When it is full, new events are refused; no older event is deleted for them."""
 
     max_events: int = 100_000
     """Events that wait."""
     max_bytes: int = 256 * 1024 * 1024
-    """Bytes of the bodies of the events that wait; as many again may be parked."""
+    """Bytes of the bodies of the events that wait; the parked ones may have as many."""
     max_age: float = 7 * 86_400.0
-    """Seconds after which an event that could not be delivered, and cannot be once more, is parked."""
+    """Seconds after which an event is parked when its next attempt fails too."""
     max_parked: int = 10_000
-    """Events that are parked; the oldest of them make room, loudly."""
+    """Events that are parked. With more, the oldest of them are deleted, and a notice says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Pending:
     """The digest of its idempotency key, room and endpoint."""
     event: Event
     damaged: bool = False
-    """What is on disk is not what was written there: it must not be sent."""
+    """Its checksum is wrong: it must not be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What became of an event: delivered, or (with a reason) parked. Number and name must both fit."""
+    """What became of an event: delivered, or (with a reason) parked. Number and name must both match."""
 
     number: int
     name: bytes
@@ -68,7 +68,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What lies in the outbox."""
+    """How much the outbox holds."""
 
     pending: int = 0
     bytes: int = 0
@@ -83,7 +83,7 @@ class Marked:
 
     oldest_at: float | None
     thrown_away: int = 0
-    """Parked events that had to make room."""
+    """Parked events that were deleted, since there were too many."""
 
 
 Numbers = Sequence[int] | None

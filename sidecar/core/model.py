@@ -1,8 +1,8 @@
-"""The vocabulary: what is asked, what the backend says, what is remembered, what is answered.
+"""The values that all parts use: questions, outcomes of the backend, cache entries, answers, events.
 
-Everything that crosses a module boundary is frozen; what is made for every request is a tuple, since making a
-frozen dataclass takes three times as long. Instants are float seconds of one monotonic clock and end in
-`_at` or `_until`; durations are float seconds.
+Every value that crosses a module boundary is frozen. Those that are made for every request are tuples, because making a
+frozen dataclass takes three times as long. Instants are float seconds of one monotonic clock and end in `_at` or
+`_until`; durations are float seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 
 class Kind(StrEnum):
-    """What an endpoint is for; it decides what a good answer looks like."""
+    """What an endpoint is for. A valid answer looks different for each kind."""
 
     DECISION = "decision"
     CONFIG = "room config"
@@ -42,11 +42,11 @@ class Endpoint(StrEnum):
 
 
 GUEST = "guest"
-"""The one subject that all guests of a room share, until the backend says `Cache-Control: private`."""
+"""The subject that all guests of a room share, until the backend says `Cache-Control: private`."""
 
 
 class Key(NamedTuple):
-    """Every input a backend's answer may depend on, and nothing that changes by itself.
+    """Every input on which the backend's answer may depend, and no input that differs from one request to the next.
 
     `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest.
     """
@@ -60,17 +60,17 @@ class Key(NamedTuple):
 
 
 class Query(NamedTuple):
-    """One well-formed question of Prosody: its key, and the body that goes to the backend byte for byte."""
+    """One well-formed question of Prosody: its key, and the body, which is sent to the backend byte for byte."""
 
     key: Key
     body: bytes
     received_at: float
     caller: str = ""
-    """The bare JID of the one who wants in; empty for a room config."""
+    """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
 
-    def alone(self) -> Query:
-        """The same question of a guest who shares no answer with the room's other guests."""
+    def for_one_guest(self) -> Query:
+        """The same question with a subject of its own, for a guest who shares no answer with other guests."""
         return self._replace(key=self.key._replace(subject=jid_subject(self.caller)))
 
     def __repr__(self) -> str:
@@ -79,12 +79,12 @@ class Query(NamedTuple):
 
 
 def jid_subject(bare_jid: str) -> str:
-    """The subject of one who is known by nothing but a JID."""
+    """The subject of a user who is known only by a JID."""
     return f"jid {bare_jid}"
 
 
 class Verdict(StrEnum):
-    """What a remembered answer says; `endpoint` is the one that says so."""
+    """What a remembered answer says; `endpoint` is the one that it belongs to."""
 
     endpoint: Endpoint
 
@@ -101,7 +101,7 @@ class Verdict(StrEnum):
 
 
 class Lifetimes(NamedTuple):
-    """How long an answer may be used, in seconds; the two stale limits count from the end of `fresh`."""
+    """How long an answer may be used, in seconds; both stale limits count from the end of `fresh`."""
 
     fresh: float
     stale_while_revalidate: float
@@ -109,11 +109,11 @@ class Lifetimes(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Seconds after the question when the answer may not be used at all any more."""
+        """Seconds after the question at which the answer is expired."""
         return self.fresh + max(self.stale_while_revalidate, self.stale_if_error)
 
     def at_most(self, other: Lifetimes) -> Lifetimes:
-        """The shorter of two, limit by limit."""
+        """The shorter lifetime of two, for each limit."""
         if self == other:
             return self
         return Lifetimes(
@@ -124,7 +124,7 @@ class Lifetimes(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One remembered answer. Its age counts from the moment the question was asked, not from when the answer came."""
+    """One remembered answer. Its age counts from the moment when the question was sent, not from the answer."""
 
     verdict: Verdict
     body: bytes
@@ -132,7 +132,7 @@ class Entry(NamedTuple):
     settled_at: float
     lifetimes: Lifetimes
     spread: float = 0.0
-    """0 to 1: the part of the jitter by which this entry's fresh time is shortened."""
+    """0 to 1: how much of the jitter shortens the fresh time of this entry."""
 
     def __repr__(self) -> str:
         """Without the body, which may hold a room's password."""
@@ -141,7 +141,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheControl:
-    """What a backend's `Cache-Control` takes away from the lifetimes of the policy; None takes away nothing."""
+    """How the backend's `Cache-Control` shortens the lifetimes of the policy; None: it does not."""
 
     no_store: bool = False
     private: bool = False
@@ -153,7 +153,7 @@ class CacheControl:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """2xx of the right shape. For an event there is no verdict."""
+    """2xx with a valid body. For an event there is no verdict."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -163,7 +163,7 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The backend understood and said no: a room it does not want, a definite deny, an event it will never take."""
+    """The backend understood and said no: an unknown room, a definite deny, an event that it refuses for good."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
@@ -173,14 +173,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Misconfigured:
-    """The backend does not trust us, or we do not trust it: only an operator can fix this."""
+    """The backend does not accept our credentials, or we do not trust its certificate: an operator must fix this."""
 
     reason: str
     status: int | None = None
 
 
 class Failure(Enum):
-    """How far a question got that was not answered."""
+    """How far a question came that got no usable answer."""
 
     UNSENT = "nothing was sent"
     RESET = "the connection broke before the answer was complete"
@@ -190,13 +190,13 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nothing to go by. `UNSENT` is said only when it is certain that no byte of the request left."""
+    """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent."""
 
     reason: str
     failure: Failure = Failure.USELESS
     status: int | None = None
     retry_after: float | None = None
-    """Seconds the backend asked us to wait."""
+    """Seconds of the backend's `Retry-After`."""
 
 
 Outcome = Replied | Rejected | Misconfigured | Unavailable
@@ -204,7 +204,7 @@ Outcome = Replied | Rejected | Misconfigured | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A question that has its outcome; `asked_at` is the instant just before it was sent."""
+    """The outcome of one question; `asked_at` is the instant just before it was sent."""
 
     outcome: Outcome
     asked_at: float
@@ -212,11 +212,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The question was not asked, since the breaker opened while it waited for a place: decide again."""
+    """The question was not asked, because the breaker opened while it waited for a place: decide again."""
 
 
 class Source(StrEnum):
-    """Where an answer came from; the label `source` of the metrics."""
+    """Where an answer comes from; the label `source` of the metrics."""
 
     HIT = "hit"
     STALE = "stale"
@@ -227,7 +227,7 @@ class Source(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What Prosody gets, and by which way it came about (RFC 9211 names)."""
+    """What Prosody gets, and where it comes from (in the terms of RFC 9211)."""
 
     status: int
     body: bytes

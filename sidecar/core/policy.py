@@ -1,7 +1,7 @@
-"""What to do with a question, and what to make of the backend's answer. Pure: the resolver interprets.
+"""What to do with a question, and what follows from the backend's answer. The resolver carries it out.
 
-freshness(entry) x breaker's permit -> PLANS -> Plan        before the backend is asked
-outcome of asking                   -> settle() -> Settled  after it
+freshness of the entry, permit of the breaker -> PLANS -> Plan         before the backend is asked
+outcome of the call                           -> settle() -> Settled   after it
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sidecar.core.model import (
 )
 
 JITTER = 0.1
-"""At most this part of the fresh time is taken off, so that a room's entries do not fall due together."""
+"""At most this part of the fresh time is taken off, so that the entries of a room do not become stale together."""
 
 
 NEVER = -math.inf
-"""The instant before all others."""
+"""An instant before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ PolicyFor = Callable[[Endpoint, str], Policy]
 
 
 class OnUnavailable(Enum):
-    """What to say when nothing is known and the backend cannot be asked."""
+    """What to answer if nothing usable is known and the backend cannot be asked."""
 
     REFUSE = "refuse"
     ALLOW = "allow"
@@ -67,7 +67,7 @@ class OnUnavailable(Enum):
 
 
 class Freshness(StrEnum):
-    """How usable a remembered answer is now."""
+    """How usable the entry in the cache is now."""
 
     FRESH = "fresh"
     REVALIDATE = "stale, within stale_while_revalidate"
@@ -78,10 +78,10 @@ class Freshness(StrEnum):
 
 
 def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect_before: float) -> Freshness:
-    """Classify an entry. `limits` are those of today's policy, which shorten what was stored under another one.
+    """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
-    `suspect_before` is the instant of the room's last wave of suspicion: an allow asked before it may be out of date.
-    NEVER: there was none.
+    `suspect_before`: an allow that was asked before this instant is suspect, since a later deny in its room says that
+    it may be out of date. NEVER: there was no such deny.
     """
     if entry is None:
         return Freshness.MISSING
@@ -108,7 +108,7 @@ class Act(Enum):
 
 
 class Fallback(Enum):
-    """When the remembered answer may stand in for the backend's."""
+    """When the entry in the cache may be the answer in place of the backend's."""
 
     NEVER = "never"
     UNAVAILABLE = "only if the backend is unavailable"
@@ -121,7 +121,7 @@ class Plan:
 
     act: Act
     refresh: bool = False
-    """Ask the backend behind the answer; where the probe is free, this is the probe."""
+    """Ask the backend in the background; where the probe is free, this call is the probe."""
     fallback: Fallback = Fallback.NEVER
 
 
@@ -155,7 +155,7 @@ def decide(state: Freshness, permit: Permit) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the backend's answer, once settled, says to those who asked."""
+    """The backend's answer, for all who wait for it."""
 
     status: int
     body: bytes
@@ -164,14 +164,14 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What follows from an outcome. `reply` is None when there is nothing to go by: fall back, or refuse."""
+    """What follows from an outcome. `reply` is None if the outcome is no usable answer: fall back, or refuse."""
 
     reply: Reply | None = None
     store: Entry | None = None
     drop: bool = False
-    """Forget what was remembered under the key."""
+    """Delete the entry of the key."""
     denied: bool = False
-    """A definite deny: it goes to disk before it is answered, and the room's other allows become suspect."""
+    """A definite deny: it is on disk before it is answered, and the other allows of the room become suspect."""
     private: bool = False
     """The answer is for one guest only."""
     outcome: Outcome | None = None
@@ -186,15 +186,15 @@ def settle(
     policy: Policy,
     spread: float = 0.0,
 ) -> Settled:
-    """Turn an outcome into an answer and a change of memory.
+    """Turn an outcome into a reply and a change of the cache.
 
-    `current` is what is remembered under the key now, which may be newer than the question; `spread` (0 to 1) is
-    this entry's share of the expiry jitter.
+    `current` is the entry of the key now, which may be newer than the question; `spread` (0 to 1) is how much of the
+    jitter the new entry gets.
     """
     match outcome:
         case Replied() | Rejected():
             if outcome.verdict is None:
-                gone = outcome.status in (404, 410)  # the room is no more: its old config may not come back later
+                gone = outcome.status in (404, 410)  # the room no longer exists: its old config must not be used again
                 return Settled(Reply(outcome.status, outcome.body, None), drop=gone, outcome=outcome)
             return _settle_verdict(now, query, asked_at, current, outcome, outcome.verdict, policy, spread)
         case Misconfigured() | Unavailable():
@@ -217,16 +217,16 @@ def _settle_verdict(
     reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
     if current and not denied and current.verdict is Verdict.DENY and current.settled_at > asked_at:
-        # Asked before that deny, and arrived after it: the deny is the newer word.
+        # This was asked before that deny arrived: the deny is newer, and counts.
         return Settled(Reply(200, current.body, Verdict.DENY), private=private, outcome=outcome)
     if current and not denied and current.asked_at > asked_at:
-        return Settled(reply, private=private, outcome=outcome)  # something newer is remembered already
+        return Settled(reply, private=private, outcome=outcome)  # the entry in the cache is newer
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
         return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
     if denied:
-        # Nothing of the answer may be kept but that it was a deny: an older allow must not come back.
+        # `no-store`: only the fact that it was a deny is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
         return Settled(reply, store=entry, denied=True, private=private, outcome=outcome)
     return Settled(reply, drop=True, private=private, outcome=outcome)
@@ -236,7 +236,7 @@ TOMBSTONE = b'{"allowed":false,"reason":null}'
 
 
 def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:
-    """The lifetimes that are left after `Cache-Control` took its share; None: not to be stored."""
+    """The lifetimes as `Cache-Control` shortens them; None: the answer must not be stored."""
     if said.no_store:
         return None
     if said == _SILENT:

@@ -1,4 +1,4 @@
-"""When to ask again, after how long, and how often at the most."""
+"""Retries: when one is allowed, after which delay, and how many at the most."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sidecar.core.model import Failure, Kind, Outcome, Unavailable
 def is_retryable(kind: Kind, outcome: Outcome) -> bool:
     """Whether asking once more at once is safe and may help.
 
-    A decision changes nothing at the backend, so a refused or reset connection is worth another try; a
-    `room-created` may have been acted upon, so only when nothing was sent.
+    A decision changes nothing in the backend, so it may be asked again after a refused or a reset connection. A
+    `room-created` may have had an effect, so it may be sent again only if nothing of it was sent.
     """
     if not isinstance(outcome, Unavailable):
         return False
@@ -19,16 +19,16 @@ def is_retryable(kind: Kind, outcome: Outcome) -> bool:
 
 
 def next_delay(attempt: int, jitter: float, *, base: float, cap: float) -> float:
-    """Seconds before attempt number `attempt` + 1: doubling from `base` up to `cap`, of which `jitter` (0 to 1)
-    takes off up to a half so that many who failed together do not come back together."""
+    """Seconds before attempt number `attempt` + 1. They double from `base` up to `cap`; `jitter` (0 to 1) takes off up
+    to a half, so that calls that failed together are not repeated together."""
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
     return ceiling * (1 - jitter / 2)
 
 
 @dataclass(slots=True)
 class RetryBudget:
-    """A tenth of the first attempts plus a burst of five: one lost connection refuses nobody, an outage is not
-    doubled."""
+    """A tenth as many retries as first attempts, and five more in a burst. So one lost connection refuses no user, and
+    an outage does not double the calls."""
 
     tokens: float = 5.0
 
@@ -36,11 +36,11 @@ class RetryBudget:
     BURST = 5.0
 
     def first_attempt(self) -> None:
-        """Count a question that was sent for the first time."""
+        """Count the first attempt of a question."""
         self.tokens = min(self.BURST, self.tokens + self.RATIO)
 
     def take(self) -> bool:
-        """Whether one more retry may be sent; if so it is paid for."""
+        """Whether one more retry may be sent; if so, it is counted."""
         if self.tokens < 1:
             return False
         self.tokens -= 1

@@ -1,7 +1,7 @@
-"""Whose event is delivered next. A value: it knows no clock, delivers nothing, and holds no event.
+"""Which room's event is delivered next. It has no clock, delivers nothing, and holds no event.
 
-A room has one turn at a time, so its order is kept. Rooms take turns; those that failed wait, longer each time, and
-together hold at most half of the places, so a room that hangs delays nobody else.
+A room has one delivery at a time, so its order is kept. Rooms take turns. A room that failed waits, longer each time,
+and such rooms hold at most half of the places, so a room that hangs does not delay the others.
 
     add -> ready ---take---> in flight --release--> ready again, or forgotten
              ^                  |
@@ -30,9 +30,9 @@ class Pacing:
     probe_cap: float = 15.0
     """The longest wait between two attempts at all while the backend is down."""
     down_after: int = 3
-    """So many different rooms failed with no success between: the backend is down, not a room."""
+    """When so many different rooms fail with no success between, the backend is down, not single rooms."""
     longest_retry_after: float = 3600.0
-    """A `Retry-After` beyond that is not believed."""
+    """A longer `Retry-After` is cut to this."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Schedule:
     """The rooms that have something to deliver."""
 
     def __init__(self, pacing: Pacing) -> None:
-        """Nobody waits yet, and the backend is taken to be well."""
+        """No room has anything to deliver, and the backend is taken to be up."""
         self._pacing = pacing
         self._rooms: dict[str, _Room] = {}
         self._ready: deque[str] = deque()
@@ -67,11 +67,11 @@ class Schedule:
 
     @property
     def down(self) -> bool:
-        """Whether the backend is taken to be away."""
+        """Whether the backend is taken to be down."""
         return self._strikes > 0
 
     def attempts(self, room: str) -> int:
-        """How often the room's first event has failed."""
+        """How often the first event of the room has failed."""
         known = self._rooms.get(room)
         return known.attempts if known else 0
 
@@ -85,7 +85,7 @@ class Schedule:
             known.again = True
 
     def take(self, now: float) -> str | None:
-        """A room whose turn it is; it is in flight until released or failed."""
+        """The next room, or None; it is in flight until it is released, failed or postponed."""
         while self._later and self._later[0][0] <= now:
             self._retry.append(heapq.heappop(self._later)[2])
         if self._in_flight >= (1 if self.down else self._pacing.max_in_flight):
@@ -102,7 +102,7 @@ class Schedule:
 
     def _next(self, now: float) -> str | None:
         if self.down:
-            # A room that has not failed yet may show that only the others are ill: it need not wait as long.
+            # A room that has not failed yet may show that only the other rooms fail, so it waits less.
             if self._ready and now >= min(self._probe_at, self._probed_at + self._pacing.base):
                 return self._ready.popleft()
             return self._retry.popleft() if self._retry and now >= self._probe_at else None
@@ -111,7 +111,7 @@ class Schedule:
         return self._ready.popleft() if self._ready else None
 
     def wake_at(self) -> float | None:
-        """When `take` may have something new to give though nothing else happens; None: not before something does."""
+        """When to call `take` again if nothing else happens until then; None: not before something happens."""
         if self._in_flight >= (1 if self.down else self._pacing.max_in_flight):
             return None
         instants = [self._later[0][0]] if self._later else []
@@ -124,7 +124,7 @@ class Schedule:
         return min(instants, default=None)
 
     def succeeded(self, room: str) -> None:
-        """The backend took an event of the room, or refused it for good: either way it is there."""
+        """The backend took an event of the room, or refused it for good. Both mean that it is up."""
         known = self._rooms[room]
         self._retrying -= known.attempts > 0
         known.attempts = 0
@@ -134,7 +134,7 @@ class Schedule:
             self._release_all()
 
     def release(self, room: str, *, more: bool) -> None:
-        """The room's turn is over; `more`: it has further events."""
+        """The turn of the room is over; `more`: it has further events."""
         known = self._end_turn(room)
         if more or known.again:
             self._ready.append(room)
@@ -142,7 +142,7 @@ class Schedule:
             del self._rooms[room]
 
     def failed(self, room: str, now: float, jitter: float, retry_after: float | None = None) -> None:
-        """The room's event could not be delivered; `jitter` is 0 to 1."""
+        """The event of the room could not be delivered; `jitter` is 0 to 1."""
         pacing = self._pacing
         known = self._end_turn(room)
         known.attempts += 1
@@ -156,12 +156,12 @@ class Schedule:
             self._probe_at = now + max(delay, asked_for)
 
     def postponed(self, room: str, until: float) -> None:
-        """The room's turn ended for a reason of our own."""
+        """The turn of the room ended for a reason on our side: it is no failure of the backend."""
         self._end_turn(room)
         self._postpone(room, until)
 
     def nudge(self) -> None:
-        """There is reason to believe that the backend is back: try at once."""
+        """The backend may be up again: try at once."""
         self._probe_at = 0.0
         self._release_all()
 
@@ -177,7 +177,7 @@ class Schedule:
         heapq.heappush(self._later, (until, self._count, room))
 
     def _release_all(self) -> None:
-        """Those who wait of their own accord may go; those whom the backend asked to wait do."""
+        """Rooms that wait may be tried again at once, except those that wait because of a `Retry-After`."""
         waiting = [item for item in self._later if self._rooms[item[2]].asked_to_wait]
         self._retry.extend(room for _, _, room in sorted(self._later) if not self._rooms[room].asked_to_wait)
         heapq.heapify(waiting)

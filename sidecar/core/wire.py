@@ -1,4 +1,4 @@
-"""What Prosody sends: bytes -> Query or Event, or a sentence that says which field is wrong and why."""
+"""Requests of Prosody: bytes -> Message -> Query, or a sentence that says which field is wrong and why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
+from sidecar.core.strict_json import strict_decoder
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request; a longer one is answered 413."""
@@ -20,16 +21,16 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 
 class Malformed(Exception):
-    """The request cannot be understood. `field` is None when the body as a whole is at fault."""
+    """The request cannot be understood. `field` is the one that is wrong; None: the body as a whole is."""
 
     def __init__(self, detail: str, field: str | None = None) -> None:
-        """`detail` is a sentence for whoever wrote the caller."""
+        """`detail` is a sentence for the author of the request."""
         super().__init__(detail)
         self.field = field
 
 
 class Message(NamedTuple):
-    """A well-formed body: what it is about, and the rest as it came."""
+    """A well-formed body: its room, its fields, and its bytes."""
 
     room: str
     document: dict[str, Any]
@@ -37,7 +38,7 @@ class Message(NamedTuple):
 
 
 def read_message(endpoint: Endpoint, body: bytes) -> Message:
-    """Check what every endpoint needs; raises Malformed."""
+    """Check the fields that every endpoint needs; raises Malformed."""
     try:
         document = _document(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -57,7 +58,7 @@ def read_message(endpoint: Endpoint, body: bytes) -> Message:
 def query_of(
     endpoint: Endpoint, message: Message, received_at: float, traceparent: str, anonymous_domains: frozenset[str]
 ) -> Query:
-    """The question a message asks; `anonymous_domains` are in lower case. Raises Malformed."""
+    """The question in a message; `anonymous_domains` are in lower case. Raises Malformed."""
     document = message.document
     room_jid = _text(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
@@ -76,8 +77,8 @@ def query_of(
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
-    """What a join asks about its room, besides whether it may be: in the words of `room-created`, and without what a
-    room has no use for, such as the token."""
+    """The question for the room config that a join with `?config=1` asks too. Its body is that of a `room-created`, and
+    has nothing that is only for the decision, such as the token."""
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
@@ -98,22 +99,13 @@ def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset
         return jid_subject(caller)
     if not _is_sent(email):
         return f"id {_text(user_id)}" if _is_sent(user_id) else jid_subject(caller)
-    # As JSON: joined by a space, a JID that ends in a quoted word would be another's JID and e-mail.
+    # As a JSON list: joined by a space, one user's JID could read like another user's JID and e-mail.
     return f"id+email {_text([user_id, email])}" if _is_sent(user_id) else f"jid+email {_text([caller, email])}"
 
 
 def _is_sent(value: Any) -> bool:
-    """Whether a field says something; 0 does, and is not the same as nothing."""
+    """Whether a field has a value; 0 is one."""
     return value is not None and value is not False and value != ""
-
-
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:40]!r} is there twice, and whoever reads it may take either")
-    return document
 
 
 def _is_plain(value: Any) -> bool:
@@ -121,19 +113,19 @@ def _is_plain(value: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """A value as JSON text, so that 1 and "1" stay apart; None if it was not sent. Raises Malformed."""
+    """A value as JSON text, so that 1 and "1" differ; None if it was not sent. Raises Malformed."""
     if value is None:
         return None
     if isinstance(value, str):
         return encode_basestring_ascii(value)
     try:
         return json.dumps(value, sort_keys=True)
-    except RecursionError:  # what could be read cannot always be written: reading goes a little deeper
+    except RecursionError:  # reading goes a little deeper than writing
         raise Malformed("the body is nested too deeply") from None
 
 
 def _name(document: dict[str, Any], field: str, limit: int) -> str:
-    """A field that names somebody or something; raises Malformed."""
+    """A field that must be a name; raises Malformed."""
     value = document.get(field)
     if isinstance(value, str) and value.isascii() and 0 < len(value) <= limit:
         return value
@@ -153,7 +145,7 @@ def _name(document: dict[str, Any], field: str, limit: int) -> str:
 
 
 def _document(text: str) -> Any:
-    """What a JSON text says; raises ValueError and RecursionError."""
+    """The document in a JSON text; raises ValueError and RecursionError."""
     document = _decode(text)
     if isinstance(document, dict) and _is_plainly_unambiguous(text, document):
         return document
@@ -161,24 +153,20 @@ def _document(text: str) -> Any:
 
 
 def _is_plainly_unambiguous(text: str, document: dict[str, Any]) -> bool:
-    """Whether it can be told by counting that no field is there twice: with no escapes and nothing nested, each quote
-    is the border of a name or of a text, so a field that was read over leaves quotes too many. Nearly every question
-    is like that, and this takes a fifth of the time of reading it with eyes open."""
+    """Whether counting shows that no field is there twice. Without escapes and nesting, each quote is the border of a
+    name or of a text, so a field that another one replaced leaves too many quotes. Nearly every question is that
+    simple, and counting takes a fifth of the time of strict reading."""
     kinds = list(map(type, document.values()))
     quotes = 2 * (len(kinds) + kinds.count(str))
     return "\\" not in text and text.count('"') == quotes and _PLAIN.issuperset(kinds)
 
 
 _PLAIN = frozenset((str, int, bool, type(None)))
-"""Not float: NaN is one, and no JSON."""
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value")
+"""No float, because NaN would be one, and it is no JSON."""
 
 
 _decode = json.JSONDecoder().decode
-_decode_strictly = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unambiguous).decode
+_decode_strictly = strict_decoder()
 
 
 def _type(value: Any) -> str:

@@ -1,6 +1,7 @@
-"""What is remembered: answers by key, the rooms' waves of suspicion, and what was purged.
+"""The cache: entries by key, which entries a later deny makes suspect, and what was purged.
 
-Three LRUs, so that strangers who ask for made-up rooms can only push out other strangers' denies.
+Allows, denies and configs have an LRU each. Users who ask for invented rooms fill only the one for denies, so they
+cannot evict the allows of others.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What an operator wants forgotten; a part that is None fits everything."""
+    """What an operator wants to purge; a part that is None fits everything."""
 
     room: str | None = None
     subject: str | None = None
@@ -46,13 +47,14 @@ def named(subject: str, name: str) -> bool:
     kind, _, rest = subject.partition(" ")
     if kind == "jid" or not rest:
         return name in (subject, rest or kind)
-    known: Any = json.loads(rest)  # a user id, or a list of whoever it is and the e-mail
+    known: Any = json.loads(rest)  # a user id; with an e-mail, a list of the user id or JID and the e-mail
     return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 
 @dataclass(slots=True)
 class _Suspicion:
-    """Allows asked before `before` are suspect since `since`; those before `next_before` will be, once it is time."""
+    """Since `since`, the room's allows that were asked before `before` are suspect. A deny that came too soon after
+    `since` waits in `next_before`."""
 
     before: float
     since: float
@@ -60,10 +62,10 @@ class _Suspicion:
 
 
 class Cache:
-    """Entries by key. Every change of what is on disk is noted in `dirty` (the entry, or None for gone)."""
+    """Entries by key. What has changed and is not on disk yet is in `dirty` (the entry, or None for a deleted one)."""
 
     PURGE_MEMORY = 60.0
-    """Seconds for which a purge is remembered: longer than any question can be under way."""
+    """Seconds for which a purge is remembered: longer than any call can be under way."""
 
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
@@ -76,7 +78,7 @@ class Cache:
         allows, denies, configs = self._by_verdict.values()
         self._by_kind = {Kind.DECISION: (allows, denies), Kind.CONFIG: (configs,), Kind.EVENT: ()}
         self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
-        self._lonely: LRUCache[str, bool] = LRUCache(limits.denies)
+        self._separate: LRUCache[str, bool] = LRUCache(limits.denies)
         self._purges: deque[tuple[float, Selector]] = deque()
 
     def __len__(self) -> int:
@@ -96,28 +98,28 @@ class Cache:
         return None
 
     def put(self, key: Key, entry: Entry) -> bool:
-        """Remember an answer; False if it was asked before a purge that means it.
+        """Remember an answer; False if it was asked before a purge that fits it.
 
-        Of a deny it is then remembered that it was one, though it answers nobody any more: it takes away an allow that
-        was asked after the purge, and keeps out those that are still on their way.
+        A deny that was asked before the purge is kept as an expired entry. It is no answer, but it replaces an allow
+        that was asked after the purge, and allows that were asked before the deny cannot replace it.
         """
         purged = self._is_purged(key, entry)
         if purged:
             if entry.verdict is not Verdict.DENY:
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
-        home = self._by_verdict[entry.verdict]
+        target = self._by_verdict[entry.verdict]
         for lru in self._by_kind[key.endpoint.kind]:
-            if lru is not home:
+            if lru is not target:
                 lru.drop(key)
-        home.put(key, entry)
+        target.put(key, entry)
         self.dirty[key] = entry
         return not purged
 
     def restore(self, key: Key, entry: Entry) -> bool:
-        """Put back what the disk remembers, unless memory knows better; nothing becomes dirty by it.
+        """Take an entry from disk, unless the cache has a newer change of it; nothing becomes dirty by it.
 
-        A deny that comes back makes the room's allows suspect that were asked before it, as it did when it was new.
+        A deny makes the room's older allows suspect again, as it did when it was new.
         """
         if entry.verdict is Verdict.DENY:
             self._suspect_again(key.room, entry.settled_at)
@@ -128,7 +130,7 @@ class Cache:
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
-        """`restore` for many, as there are at start; returns the keys that were not taken."""
+        """`restore` for many entries, as at start; returns the keys that were not taken."""
         allows, denies, dirty = self._by_verdict[Verdict.ALLOW], self._by_verdict[Verdict.DENY], self.dirty
         refused = []
         for key, entry in remembered:
@@ -152,34 +154,36 @@ class Cache:
         self.dirty[key] = None
 
     def purge(self, now: float, selector: Selector) -> int:
-        """Forget what is meant, and refuse answers to questions asked until now; returns how many entries went."""
+        """Forget what is selected, and refuse answers to questions that were asked until now; returns how many entries
+        were deleted."""
         while self._purges and self._purges[0][0] < now - self.PURGE_MEMORY:
             self._purges.popleft()
         self._purges.append((now, selector))
         keys = (key for lru in self._by_verdict.values() for key in lru.keys(selector.room))
-        doomed = [key for key in keys if selector.fits(key)]
-        for key in doomed:
+        purged = [key for key in keys if selector.fits(key)]
+        for key in purged:
             self.drop(key)
-        return len(doomed)
+        return len(purged)
 
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for lru in self._by_verdict.values():
             yield from lru.items()
 
-    def keep_guests_alone(self, shared: Key) -> None:
-        """The backend said `private` to a guest: from now on the guests of the room share no answer."""
-        self._lonely[shared.room] = True
+    def separate_guests(self, shared: Key) -> None:
+        """The backend said `private` for a guest: from now on the guests of the room share no answer."""
+        self._separate[shared.room] = True
         self.drop(shared)
 
-    def guests_are_alone(self, room: str) -> bool:
-        """Whether the guests of this room are asked about one by one."""
-        return room in self._lonely
+    def guests_are_separate(self, room: str) -> bool:
+        """Whether the backend is asked about each guest of this room."""
+        return room in self._separate
 
     def suspect(self, room: str, now: float, every: float) -> None:
-        """A definite deny arrived: the room's allows asked before now are suspect.
+        """A definite deny arrived: the room's allows that were asked before now are suspect.
 
-        At most once per `every` seconds; a deny in between is not lost, its wave starts when the time has come.
+        At most once per `every` seconds, so that many denies do not send all users of a room to the backend again and
+        again. A deny that comes sooner takes effect when these seconds have passed.
         """
         suspicion = self._suspicions.get(room)
         if suspicion is None:
@@ -197,7 +201,7 @@ class Cache:
             suspicion.before = max(suspicion.before, denied_at)
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
-        """The instant before which the room's allows must have been asked to be suspect now; NEVER: none is."""
+        """Allows of the room that were asked before this instant are suspect now; NEVER: none is."""
         if room not in self._suspicions:
             return NEVER
         suspicion = self._suspicions[room]

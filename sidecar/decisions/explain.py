@@ -1,18 +1,19 @@
-"""Words for what the resolver would answer, and why."""
+"""What the resolver would answer to a question now, and why, in words for an operator."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sidecar.core.breaker import Permit
+from sidecar.core.durations import span
 from sidecar.core.model import Key, Kind
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
-from sidecar.decisions.resolver import View
+from sidecar.decisions.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One key, in words; every field is a plain sentence or a number an operator can check."""
+    """One key, in words; an operator can check each field against the config or the metrics."""
 
     endpoint: str
     room: str
@@ -32,7 +33,7 @@ def explain(key: Key, view: View, now: float) -> Explanation:
         room=key.room,
         subject=key.subject,
         state=view.state.value,
-        remembered=_memory(view, now),
+        remembered=_entry(view, now),
         rule=f"rooms: match {view.policy.matched}" if view.policy.matched else f"endpoints: {key.endpoint}",
         breaker=view.permit.value,
         now=_outlook(key, view, view.permit),
@@ -40,15 +41,15 @@ def explain(key: Key, view: View, now: float) -> Explanation:
     )
 
 
-def _memory(view: View, now: float) -> str:
+def _entry(view: View, now: float) -> str:
     entry = view.entry
     if entry is None:
         return "nothing is remembered"
     limits = entry.lifetimes.at_most(view.policy.lifetimes(entry.verdict))
     age = now - entry.asked_at
     left = limits.total - age
-    until = f"usable for another {_span(left)} at the most" if left > 0 else "too old to be used"
-    return f"{entry.verdict.value}, {_span(age)} old (fresh for {_span(limits.fresh)}), {until}"
+    until = f"usable for another {span(left, 1)} at the most" if left > 0 else "too old to be used"
+    return f"{entry.verdict.value}, {span(age, 1)} old (fresh for {span(limits.fresh, 1)}), {until}"
 
 
 def _outlook(key: Key, view: View, permit: Permit) -> str:
@@ -56,7 +57,7 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
     says = "" if view.entry is None else view.entry.verdict.value
     match plan.act:
         case Act.ANSWER:
-            refresh = ", and the backend is asked behind the answer" if plan.refresh else ""
+            refresh = ", and asks the backend in the background" if plan.refresh else ""
             why = {
                 Freshness.FRESH: "since it is fresh",
                 Freshness.SUSPECT: "though a later deny in the room makes it suspect: the backend cannot be asked",
@@ -68,11 +69,11 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
                     wait = f"{view.policy.answer_within:g} s"
                     return f"asks the backend; if it fails or takes longer than {wait}, answers from memory: {says}"
                 case Fallback.UNAVAILABLE:
-                    return f"asks the backend, since a later deny makes this suspect; only if it fails, answers {says}"
+                    return f"asks the backend, since a later deny makes this suspect; if it fails, answers {says}"
                 case Fallback.NEVER:
                     return f"asks the backend; if it fails, {_policy(key, view)}"
         case Act.AWAIT_PROBE:
-            return "waits for the probe that is out, for at most half a second, and decides again"
+            return "waits at most half a second for the probe that is under way, and decides again"
         case Act.REFUSE:
             return f"the backend cannot be asked and nothing usable is remembered: {_policy(key, view)}"
 
@@ -86,10 +87,3 @@ def _policy(key: Key, view: View) -> str:
         case OnUnavailable.REFUSE:
             word = "deny" if key.endpoint.kind is Kind.DECISION else "refuse"
             return f"refuses (on_unavailable: {word})"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

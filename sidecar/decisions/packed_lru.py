@@ -1,8 +1,8 @@
-"""One bounded kind of remembered answers, least recently used first to go, packed.
+"""An LRU of entries of one verdict, packed.
 
-A key is one string and an entry one `bytes`: half the memory of the objects they are made into when asked for, and
-nothing that the garbage collector would have to look through, which with a million entries takes it long enough to be
-felt by those who want to join. So does a dictionary that grows, so a large one is made of shards.
+A key is one string and an entry one `bytes`. That is half the memory of the objects they are unpacked to, and the
+garbage collector does not have to go through it: with a million entries that would delay joins noticeably. A large
+dictionary that grows delays them too, so a large LRU is made of shards.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = struct.Struct("6d")
 
 
 class PackedLru:
-    """Entries of one verdict by key. What has to go for another is noted in `dirty`."""
+    """Entries of one verdict by key. An entry that is evicted is marked as deleted in `dirty`."""
 
     def __init__(self, verdict: Verdict, maxsize: int, dirty: dict[Key, Entry | None]) -> None:
         """Start empty."""
@@ -42,18 +42,18 @@ class PackedLru:
         return label in self._shard(label)
 
     def get(self, key: Key) -> Entry | None:
-        """The entry; of its shard it is now the last to go."""
+        """The entry; it is now the most recently used of its shard."""
         label = _label(key)
         shard = self._shard(label)
         return self._unpack(shard[label]) if label in shard else None
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Remember an entry. When it is full another goes: of the fullest shard, the one that was not used for
-        longest."""
+        """Remember an entry. When all places are taken, the least recently used entry of the fullest shard is
+        evicted."""
         label = _label(key)
         shard = self._shard(label)
         if label not in shard:
-            self._make_room()
+            self._reserve_place()
         shard[label] = _pack(entry)
 
     def add(self, key: Key, entry: Entry) -> bool:
@@ -62,16 +62,16 @@ class PackedLru:
         shard = self._shard(label)
         if label in shard:
             return False
-        self._make_room()
+        self._reserve_place()
         shard[label] = _pack(entry)
         return True
 
-    def _make_room(self) -> None:
+    def _reserve_place(self) -> None:
         if self._count < self._maxsize:
             self._count += 1
             return
-        gone, _ = max(self._shards, key=len).popitem()
-        self._dirty[self._key(gone)] = None
+        evicted, _ = max(self._shards, key=len).popitem()
+        self._dirty[self._key(evicted)] = None
 
     def drop(self, key: Key) -> None:
         """Forget an entry, if it is there."""
@@ -80,7 +80,7 @@ class PackedLru:
             self._count -= 1
 
     def keys(self, room: str | None = None) -> Iterator[Key]:
-        """All keys, or those of one room; this is no use of them either."""
+        """All keys, or those of one room, without touching the order of use."""
         mark = "" if room is None else _mark(room)
         return (self._key(label) for shard in self._shards for label in shard if mark in label)
 
@@ -108,8 +108,8 @@ def _pack(entry: Entry) -> bytes:
 
 
 def _label(key: Key) -> str:
-    """A key as one string, and no two as the same: of its parts only room and subject can hold a NUL, and none of the
-    others is ever empty."""
+    """A key as one string, a different one for each key: only room and subject can hold a NUL, and no other part is
+    ever an empty text."""
     _, room, room_jid, meeting_id, subject, token = key
     return f"{room_jid or ''}\0{meeting_id or ''}\0{token or ''}{_mark(room)}{subject or ''}"
 

@@ -1,7 +1,6 @@
-"""Single flight: one call per key, so that whoever asks the same at the same time waits for the same answer.
+"""Single flight: one call per key, so that equal questions at the same time wait for the same answer.
 
-A call is a task of its own. Those who wait for it may leave, all of them, and it goes on; if it crashes, nobody
-waits for ever.
+A call is a task of its own: it goes on when nobody waits for it any more. If it crashes, each waiter gets the error.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ PENDING = Pending()
 
 
 class CallCancelled(Exception):
-    """The call was cancelled; those who wait for it were not."""
+    """The call was cancelled; its waiters were not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +47,7 @@ class SingleFlight(Generic[K, V]):
     """The calls under way, by key."""
 
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
-        """`on_crash` gets each exception that left a call, once, whether somebody waits or not."""
+        """`on_crash` gets each exception that leaves a call, once, with or without waiters."""
         self._by_key: dict[K, Call[V]] = {}
         self._tasks: set[asyncio.Task[V]] = set()
         self._on_crash = on_crash
@@ -58,25 +57,25 @@ class SingleFlight(Generic[K, V]):
         return len(self._tasks)
 
     def get(self, key: K) -> Call[V] | None:
-        """The call one would join; one that has ended is none, even before its end was noted."""
+        """The call that a question can join. A call that has ended is not one, even if its callback has not run yet."""
         call = self._by_key.get(key)
         return None if call is None or call.task.done() else call
 
     def start(self, key: K, now: float, work: Coroutine[Any, Any, V]) -> Call[V]:
-        """Begin a call. One that is under way for this key goes on for those who wait for it."""
+        """Begin a call. One that is under way for this key goes on for its waiters."""
         task = asyncio.get_running_loop().create_task(work)
         call = Call(task, now)
         self._by_key[key] = call
         self._tasks.add(task)
-        task.add_done_callback(lambda _: self._ended(key, call))
+        task.add_done_callback(lambda _: self._on_end(key, call))
         return call
 
     def detach(self, fits: Callable[[K], bool]) -> None:
-        """Nobody joins these calls any more; those who wait for them already go on waiting."""
+        """No question joins these calls any more; those that wait already go on waiting."""
         for key in [key for key in self._by_key if fits(key)]:
             del self._by_key[key]
 
-    def _ended(self, key: K, call: Call[V]) -> None:
+    def _on_end(self, key: K, call: Call[V]) -> None:
         self._tasks.discard(call.task)
         if self._by_key.get(key) is call:
             del self._by_key[key]

@@ -1,10 +1,10 @@
-"""Memory to disk and back: what becomes dirty in the cache is written behind, what the disk remembers is loaded.
+"""The cache to disk and back: changes are written behind, and at start everything on disk is loaded.
 
-    cache.dirty --every 0.2 s, or at once for persist()--> store.save   (those who wait share one commit)
-    store.load  --a batch at a time--> cache.restore                    (who cannot wait: recall(), one key)
+    cache.dirty --every 0.2 s, or at once for persist()--> store.save   (all who wait share one commit)
+    store.load  --a batch at a time--> cache.restore_all                (one key sooner: recall())
 
-A row leaves `dirty` only when it is on disk and nothing newer has taken its place. What the disk cannot take for long
-is not piled up: then the whole file is written again from the cache as soon as it can be.
+A row leaves `dirty` only when it is on disk and the cache has nothing newer. If the disk fails for so long that too
+many rows wait, they are dropped, and the whole file is written again from the cache when the disk is usable again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DecisionStore(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows whenever a new file was begun."""
+        """Grows with each new file."""
         ...
 
     async def save(self, rows: Rows, *, durable: bool = False) -> None:
@@ -36,11 +36,11 @@ class DecisionStore(Protocol):
         ...
 
     def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        """Everything that is still of use."""
+        """All entries that have not expired."""
         ...
 
     async def recall(self, key: Key) -> list[tuple[Key, Entry]]:
-        """One key, and what may make it suspect."""
+        """The entry of one key, and the room's last deny, which may make it suspect."""
         ...
 
     async def clear(self) -> None:
@@ -49,19 +49,19 @@ class DecisionStore(Protocol):
 
 
 class WriteBehind:
-    """The only one who reads or writes decisions on disk. With no store, nothing is kept and every promise is void."""
+    """The only reader and writer of decisions on disk. With no store, nothing outlives the process."""
 
     CHUNK = 2_000
-    """Rows in one transaction: a deny waits for no more than that."""
+    """Rows in one transaction. They are few, so that a deny does not wait long for its commit."""
     MOST_DIRTY = 20_000
-    """Rows that wait for a disk that is not usable; beyond that the whole file is written again when it is."""
-    HEARTBEAT = 300
-    """Rounds without anything to write after which the disk's clock is written all the same."""
+    """Rows that may wait for a disk that is not usable. With more, the whole file is written again when it is."""
+    CLOCK_ROUNDS = 300
+    """Rounds with nothing to write after which the clock of the disk is written all the same."""
 
     def __init__(
         self, cache: Cache, store: DecisionStore | None, *, every: float = 0.2, recall_within: float = 0.2
     ) -> None:
-        """`every`: seconds between two rounds; `recall_within`: seconds one miss may wait for the disk."""
+        """`every`: seconds between two rounds; `recall_within`: seconds that one miss may wait for the disk."""
         self._cache = cache
         self._store = store
         self._every = every
@@ -78,17 +78,17 @@ class WriteBehind:
 
     @property
     def loaded(self) -> bool:
-        """Whether everything the disk remembers is in the cache."""
+        """Whether everything on disk is in the cache."""
         return self._loaded.is_set()
 
     async def run(self) -> None:
         """Load, and write behind until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._load_at_last())
+            group.create_task(self._load_until_done())
             group.create_task(self._write_behind())
 
     async def load(self) -> None:
-        """Bring everything the disk remembers into the cache. Raises DiskError; then it can be called again."""
+        """Read everything on disk into the cache. Raises DiskError; then it can be called again."""
         if self._store is None or self._loaded.is_set():
             return
         with _no_collection():
@@ -101,20 +101,20 @@ class WriteBehind:
         self._purged.clear()
 
     async def recall(self, key: Key) -> None:
-        """While the disk is still being read, bring in this one key. Waits a little, never raises."""
+        """Until everything is loaded: read this one key into the cache. Waits a little, never raises."""
         if self._store is None or self._loaded.is_set() or self._recall_failed or self._cache.get(key) is not None:
             return
         try:
             async with asyncio.timeout(self._recall_within):
                 remembered = await self._store.recall(key)
         except (DiskError, TimeoutError):
-            self._recall_failed = True  # until a batch comes through again
+            self._recall_failed = True  # until a batch can be read again
         else:
             if not self._loaded.is_set():
                 self._restore(remembered)
 
     async def persist(self) -> None:
-        """When this returns, everything that is dirty now is on disk, synced. Raises DiskError if it is not."""
+        """Return when everything that is dirty now is synced to the disk. Raises DiskError if it is not."""
         if self._store is None or not (self._cache.dirty or self._rewrite):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -123,33 +123,33 @@ class WriteBehind:
         try:
             await waiter
         finally:
-            self._waiting.discard(waiter)  # on a disk that hangs nobody else takes it away
+            self._waiting.discard(waiter)  # while the disk hangs, nothing else removes it
 
     async def purge(self, now: float, selector: Selector) -> int:
-        """Forget what is meant, in memory at once and then on disk; returns how many entries went.
+        """Delete what is selected, in memory at once and then on disk; returns how many entries were deleted.
 
-        Raises DiskError if the disk still remembers: then it is forgotten there as soon as that can be done.
+        Raises DiskError if it is still on disk: then it is deleted there as soon as that can be done.
         """
-        forgotten = self._cache.purge(now, selector)
+        purged = self._cache.purge(now, selector)
         if self._store is not None and not self._loaded.is_set():
             self._purged.append(selector)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5.0):
                     await self._loaded.wait()
             if not self._loaded.is_set():
-                raise DiskError("the decisions on disk have not been read yet; those that are meant will be left out")
+                raise DiskError("the decisions on disk have not been read yet; the purged ones will be left out")
         await self.persist()
-        return forgotten
+        return purged
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Write what is dirty, once, without a running `run`. Raises DiskError, also after `grace` seconds."""
+        """Write once what is dirty, after `run` has ended. Raises DiskError, also after `grace` seconds."""
         try:
             async with asyncio.timeout(grace):
                 await self._write()
         except TimeoutError:
             raise DiskError(f"the disk takes longer than {grace:g} s") from None
 
-    async def _load_at_last(self) -> None:
+    async def _load_until_done(self) -> None:
         while not self._loaded.is_set():
             try:
                 await self.load()
@@ -164,65 +164,73 @@ class WriteBehind:
                     await self._wake.wait()
             self._wake.clear()
             idle = 0 if self._cache.dirty or self._waiting else idle + 1
-            if idle in (0, self.HEARTBEAT):
+            if idle in (0, self.CLOCK_ROUNDS):
                 with contextlib.suppress(DiskError):
                     await self._write()
                 idle = 0
 
     async def _write(self) -> None:
-        """Write everything that is dirty when this begins; those who waited until then learn of it."""
+        """Write everything that is dirty when this begins; `persist` returns or raises for all who wait by then."""
         waiting, self._waiting = self._waiting, set()
+        failure: DiskError | None = DiskError("stopped before it was on disk")
         try:
             await self._save(durable=bool(waiting))
+            failure = None
         except DiskError as error:
-            self._too_many()
-            for waiter in waiting:
-                _settle(waiter, error)
+            self._drop_if_too_many()
+            failure = error
             raise
-        except asyncio.CancelledError:
+        finally:
             for waiter in waiting:
-                _settle(waiter, DiskError("stopped before it was on disk"))
-            raise
-        for waiter in waiting:
-            _settle(waiter, None)
+                _settle(waiter, failure)
 
     async def _save(self, *, durable: bool) -> None:
-        dirty = self._cache.dirty
         if self._store is None:
-            dirty.clear()
+            self._cache.dirty.clear()
             return
-        if self._loaded.is_set() and self._generation != self._store.generation:
-            self._rewrite = True
-        if self._rewrite and self._loaded.is_set():
-            await self._store.clear()
-            self._rewrite, self._generation = False, self._store.generation
-            for key, entry in self._cache.items():
-                dirty.setdefault(key, entry)
-        rows = dict(_denies_first(dirty.items()))
-        remaining = iter(rows.items())
+        if self._loaded.is_set():
+            await self._rewrite_if_needed(self._store)
+        rows = _denies_first(self._cache.dirty.items())
+        remaining = iter(rows)
         while chunk := dict(islice(remaining, self.CHUNK)):
             await self._store.save(chunk, durable=durable)
-            for key, row in chunk.items():
-                if dirty.get(key, _NOTHING) is row:
-                    del dirty[key]
+            self._clean(chunk)
         if not rows:
             await self._store.save({}, durable=durable)
 
-    def _too_many(self) -> None:
+    async def _rewrite_if_needed(self, store: DecisionStore) -> None:
+        """If the file is a new one, or lacks changes: empty it, and write everything in the cache to it."""
+        if not self._rewrite and self._generation == store.generation:
+            return
+        self._rewrite = True
+        await store.clear()
+        self._rewrite, self._generation = False, store.generation
+        for key, entry in self._cache.items():
+            self._cache.dirty.setdefault(key, entry)
+
+    def _clean(self, saved: Rows) -> None:
+        """These rows are on disk: they are not dirty any more, unless they have changed since."""
+        dirty = self._cache.dirty
+        for key, row in saved.items():
+            if dirty.get(key, _NOTHING) is row:
+                del dirty[key]
+
+    def _drop_if_too_many(self) -> None:
         if len(self._cache.dirty) > self.MOST_DIRTY:
             self._cache.dirty.clear()
             self._rewrite = True
-            self._loaded.set()  # what had not been read by now is out of date: memory knows of changes the disk missed
+            self._loaded.set()  # what has not been read yet is out of date: the file lacks the changes dropped here
 
     def _restore(self, remembered: Sequence[tuple[Key, Entry]]) -> None:
+        """Take rows from disk into the cache, but not those of a purge that came while the disk was being read."""
         cache = self._cache
-        meant: set[Key] = set()
+        purged: set[Key] = set()
         if self._purged:
-            meant = {key for key, _ in remembered if any(selector.fits(key) for selector in self._purged)}
-            remembered = [(key, entry) for key, entry in remembered if key not in meant]
-        for key in (*meant, *cache.restore_all(remembered)):
+            purged = {key for key, _ in remembered if any(selector.fits(key) for selector in self._purged)}
+            remembered = [(key, entry) for key, entry in remembered if key not in purged]
+        for key in (*purged, *cache.restore_all(remembered)):
             if cache.get(key) is None:
-                cache.dirty[key] = None  # purged, or dropped since: it must not come back at the next start either
+                cache.dirty[key] = None  # purged or dropped meanwhile: it must not come back at the next start either
 
 
 _NOTHING = object()
@@ -230,9 +238,8 @@ _NOTHING = object()
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Nothing that is loaded is garbage, but the collector would look for some again and again, tens of milliseconds
-    at a time while nobody is answered; and once more whenever it looks at everything, unless it is told to leave out
-    what is there now."""
+    """No garbage collection while entries are loaded: it would find nothing, and each run of it delays all answers by
+    tens of milliseconds. The freeze at the end keeps what is loaded by then out of later full collections too."""
     enabled = gc.isenabled()
     gc.disable()
     try:

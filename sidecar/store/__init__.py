@@ -1,6 +1,10 @@
-"""THE disk: what the sidecar knows and what it has accepted, in two SQLite files under the state folder.
+"""The disk: decisions and accepted events, in two SQLite files in the state folder. No other folder uses SQLite.
 
-Two files, each with a thread of its own, so that a corrupt or busy one does not take the other along.
+decisions  the rows of decisions.db     database  one file for the event loop: usable or not
+events     the rows of outbox.db        worker    the thread in which its jobs run
+ages       the clock that rows use      file      the SQLite file in that thread; salvage: a corrupt one
+
+Each file has its own thread, so that a corrupt or busy file does not affect the other one.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ def read_boot_id() -> str:
 
 
 class Store:
-    """Both files. With no folder, events live in memory and decisions nowhere but in the cache."""
+    """Both files. With no folder, events are kept in memory, and decisions only in the cache."""
 
     def __init__(self, folder: Path | None, clock: Clock, boot: str, emit: Emit) -> None:
         """Nothing is opened yet. `boot` is `read_boot_id()`."""
@@ -48,26 +52,31 @@ class Store:
         return tuple(trouble for trouble in found if trouble is not None)
 
     async def __aenter__(self) -> Store:
-        """Claim the folder. Raises StartError if another sidecar has it; a disk that is not usable is no reason."""
+        """Lock the folder. Raises StartError if another sidecar has locked it, but not for a disk that is not usable:
+        joins are answered without it."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 make_private(self._folder)
                 self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if self._lock is not None:
-                try:
-                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(self._lock)
-                    raise StartError(f"another sidecar is using {self._folder}; give each its own state_dir") from None
+                _claim(self._lock, self._folder)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close both files and let go of the folder."""
+        """Close both files and unlock the folder."""
         await self._outbox.close()
         if self._decisions is not None:
             await self._decisions.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _claim(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StartError(f"another sidecar is using {folder}; give each its own state_dir") from None

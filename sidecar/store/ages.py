@@ -1,9 +1,9 @@
-"""The clock that rows on disk are dated with: Unix seconds that never run backwards, over restarts and reboots.
+"""The clock of the disk, which dates the rows: Unix seconds that never run backwards, over restarts and reboots.
 
-While the machine is up it advances with CLOCK_BOOTTIME, and follows a wall clock that jumps ahead. Across a reboot it
-advances by what the wall clock says has passed, and never below the highest wall time ever seen. So an age measured
-with it is at least as large as what any of the clocks say: a restart never makes an entry younger, and a wall clock
-that is set back or forth never revives one.
+While the machine is up, this clock advances with CLOCK_BOOTTIME; if the wall clock jumps ahead, it follows. Over a
+reboot it advances by the time that has passed on the wall clock, and it is never below the highest wall time seen. So
+an age by this clock is at least as large as by any other: no restart and no change of the wall clock makes an entry
+younger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the clocks said at one instant; `time` is the disk's own clock, and never behind `wall`."""
+    """The clocks at one instant; `time` is the clock of the disk, and never less than `wall`."""
 
     boot: str
     boottime: float
@@ -30,7 +30,7 @@ class Stamp:
 
 
 def resume(last: Stamp | None, boot: str, boottime: float, wall: float) -> Stamp:
-    """The stamp of now, after the last one that was written down (by this process or an earlier one)."""
+    """The stamp of now, after the last one on disk (of this process or an earlier one)."""
     if last is None:
         return Stamp(boot, boottime, wall, wall)
     ran = boottime - last.boottime if boot == last.boot else 0.0
@@ -38,5 +38,5 @@ def resume(last: Stamp | None, boot: str, boottime: float, wall: float) -> Stamp
 
 
 def advance(last: Stamp, boottime: float, wall: float) -> Stamp:
-    """The stamp of now, after one of the same process."""
+    """The stamp of now, after another one of the same process."""
     return Stamp(last.boot, boottime, wall, max(last.time + max(0.0, boottime - last.boottime), wall))

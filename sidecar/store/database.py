@@ -1,10 +1,10 @@
-"""One SQLite file as the event loop sees it: jobs go to its worker thread, and it is usable or it is not.
+"""One SQLite file as the event loop sees it: jobs go to its worker thread, and the file is usable or not.
 
-While it is not, writes fail at once without touching the disk, and one healer tries again every second.
-`DiskChanged` is said once per change, so a full disk is one alarm and not a thousand.
+While it is not usable, writes fail at once without touching the disk, and one task tries a real write every second.
+`DiskChanged` is emitted once per change, so that a full disk is one alarm and not thousands.
 
     write(job) -> worker thread -> done: usable
-                                -> DiskError: unusable -> healer: a real write, again and again, until it succeeds
+                                -> DiskError: not usable -> a real write every second, until one succeeds
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class Database:
         clock: Clock,
         emit: Emit,
         *,
-        heal_every: float = 1.0,
+        retry_every: float = 1.0,
         slow_after: float = 2.0,
     ) -> None:
-        """Nothing is opened yet: the first job does."""
+        """The first job opens the file. `retry_every`, `slow_after`: seconds; a slower write counts as a failure."""
         self.generation = 0
-        """Grows whenever a new, empty file is begun: what had been saved is no longer there."""
+        """Grows with each new, empty file: what was saved before is not in it."""
         self._file = File(folder, layout, clock)
         self._name = layout.name
         self._clock = clock
         self._emit = emit
-        self._heal_every = heal_every
+        self._retry_every = retry_every
         self._slow_after = slow_after
         self._worker = Worker(f"disk {layout.name}")
         self._trouble: str | None = None
-        self._healer: asyncio.Task[None] | None = None
+        self._recovery: asyncio.Task[None] | None = None
 
     @property
     def trouble(self) -> str | None:
@@ -60,7 +60,7 @@ class Database:
 
         Raises DiskError; then nothing of the job is in the file, or (a sync that failed) perhaps all of it.
         """
-        if self._trouble is not None and self._healer is not None:
+        if self._trouble is not None and self._recovery is not None:
             raise DiskError(self._trouble)
         return await self._attempt(lambda: self._file.write(job, durable))
 
@@ -69,57 +69,58 @@ class Database:
         try:
             return await self._worker.run(lambda: self._file.read(job))
         except DiskError as error:
-            self._became(str(error))
+            self._note(str(error))
             raise
         finally:
-            self._pass_on()
+            self._emit_facts()
 
     async def close(self) -> None:
         """Close the file and end its thread. Waits for a slow disk at most a few seconds."""
-        if self._healer is not None:
-            self._healer.cancel()
-            await asyncio.gather(self._healer, return_exceptions=True)
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.gather(self._recovery, return_exceptions=True)
         with contextlib.suppress(TimeoutError, DiskError):
             async with asyncio.timeout(5.0):
                 await self._worker.run(self._file.close)
         self._worker.stop()
 
     async def _attempt(self, job: Callable[[], T]) -> T:
-        slow = asyncio.get_running_loop().call_later(self._slow_after, self._slow)
+        slow = asyncio.get_running_loop().call_later(self._slow_after, self._note_slow)
         try:
             result = await self._worker.run(job)
         except DiskError as error:
-            self._became(str(error))
+            self._note(str(error))
             raise
         else:
-            self._became(None)
+            self._note(None)
             return result
         finally:
             slow.cancel()
-            self._pass_on()
+            self._emit_facts()
 
-    def _slow(self) -> None:
-        self._say(f"a write takes longer than {self._slow_after:g} s")
+    def _note_slow(self) -> None:
+        self._change(f"a write takes longer than {self._slow_after:g} s")
 
-    def _became(self, trouble: str | None) -> None:
-        self._say(trouble)
-        if trouble is not None and self._healer is None:
-            self._healer = asyncio.create_task(self._heal())
+    def _note(self, trouble: str | None) -> None:
+        """A job has ended: with this trouble, or well."""
+        self._change(trouble)
+        if trouble is not None and self._recovery is None:
+            self._recovery = asyncio.create_task(self._recover())
 
-    def _say(self, trouble: str | None) -> None:
+    def _change(self, trouble: str | None) -> None:
         before, self._trouble = self._trouble, trouble
         if (before is None) is not (trouble is None):
             self._emit(DiskChanged(self._name, usable=trouble is None, reason=trouble or ""))
 
-    def _pass_on(self) -> None:
+    def _emit_facts(self) -> None:
         self.generation = self._file.generation
         while self._file.facts:
             self._emit(self._file.facts.popleft())
 
-    async def _heal(self) -> None:
-        while True:  # at once the first time: in place of a file that was moved aside a new one can be begun
+    async def _recover(self) -> None:
+        while True:  # the first try comes at once: where a file was moved aside, a new one can be created now
             with contextlib.suppress(DiskError):
                 await self._attempt(self._file.probe)
-                self._healer = None
+                self._recovery = None
                 return
-            await asyncio.sleep(self._heal_every)
+            await asyncio.sleep(self._retry_every)

@@ -1,7 +1,7 @@
-"""What the sidecar knows, on disk: one row per key, written behind, read in batches at start.
+"""The decisions on disk: one row per key, written behind, and read in batches at start.
 
-A row is dated with the disk's own clock (ages.py), and holds a checksum over all of it: SQLite has none for its pages,
-and garbage must never enter the cache.
+A row is dated with the clock of the disk (ages.py), and has a checksum: SQLite has none for its pages, and damaged
+data must never get into the cache.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LAYOUT = Layout(
             subject TEXT,              -- "id …", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
             verdict TEXT NOT NULL,     -- allow, deny (of validate-access), config (of room-created)
-            settled REAL NOT NULL,     -- seconds of the disk's clock, as is `kept_until`
+            settled REAL NOT NULL,     -- seconds of the clock of the disk, as is `kept_until`
             kept_until REAL NOT NULL,
             entry BLOB NOT NULL        -- checksum, verdict, six numbers (_HEAD), then the body: substr(entry, 54)
         )""",
@@ -43,9 +43,10 @@ LAYOUT = Layout(
 )
 
 DENY_KEPT = 3600.0
-"""Seconds for which a deny's row stays at least: so long the room's older allows are suspect after a restart too."""
+"""Seconds for which the row of a deny is kept at least: it makes the room's older allows suspect after a restart."""
 
 SWEEP_EVERY = 600.0
+"""Seconds between two deletions of expired rows."""
 
 _COLUMNS = "number, room, room_jid, meeting_id, subject, token, entry"
 _PAGE = f"SELECT {_COLUMNS} FROM decisions WHERE number > ? AND kept_until > ? ORDER BY number LIMIT ?"
@@ -58,7 +59,7 @@ _UPSERT = """INSERT INTO decisions
     kept_until = excluded.kept_until, entry = excluded.entry"""
 
 _HEAD = struct.Struct("<IB2d24sd")
-"""CRC-32 of all that follows it, verdict; asked, settled (the disk's clock), _LIFETIMES, spread."""
+"""CRC-32 of all that follows it, verdict; asked, settled (clock of the disk), _LIFETIMES, spread."""
 _LIFETIMES = struct.Struct("<3d")
 _CRC = 4
 
@@ -69,10 +70,10 @@ Remembered = tuple[Key, Entry]
 
 
 class Decisions:
-    """The rows. Instants in entries are CLOCK_BOOTTIME seconds of this boot; those before it are negative."""
+    """The rows. Instants in entries are CLOCK_BOOTTIME seconds of this boot; those before this boot are negative."""
 
     def __init__(self, database: Database, clock: Clock, boot: str, emit: Emit) -> None:
-        """`boot` names this boot of the machine, so that one knows whether its CLOCK_BOOTTIME goes on."""
+        """`boot` names this boot of the machine: after another boot, CLOCK_BOOTTIME has started again at zero."""
         self._database = database
         self._clock = clock
         self._boot = boot
@@ -83,7 +84,7 @@ class Decisions:
 
     @property
     def generation(self) -> int:
-        """Grows whenever a new file was begun: everything must be saved once more."""
+        """Grows with each new file: everything must be saved once more."""
         return self._database.generation
 
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
@@ -95,7 +96,7 @@ class Decisions:
         await self._database.write(lambda connection: self._save(connection, rows), durable=durable)
 
     async def load(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
-        """Everything that is still of use, a batch at a time; what is not is deleted. Raises DiskError."""
+        """All rows that have not expired, a batch at a time; the others are deleted. Raises DiskError."""
         after: int | None = 0
         damaged: list[int] = []
         while after is not None:
@@ -108,7 +109,7 @@ class Decisions:
         await self._database.write(partial(self._sweep, damaged=damaged), durable=False)
 
     async def recall(self, key: Key) -> list[Remembered]:
-        """What is remembered under one key, and the last deny of its room, which may make it suspect."""
+        """The entry of one key, and the last deny of its room, which may make the entry suspect."""
         return await self._database.read(lambda connection: self._recall(connection, key))
 
     async def clear(self) -> None:
@@ -151,9 +152,9 @@ class Decisions:
         return self._entries(rows, now)[0]
 
     def _entries(self, rows: list[Any], now: Stamp) -> tuple[list[Remembered], list[int]]:
-        """The rows that are whole, and the numbers of those that are not.
+        """The undamaged rows as entries, and the numbers of the damaged rows.
 
-        A hundred thousand pass here at start: every line counts.
+        A hundred thousand rows pass here at start, so this is written for speed.
         """
         entries, damaged = [], []
         shift = now.boottime - now.time
@@ -169,7 +170,7 @@ class Decisions:
                 checksum, code, asked, settled, limits, spread = unpack(raw)
                 said = _VERDICTS[code]
                 whole = checksum == crc32(raw[_CRC:])
-            except (TypeError, IndexError, struct.error):  # of another type or size: not what was written
+            except (TypeError, IndexError, struct.error):  # of another type or size than what was written
                 whole = False
             if not whole:
                 damaged.append(number)
@@ -180,7 +181,7 @@ class Decisions:
         return entries, damaged
 
     def _new_lifetimes(self, packed: bytes) -> Lifetimes:
-        """Few are different, so that entries share them."""
+        """Few lifetimes differ, so entries share them."""
         if len(self._lifetimes) > 10_000:
             self._lifetimes.clear()
         return self._lifetimes.setdefault(packed, Lifetimes(*_LIFETIMES.unpack(packed)))
@@ -208,7 +209,8 @@ def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
     if entry.verdict is Verdict.DENY:
         kept_until = max(kept_until, settled + DENY_KEPT)
     lifetimes = _LIFETIMES.pack(limits.fresh, limits.stale_while_revalidate, limits.stale_if_error)
-    # The texts of the key lie before it, in the same row: what damages them is a whole sector, and reaches it.
+    # The checksum does not cover the texts of the key. They lie in front of it in the same row, and damage comes a
+    # sector at a time, so it reaches the checksum as well.
     covered = _HEAD.pack(0, _CODES[entry.verdict], asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
     packed = zlib.crc32(covered).to_bytes(_CRC, "little") + covered
     return _identify(key), *key[1:], entry.verdict.value, settled, kept_until, packed
@@ -219,7 +221,8 @@ def _identify(key: Key) -> bytes:
 
 
 def _storable(key: Key) -> bool:
-    """A lone surrogate (JSON can spell one) has no UTF-8: such a key stays in memory."""
+    """Whether the key can be written as UTF-8. A lone surrogate, which JSON allows, cannot: such a key is only kept in
+    memory."""
     try:
         "\0".join(part for part in key[1:] if part).encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""What the sidecar has accepted, on disk: events that wait, events that are parked, and what was delivered lately.
+"""The outbox on disk: events that wait, events that are parked, and events that were delivered lately.
 
-The numbers of the rows are the order of acceptance and are never used twice. An event is known by the digest of its
-idempotency key, room and endpoint: what waits, is parked, or was delivered lately is not accepted a second time.
+The numbers of the rows are the order of acceptance and are never used twice. An event is identified by the digest of
+its idempotency key, room and endpoint. One that waits, is parked, or was delivered lately is not accepted again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EVENT = """(
 LAYOUT = Layout(
     name="outbox.db",
     version=1,
-    precious=("events", "parked", "delivered"),
+    salvaged=("events", "parked", "delivered"),
     statements=(
         f"CREATE TABLE events {_EVENT.format(more='')}",
         "CREATE INDEX rooms ON events (room, number)",
@@ -45,8 +45,9 @@ LAYOUT = Layout(
 )
 
 DELIVERED_KEPT = 86_400.0
-"""Seconds for which a delivered event is known again; at most `DELIVERED_MOST` of them."""
+"""Seconds for which a delivered event is remembered."""
 DELIVERED_MOST = 100_000
+"""Delivered events that are remembered at the most."""
 
 _COLUMNS = "name, endpoint, room, idempotency_key, accepted_at, traceparent, checksum, body"
 _ADD = f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -76,15 +77,15 @@ class Events:
         self._clock = clock
 
     async def add(self, events: Sequence[Event]) -> list[bool]:
-        """Write events in one synced transaction; for each, whether it was new."""
+        """Write events in one synced transaction; returns for each whether it was new."""
         return await self._database.write(partial(_add, events=events), durable=True)
 
     async def page(self, room: str, after: int, most: int) -> list[Pending]:
         """The first events of a room that were accepted after that number."""
-        return await self._database.read(partial(_page, room=_storable(room), after=after, most=most))
+        return await self._database.read(partial(_page, room=_escaped(room), after=after, most=most))
 
     async def mark(self, marks: Sequence[Mark], limits: Limits) -> Marked:
-        """Write what became of events. Not synced: a mark that is lost in a power cut is a repeated delivery."""
+        """Write what became of events. Not synced: a mark that is lost in a power cut only repeats a delivery."""
         now = self._clock.wall()
         return await self._database.write(partial(_mark, marks=marks, limits=limits, now=now), durable=False)
 
@@ -101,16 +102,16 @@ class Events:
         return await self._database.read(partial(_listing, parked=parked, after=after, most=most))
 
     async def retry(self, numbers: Numbers) -> list[str]:
-        """Let parked events wait again, behind their rooms' others; returns the rooms, one for each event."""
+        """Let parked events wait again, after the other events of their rooms; returns the room of each event."""
         return await self._database.write(partial(_retry, numbers=numbers), durable=True)
 
     async def drop(self, numbers: Numbers, *, parked: bool) -> int:
-        """Throw events away that wait, or are parked; returns how many there were."""
+        """Delete events that wait, or are parked; returns how many."""
         return await self._database.write(partial(_drop, numbers=numbers, parked=parked), durable=True)
 
     @property
     def generation(self) -> int:
-        """Grows whenever a new file was begun."""
+        """Grows with each new file."""
         return self._database.generation
 
 
@@ -124,14 +125,14 @@ def _add(connection: Connection, *, events: Sequence[Event]) -> list[bool]:
 
 
 def _row(event: Event) -> tuple[Any, ...]:
-    texts = (str(event.endpoint), _storable(event.room), _storable(event.idempotency_key))
+    texts = (str(event.endpoint), _escaped(event.room), _escaped(event.idempotency_key))
     name = blake2b(repr(texts).encode(), digest_size=16).digest()
     checksum = zlib.crc32(event.body, zlib.crc32(name))
-    return name, *texts, event.accepted_at, _storable(event.traceparent), checksum, event.body
+    return name, *texts, event.accepted_at, _escaped(event.traceparent), checksum, event.body
 
 
-def _storable(text: str) -> str:
-    """A lone surrogate (JSON can spell one) has no UTF-8; the body, which is what is sent, keeps it."""
+def _escaped(text: str) -> str:
+    """The text with lone surrogates escaped: JSON allows them, UTF-8 does not. The body, which is sent, keeps them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,12 +1,12 @@
-"""One SQLite file as its worker thread sees it: opened, laid out, checked, moved aside, written anew.
+"""One SQLite file as its worker thread sees it: opened, checked, moved aside, written again.
 
-    in place? open? -> BEGIN, job, COMMIT
-    corrupt, or of a later version      -> moved aside under a name that says when and why; a new file is begun, with
-                                           what can still be read of the old one
-    deleted or replaced underneath      -> written anew from the connection that still holds its content
-    anything else that goes wrong       -> closed, and opened again by the next job
+    file in place and open             -> BEGIN, job, COMMIT
+    corrupt, or of a later version     -> moved aside under a name that says when and why; a new file is created, with
+                                          the rows that can still be read from a corrupt one
+    deleted or replaced while open     -> written again from the open connection, which still has the content
+    any other error                    -> closed, and opened again by the next job
 
-Foreign exceptions end here: jobs raise DiskError.
+Errors of SQLite and of the system end here: jobs raise DiskError.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ Inode = tuple[int, int]
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _COMPANIONS = ("", "-wal", "-shm")
 _ASIDE_KEPT = 5
-"""Files moved aside per database that are kept; a disk that corrupts every day must not fill itself with them."""
+"""Files moved aside that are kept for each database, so that they cannot fill the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a file holds. `version` goes into the file; a file of a later version is not read."""
+    """The tables of a file. `version` is written into the file; a file of a later version is not read."""
 
     name: str
     version: int
     statements: tuple[str, ...]
-    precious: tuple[str, ...] = ()
-    """Tables whose rows exist nowhere else: such a file is looked over when it is opened, and they are salvaged."""
+    salvaged: tuple[str, ...] = ()
+    """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
+    copied from a corrupt file to the new one."""
 
 
 class File:
-    """The part that lives in the worker thread. Only `facts` and `generation` are read from outside."""
+    """Belongs to the worker thread. Other threads read only `facts` and `generation`."""
 
     def __init__(self, folder: Path | None, layout: Layout, clock: Clock) -> None:
         self.generation = 0
@@ -75,7 +76,7 @@ class File:
             return job(self._usable())
 
     def probe(self) -> None:
-        """A write of the size of a few events: only if that goes through is the disk worth trusting again."""
+        """Write and delete as much as a few events. If that succeeds, the disk is usable again."""
         blob = bytes(256 * 1024)
         self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
         self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
@@ -92,20 +93,20 @@ class File:
             try:
                 yield
             except sqlite3.Error as error:
-                self._after(error)
+                self._prepare_next_job(error)
                 raise DiskError(f"{self._layout.name}: {error}") from None
         except OSError as error:
-            self._after(error)
+            self._prepare_next_job(error)
             raise DiskError(f"{self._layout.name}: {error.strerror or error}") from None
 
-    def _after(self, error: sqlite3.Error | OSError) -> None:
-        """Let go of what cannot be gone on with."""
+    def _prepare_next_job(self, error: sqlite3.Error | OSError) -> None:
+        """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
         full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
         if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
         elif not full and self._path is not None and self._in_place():
-            # Opened again next time: a log whose sync failed is read anew, a disk that was read-only is not any more.
-            # Not if the file was deleted underneath: only this connection can still save its content.
+            # Opening reads the log again after a failed sync, and finds that a disk is not read-only any more.
+            # A file that was deleted while open stays open: only this connection still has its content.
             self.close()
 
     def _usable(self) -> Connection:
@@ -124,7 +125,7 @@ class File:
         os.close(handle)
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
         try:
-            unusable = self._take_up(connection)
+            unusable = self._prepare(connection)
         except sqlite3.Error as error:
             connection.close()
             if not _is_corrupt(error):
@@ -139,14 +140,14 @@ class File:
             self._identify(suffix)
         return connection
 
-    def _take_up(self, connection: Connection) -> tuple[str, str] | None:
-        """Make the file ready; None, or what kind of unusable it is, and why."""
+    def _prepare(self, connection: Connection) -> tuple[str, str] | None:
+        """Make the file ready for jobs. Returns the kind of problem and the reason if it cannot be used, else None."""
         version = _one(connection, "PRAGMA user_version")
         if version > self._layout.version:
             return "newer", f"it is of version {version}, this program knows {self._layout.version}"
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
-        if self._layout.precious and _one(connection, "PRAGMA quick_check(1)") != "ok":
+        if self._layout.salvaged and _one(connection, "PRAGMA quick_check(1)") != "ok":
             return "corrupt", "the check of its pages failed"
         self._laid_out(connection)
         return None
@@ -167,8 +168,8 @@ class File:
 
     def _salvage(self, connection: Connection) -> None:
         corrupt, self._corrupt = self._corrupt, None
-        if corrupt is not None and self._layout.precious:
-            saved = _transaction(connection, lambda connection: salvage(corrupt, connection, self._layout.precious))
+        if corrupt is not None and self._layout.salvaged:
+            saved = _transaction(connection, lambda connection: salvage(corrupt, connection, self._layout.salvaged))
             self._say(f"{self._layout.name}: {saved} rows were saved from {corrupt.name}")
 
     def _identify(self, suffix: str) -> None:
@@ -176,14 +177,15 @@ class File:
             self._identities[suffix] = _inode(Path(f"{self._path}{suffix}"))
 
     def _in_place(self) -> bool:
-        """Whether the names in the folder still mean the files we hold: SQLite itself would write on into nowhere."""
+        """Whether the files in the folder are still the open ones. SQLite does not notice it when they are deleted, and
+        would go on writing to files that no longer have a name."""
         return self._path is None or all(
             inode is None or _inode(Path(f"{self._path}{suffix}")) == inode
             for suffix, inode in self._identities.items()
         )
 
     def _rescue(self, held: Connection) -> None:
-        """Write the file anew from the connection that still holds its content."""
+        """Write the file again from the open connection, which still has the content."""
         assert self._path is not None
         assert self._folder is not None
         make_private(self._folder)
@@ -201,10 +203,10 @@ class File:
         for suffix in _COMPANIONS:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         os.replace(copy, self._path)
-        self._say(f"{self._layout.name} was deleted or replaced underneath; it was written anew, nothing is lost")
+        self._say(f"{self._layout.name} was deleted or replaced while open; it was written again, nothing is lost")
 
     def _set_aside(self, kind: str, reason: str) -> None:
-        """Move the file out of the way under a name that says when and why; the next job begins a new one."""
+        """Rename the file to a name that says when and why; the next job creates a new one."""
         self.close()
         if self._path is None:
             return
@@ -217,13 +219,18 @@ class File:
                 os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
         self._corrupt = aside if kind == "corrupt" else None
         self._say(f"{self._layout.name}: {reason}; moved aside as {aside.name}, a new file is begun")
-        earlier = [path for path in self._path.parent.glob(f"{self._path.name}.*-*Z*") if "Z-" not in path.name]
-        for path in sorted(earlier, key=lambda path: path.stat().st_mtime)[:-_ASIDE_KEPT]:
-            for suffix in _COMPANIONS:
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        _delete_oldest(self._path)
 
     def _say(self, message: str) -> None:
         self.facts.append(Notice(message, level="error"))
+
+
+def _delete_oldest(path: Path) -> None:
+    """Of the files that were moved aside for this one, keep the newest."""
+    aside = [each for each in path.parent.glob(f"{path.name}.*-*Z*") if "Z-" not in each.name]
+    for old in sorted(aside, key=lambda each: each.stat().st_mtime)[:-_ASIDE_KEPT]:
+        for suffix in _COMPANIONS:
+            Path(f"{old}{suffix}").unlink(missing_ok=True)
 
 
 def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
@@ -255,7 +262,7 @@ def _inode(path: Path) -> Inode | None:
 
 
 def make_private(folder: Path) -> None:
-    """A folder for nobody else: made if it is not there, closed to others if it is ours and open."""
+    """Create the folder if it does not exist; make it private if it is ours and open to other users."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_mode & 0o077 and status.st_uid == os.geteuid():

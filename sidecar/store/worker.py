@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """A daemon thread, so that a disk that hangs for ever does not keep the process from ending."""
+    """A daemon thread: a disk that hangs for ever cannot keep the process from ending."""
 
     def __init__(self, name: str) -> None:
         """The thread starts with the first job."""
@@ -23,7 +23,7 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Do the job in the thread. One who is cancelled here stops waiting; the job is done all the same."""
+        """Run the job in the thread. If the caller is cancelled, it stops waiting, but the job is still run."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -33,7 +33,7 @@ class Worker:
         return await future
 
     def stop(self) -> None:
-        """End the thread after the jobs it has; nobody waits for that."""
+        """End the thread after the jobs it has, without waiting for it."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread = None
@@ -47,9 +47,9 @@ def _do(job: Callable[[], T], future: asyncio.Future[T], loop: asyncio.AbstractE
     settle: Callable[[], Any]
     try:
         settle = partial(_settle, future, job())
-    except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the one who asked)
+    except BaseException as error:  # noqa: BLE001  (every error goes to the caller of the job)
         settle = partial(_fail, future, error)
-    with contextlib.suppress(RuntimeError):  # the loop is gone: nobody asks any more
+    with contextlib.suppress(RuntimeError):  # the loop has been closed: nothing waits for the result
         loop.call_soon_threadsafe(settle)
 
 

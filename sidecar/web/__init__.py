@@ -1,8 +1,8 @@
-"""THE HTTP in, for Prosody and for operators.
+"""HTTP in: the webhook listener for Prosody, and the admin listener for operators.
 
-listeners    the sockets                           admin        what operators ask and order
-connections  who is slow, who never asks           status_page  the same for a browser
-auth         who has the token
-server       webhooks as an aiohttp server
-webhooks     requests -> engine -> responses
+listeners    the sockets                           webhooks     one request of Prosody, from start to end
+connections  slow and silent clients               requests     path, head and body of a request
+auth         the tokens of both listeners          responses    answers as bytes of HTTP
+server       webhooks as an aiohttp server         admin        requests of operators
+                                                   status_page  the status in a browser
 """

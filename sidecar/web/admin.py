@@ -1,4 +1,4 @@
-"""The operator's listener: is it alive, is it well, what does it count, what does it know, forget this.
+"""The admin listener: health, metrics, status, explanations, purges, and the outbox.
 
 GET  /livez /readyz /metrics /status /explain?room=R[&user=U] /outbox
 POST /purge /outbox/retry /outbox/drop          JSON in, JSON out
@@ -29,7 +29,7 @@ EXPLAINED = 50
 
 
 class Guard(Protocol):
-    """One endpoint's way to the backend, as far as an operator looks at it."""
+    """The guard of one endpoint, as far as the status shows it."""
 
     @property
     def calls_under_way(self) -> int:
@@ -47,24 +47,25 @@ class Guard(Protocol):
 
 
 class Health(Protocol):
-    """Whether it is well."""
+    """The health of the sidecar."""
 
     serving: bool
+    """False only while starting or stopping."""
 
     def reasons(self) -> list[str]:
-        """Why it is degraded; empty when all is well."""
+        """Why the sidecar is degraded; empty if it is not."""
         ...
 
 
 class OutboxDesk(Protocol):
-    """The outbox, as far as an operator looks at it; what reads or writes the disk raises DiskError."""
+    """The outbox, as far as operators use it; what reads or writes the disk raises DiskError."""
 
     def pending(self) -> int:
         """Events that wait."""
         ...
 
     def parked(self) -> int:
-        """Events the backend will not take."""
+        """Events that the backend has refused for good."""
         ...
 
     def oldest_age(self) -> float:
@@ -76,16 +77,16 @@ class OutboxDesk(Protocol):
         ...
 
     async def retry(self, numbers: Numbers) -> int:
-        """Deliver parked events after all."""
+        """Let parked events be delivered again."""
         ...
 
     async def drop(self, numbers: Numbers, *, parked: bool = True) -> int:
-        """Throw events away."""
+        """Delete events."""
         ...
 
 
 class Admin:
-    """The handlers; `facts` adds what only the daemon knows to the status."""
+    """The handlers of the admin listener."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Admin:
         facts: Callable[[], Json],
         clock: Clock,
     ) -> None:
-        """Everything here is looked at, nothing is owned."""
+        """`facts` returns what only the daemon knows, for the status; `expose` returns the metrics as text."""
         self._resolver = resolver
         self._guards = guards
         self._outbox = outbox
@@ -108,7 +109,7 @@ class Admin:
 
     def app(self) -> web.Application:
         """The application of the admin listener."""
-        app = web.Application(client_max_size=64 * 1024, middlewares=[_problems])
+        app = web.Application(client_max_size=64 * 1024, middlewares=[_errors_as_json])
         app.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -128,7 +129,7 @@ class Admin:
         return web.json_response({"status": "alive"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """503 only while starting or stopping: a degraded sidecar still answers every join."""
+        """503 only while starting or stopping, because a degraded sidecar still answers every join."""
         if not self._health.serving:
             return web.json_response({"status": "not ready", "reasons": ["starting or stopping"]}, status=503)
         reasons = self._health.reasons()
@@ -164,7 +165,7 @@ class Admin:
         if not room:
             raise web.HTTPBadRequest(text="explain needs ?room=NAME, and takes &user=JID, user id or guest")
         now = self._clock.monotonic()
-        keys = [key for key, _ in self._resolver.cache.items() if key.room == room and _meant(key, user)]
+        keys = [key for key, _ in self._resolver.cache.items() if key.room == room and _is_of(key, user)]
         shown = keys[:EXPLAINED]
         asked = Endpoint.VALIDATE_ACCESS if user else Endpoint.ROOM_CREATED
         if not any(key.endpoint is asked for key in keys):
@@ -200,17 +201,17 @@ class Admin:
         return web.json_response({"counts": self._counts(), **lists})
 
     async def _outbox_retry(self, request: web.Request) -> web.Response:
-        numbers, _ = await _events_meant(request)
+        numbers, _ = await _selected_events(request)
         return web.json_response({"retried": await self._outbox.retry(numbers)})
 
     async def _outbox_drop(self, request: web.Request) -> web.Response:
-        numbers, parked = await _events_meant(request)
+        numbers, parked = await _selected_events(request)
         return web.json_response({"dropped": await self._outbox.drop(numbers, parked=parked)})
 
 
 @web.middleware
-async def _problems(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-    """Every error is a JSON object with a sentence in it."""
+async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+    """Every error becomes a JSON object with one sentence."""
     try:
         response: web.StreamResponse = await handler(request)
     except web.HTTPError as error:
@@ -222,7 +223,7 @@ async def _problems(request: web.Request, handler: Callable[[web.Request], Any])
 
 
 async def _order(request: web.Request, known: set[str]) -> Json:
-    # Asking for JSON keeps a web page in the operator's browser from sending orders across origins.
+    # This keeps a web page in the operator's browser from sending orders: JSON across origins needs our permission.
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send Content-Type: application/json")
     try:
@@ -234,8 +235,8 @@ async def _order(request: web.Request, known: set[str]) -> Json:
     return order
 
 
-async def _events_meant(request: web.Request) -> tuple[list[int] | None, bool]:
-    """The numbers of an order (None: all), and whether it is about parked events."""
+async def _selected_events(request: web.Request) -> tuple[list[int] | None, bool]:
+    """The numbers in an order (None: all), and whether they are of parked events."""
     order = await _order(request, {"numbers", "all", "waiting"})
     numbers, parked = order.get("numbers"), order.get("waiting") is not True
     if order.get("all") is True and numbers is None:
@@ -245,5 +246,6 @@ async def _events_meant(request: web.Request) -> tuple[list[int] | None, bool]:
     return numbers, parked
 
 
-def _meant(key: Key, user: str | None) -> bool:
+def _is_of(key: Key, user: str | None) -> bool:
+    """Whether the key is about this user; None: about any."""
     return user is None or (key.subject is not None and named(key.subject, user))

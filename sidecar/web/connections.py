@@ -1,8 +1,8 @@
-"""The connections of a listener: slow and silent clients do not keep one, and a stop drops nobody who is about to ask.
+"""The connections of a listener that have sent no request yet.
 
-A connection on which nobody has asked anything is either about to ask, which the end of a listener waits for, or only
-there to take up room, which ends it after a few seconds: the library times out what comes between two requests, but
-not the first.
+Such a connection is about to send one, or it is idle and only uses memory. So it is closed after a few seconds (aiohttp
+has a time-out between two requests, but none before the first), and a listener that stops waits a moment for the
+request.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ HEAD_SECONDS = 5.0
 KEEP_ALIVE = 75.0
 """Seconds a connection may be idle between two requests; also the most for the head of a later one."""
 
-LAST_WORDS = 1.0
-"""Seconds for which a listener that closes waits for those who are connected but have not asked yet."""
+STOP_WAIT = 1.0
+"""Seconds for which a listener that stops waits for the first requests of its connections."""
 
-MOMENT = 0.02
+POLL_EVERY = 0.02
 
 
 class Connections:
-    """Knows which connections of one listener have asked something."""
+    """Knows which connections of one listener have sent a request."""
 
     def __init__(self, clock: Clock) -> None:
-        """Nobody is there yet."""
+        """No connections yet."""
         self._clock = clock
         self._server: web.Server | None = None
-        self._asked: set[object] = set()
+        self._used: set[object] = set()
         self._silent_since: dict[web.RequestHandler, float] = {}
 
     def note_request(self, request: web.BaseRequest) -> None:
-        """To be called for every request."""
-        self._asked.add(request.protocol)
+        """Must be called for every request."""
+        self._used.add(request.protocol)
 
     def watch(self, server: web.Server | None) -> None:
-        """The server whose connections these are."""
+        """Set the server whose connections these are."""
         self._server = server
 
     def sweep(self) -> int:
-        """End the connections that have been silent for too long; returns how many are silent still."""
+        """Close the connections that have been silent for too long; returns how many are silent."""
         now = self._clock.monotonic()
         connected = set(self._server.connections) if self._server is not None else set()
-        self._asked &= connected
-        self._silent_since = {each: self._silent_since.get(each, now) for each in connected - self._asked}
+        self._used &= connected
+        self._silent_since = {each: self._silent_since.get(each, now) for each in connected - self._used}
         for each, since in self._silent_since.items():
             if now - since > HEAD_SECONDS:
                 each.force_close()
         return len(self._silent_since)
 
     async def settle(self) -> None:
-        """Wait for those who are about to ask, at most `LAST_WORDS`."""
-        for _ in range(round(LAST_WORDS / MOMENT)):
-            await asyncio.sleep(MOMENT)  # first of all for those whom the kernel has let in but the loop not met yet
+        """Wait until no connection is silent, at most `STOP_WAIT`."""
+        for _ in range(round(STOP_WAIT / POLL_EVERY)):
+            await asyncio.sleep(POLL_EVERY)  # before the first sweep too: the kernel may have accepted one just now
             if not self.sweep():
                 return
 
 
 def note_requests(connections: Connections) -> Middleware:
-    """The same for a listener that is an application."""
+    """`note_request` as a middleware, for a listener that is an application."""
 
     @web.middleware
     async def note(request: web.Request, handler: Handler) -> web.StreamResponse:

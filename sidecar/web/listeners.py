@@ -1,6 +1,8 @@
-"""Listeners: on the socket that systemd passed or one of our own, closed without dropping anybody.
+"""Listeners: on a socket from systemd or on our own, and stopped without dropping a request.
 
-A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener closes.
+stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end what is being answered
+
+A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener stops.
 """
 
 from __future__ import annotations
@@ -74,33 +76,42 @@ async def listen(
     connections: Connections,
     emit: Emit,
 ) -> None:
-    """Serve until the stack is unwound. Raises StartError when the port cannot be had."""
+    """Serve until the stack is unwound. Raises StartError if the address cannot be used."""
     await runner.setup()
-    stack.push_async_callback(_close, runner, connections)
+    stack.push_async_callback(_stop, runner, connections)
     connections.watch(runner.server)
-    section = address.section
-    ours = passed.get(PASSED_AS[section])
-    if ours is not None:
-        host, port = ours.getsockname()[:2]
-        if not is_loopback(host) and not address.remote_allowed:
-            text = f"{section}: systemd listens on {host}, for other machines too; set allow_remote and token_file"
-            raise StartError(f"{text}, or change the socket unit")
-        if (host, port) != (address.host, address.port):
-            text = f"{section}: systemd opened {host} port {port}, and that counts; the config names another"
-            emit(Notice(text, "warning"))
-        await web.SockSite(runner, ours, backlog=BACKLOG).start()
-        return
+    opened = passed.get(PASSED_AS[address.section])
+    if opened is None:
+        await _serve_on_address(runner, address)
+    else:
+        _check_passed(opened, address, emit)
+        await web.SockSite(runner, opened, backlog=BACKLOG).start()
+
+
+async def _serve_on_address(runner: web.BaseRunner, address: Address) -> None:
     try:
         await web.TCPSite(runner, address.host, address.port, backlog=BACKLOG).start()
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+    except (OSError, UnicodeError) as error:  # UnicodeError: the text is no possible host name
         reason = getattr(error, "strerror", None) or str(error)
         raise StartError(
-            f"{section}: cannot listen on {address.host} port {address.port}: {reason}; "
+            f"{address.section}: cannot listen on {address.host} port {address.port}: {reason}; "
             "is another sidecar running, or the port taken?"
         ) from None
 
 
-async def _close(runner: web.BaseRunner, connections: Connections) -> None:
+def _check_passed(opened: socket.socket, address: Address, emit: Emit) -> None:
+    """The socket of systemd is used, also where it differs from the config; but remote access must be allowed there."""
+    section = address.section
+    host, port = opened.getsockname()[:2]
+    if not is_loopback(host) and not address.remote_allowed:
+        text = f"{section}: systemd listens on {host}, for other machines too; set allow_remote and token_file"
+        raise StartError(f"{text}, or change the socket unit")
+    if (host, port) != (address.host, address.port):
+        text = f"{section}: systemd opened {host} port {port}, and that counts; the config names another"
+        emit(Notice(text, "warning"))
+
+
+async def _stop(runner: web.BaseRunner, connections: Connections) -> None:
     for site in runner.sites:
         await site.stop()
     await connections.settle()

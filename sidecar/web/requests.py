@@ -1,4 +1,4 @@
-"""What Prosody asks: path, head and body of a request, each with its bounds."""
+"""Path, head and body of a request of Prosody, each with its limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BODY_SECONDS = 5.0
 """Seconds in which the body of a request must have arrived."""
 
 JOIN = "join"
-"""The path below the prefix that asks for a decision, and in the same breath, with `?config=1`, for the room config."""
+"""The path below the prefix that asks for a decision and, with `?config=1`, for the room config in the same request."""
 
 
 class Route(NamedTuple):
@@ -27,7 +27,7 @@ class Route(NamedTuple):
 
 
 def routes_below(prefix: str) -> dict[str, Route]:
-    """Every path there is."""
+    """All paths that are known."""
     routes = {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in Endpoint}
     routes[f"{prefix}/{JOIN}"] = Route(Endpoint.VALIDATE_ACCESS, joins=True)
     routes[f"{prefix}/{JOIN}?config=1"] = Route(Endpoint.VALIDATE_ACCESS, joins=True, config_too=True)
@@ -35,7 +35,7 @@ def routes_below(prefix: str) -> dict[str, Route]:
 
 
 def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
-    """Where a request goes; raises Problem."""
+    """The route of a request; raises Problem if there is none."""
     route = routes.get(request.raw_path) or routes.get(request.path)
     if route is None:
         prefix = next(iter(routes)).rpartition("/")[0]
@@ -45,7 +45,7 @@ def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
 
 
 def check_head(request: web.BaseRequest) -> None:
-    """Raises Problem for what is not an uncompressed JSON in a POST."""
+    """Raises Problem unless it is a POST with uncompressed JSON."""
     if request.method != hdrs.METH_POST:
         raise Problem(405, f"{request.method} is not understood here; use POST", Allow="POST")
     headers = request.headers
@@ -60,25 +60,29 @@ def _is_json(request: web.BaseRequest) -> bool:
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The body, within its bounds of size and time; raises Problem."""
+    """The body, within its limits of size and time; raises Problem."""
     content = request.content
     try:
-        if content.is_eof():  # it came along with the head, as most do: nothing to wait for, and no timer to set
+        if content.is_eof():  # it came together with the head, as most do: nothing to wait for, no timer to set
             whole = content.read_nowait()
             _check_size(whole)
             return whole
-        if (request.content_length or 0) > BODY_LIMIT:
-            raise _too_long()
-        body = bytearray()
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in content.iter_any():
-                body += chunk
-                _check_size(body)
-        return bytes(body)
+        return await _read_chunks(request)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", Connection="close") from None
     except (web.RequestPayloadError, ConnectionError):
         raise Problem(400, "the body broke off", Connection="close") from None
+
+
+async def _read_chunks(request: web.BaseRequest) -> bytes:
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise _too_long()
+    body = bytearray()
+    async with asyncio.timeout(BODY_SECONDS):
+        async for chunk in request.content.iter_any():
+            body += chunk
+            _check_size(body)
+    return bytes(body)
 
 
 def _check_size(body: bytes | bytearray) -> None:

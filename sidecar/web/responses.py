@@ -1,4 +1,4 @@
-"""What Prosody gets -> bytes of HTTP."""
+"""Answers and problems as bytes of HTTP."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ CACHE_NAME = "prosody-sidecar"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 SEQUENCE = "application/json-seq"
-"""RFC 7464: JSON texts one after the other, each between a byte that cannot be in one and a line feed."""
+"""RFC 7464: a sequence of JSON texts, each between the byte 0x1E, which JSON cannot contain, and a line feed."""
 
 
 class Problem(Exception):
-    """An answer of RFC 9457."""
+    """An error response as in RFC 9457."""
 
     def __init__(self, status: int, detail: str, *, field: str | None = None, **headers: str) -> None:
-        """`detail` ends with what to do; `field` is the one at fault. `Retry_After="5"` is a header."""
+        """`detail` ends with what to do; `field` is the one that is wrong. `Retry_After="5"` is a header."""
         super().__init__(detail)
         self.status = status
         self.field = field
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-class Whole(web.StreamResponse):
-    """A response that is known as a whole, so that it leaves in one write. aiohttp would make its headers one by one,
-    and take longer for that than a warm decision takes altogether."""
+class FullResponse(web.StreamResponse):
+    """A complete response, sent in one write. aiohttp would format each header by itself, which takes longer than a
+    whole decision from the cache."""
 
     def __init__(self, status: int, head: str, body: bytes, *, closes: bool = False) -> None:
-        """`head` holds lines of headers, each with its end, and nothing of a stranger's in them."""
+        """`head` is complete header lines. They must not contain text from outside."""
         super().__init__(status=status)
         self._head = head
         self._content = body
@@ -44,11 +44,11 @@ class Whole(web.StreamResponse):
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether the connection stays open for another request; None until that is known."""
+        """Whether the connection stays open for another request; None: `prepare` will find out."""
         return self._stays
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write all of it."""
+        """Write the complete response."""
         if self._stays is None:
             self._stays = request.keep_alive
         connection = ""
@@ -58,12 +58,12 @@ class Whole(web.StreamResponse):
             connection = "Connection: keep-alive\r\n"
         head = f"HTTP/1.1 {self.status} {self.reason}\r\n{self._head}{connection}\r\n".encode("ascii")
         if request.transport is None:
-            raise ConnectionResetError("nobody is there any more")
+            raise ConnectionResetError("the client has closed the connection")
         self._request = request
         request.transport.write(head if request.method == "HEAD" else head + self._content)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Wait while too much of what was written has not left yet."""
+        """Wait while too much of what was written is still in the buffer."""
         if self._request is not None:
             await self._request.writer.drain()
 
@@ -72,39 +72,39 @@ class Renderer:
     """Makes the responses."""
 
     def __init__(self, clock: Clock) -> None:
-        """`clock` dates them."""
+        """`clock` is for the header `Date`."""
         self._clock = clock
         self._second = 0
         self._date = ""
 
-    def answer(self, answer: Answer) -> Whole:
-        """An answer as it is."""
+    def answer(self, answer: Answer) -> FullResponse:
+        """The response for one answer."""
         if answer.status == 503 and not answer.body:
             return self.problem(_nothing_usable(answer))
-        return self._whole(answer.status, JSON, answer.body, {"Cache-Status": cache_status(answer)})
+        return self._response(answer.status, JSON, answer.body, {"Cache-Status": cache_status(answer)})
 
-    def joined(self, decision: Answer, config: Answer | None) -> Whole:
-        """A decision, and what was found out about the room, if that could be had in time."""
+    def joined(self, decision: Answer, config: Answer | None) -> FullResponse:
+        """The response to a join: a decision and, if it came in time, the room config."""
         headers = {"Cache-Status": cache_status(decision)}
         texts = b"\x1e" + decision.body + b"\n"
         if config is not None:
             headers["Config-Status"] = str(config.status)
             texts += b"\x1e" + (config.body or _document(_nothing_usable(config))) + b"\n"
-        return self._whole(200, SEQUENCE, texts, headers)
+        return self._response(200, SEQUENCE, texts, headers)
 
-    def problem(self, problem: Problem) -> Whole:
-        """A mistake, or something that cannot be had."""
+    def problem(self, problem: Problem) -> FullResponse:
+        """The response for a problem."""
         headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
         closes = headers.pop("Connection", "") == "close"
-        return self._whole(problem.status, PROBLEM, _document(problem), headers, closes=closes)
+        return self._response(problem.status, PROBLEM, _document(problem), headers, closes=closes)
 
-    def _whole(
+    def _response(
         self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
-    ) -> Whole:
+    ) -> FullResponse:
         head = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
         for name, value in headers.items():
             head += f"{name}: {value}\r\n"
-        return Whole(status, head, body, closes=closes)
+        return FullResponse(status, head, body, closes=closes)
 
     def _now(self) -> str:
         wall = self._clock.wall()

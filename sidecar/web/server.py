@@ -1,5 +1,8 @@
-"""aiohttp's low-level server rather than an application: there are eight paths, and every answer, also to a wrong
-path, is our own."""
+"""The webhook listener as an aiohttp server.
+
+It is the low-level server and not an application: there are eight paths, so no router is needed, and every response is
+ours, also the one to an unknown path.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from sidecar.web.webhooks import Webhooks
 
 
 class WebhookServer(web.Server):
-    """aiohttp's server, but what is not HTTP is answered like every other mistake, and not with an echo of it."""
+    """aiohttp's server. What is not HTTP gets a problem as its response, without a copy of what was sent."""
 
     def __init__(self, webhooks: Webhooks, note_request: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
         """Pass every request to `note_request`, then to `webhooks`. `keep_alive`: seconds between two requests."""

@@ -1,4 +1,4 @@
-"""The status for a browser: one page, which asks /status every second and needs nothing from anywhere else."""
+"""The status in a browser: one page that asks /status every second, and loads nothing from other servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The handler of the webhook listener: parse -> engine -> render. Knows no policy."""
+"""One request of Prosody, from start to end. Knows no policy.
+
+request -> token, route, head, body -> resolver (a question) | outbox (an event) -> response
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.auth import check_token
 from sidecar.web.requests import check_head, read_body, route_of, routes_below
-from sidecar.web.responses import Problem, Renderer, Whole
+from sidecar.web.responses import FullResponse, Problem, Renderer
 
 
 class Resolver(Protocol):
@@ -42,14 +45,14 @@ class Acceptor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """What an operator may change while the listener runs."""
+    """What a reload of the config may change."""
 
     prefix: str
     anonymous_domains: frozenset[str] = frozenset()
     identities: bool = False
     """Whether facts name users as they are, rather than by digest."""
     token: str | None = field(default=None, repr=False)
-    """What Prosody has to send in X-Webhook-Secret; None: nothing."""
+    """What Prosody must send in X-Webhook-Secret; None: nothing."""
 
 
 class Webhooks:
@@ -74,22 +77,22 @@ class Webhooks:
         self._emit = emit
         self._render = Renderer(clock)
 
-    async def handle(self, request: web.BaseRequest) -> Whole:
+    async def handle(self, request: web.BaseRequest) -> FullResponse:
         """Answer one request; raises nothing."""
         received_at = self._clock.monotonic()
         exchange = _Exchange()
         try:
-            try:
-                response = await self._answer(request, received_at, exchange)
-            except Malformed as error:
-                raise Problem(400, str(error), field=error.field) from None
+            response = await self._answer(request, received_at, exchange)
+        except Malformed as error:
+            exchange.problem = str(error)
+            response = self._render.problem(Problem(400, str(error), field=error.field))
         except Problem as problem:
-            response = self._render.problem(problem)
             exchange.problem = str(problem)
+            response = self._render.problem(problem)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end as a dropped connection
             self._emit(Crashed("webhook", error))
-            response = self._render.problem(Problem(500, "this is a defect of the sidecar; its log says more"))
             exchange.problem = "defect"
+            response = self._render.problem(Problem(500, "this is a defect of the sidecar; its log says more"))
         seconds = self._clock.monotonic() - received_at
         self._emit(
             Resolved(
@@ -105,15 +108,15 @@ class Webhooks:
         )
         return response
 
-    def not_http(self, status: int, error: BaseException | None) -> Whole:
-        """Answer what could not even be read as a request."""
+    def not_http(self, status: int, error: BaseException | None) -> FullResponse:
+        """Answer what cannot be read as an HTTP request."""
         if status >= 500 and error is not None:
             self._emit(Crashed("listener", error))
         problem = Problem(status, "this is not HTTP as the sidecar understands it", Connection="close")
         self._emit(Resolved("other", status, 0.0, problem=str(problem)))
         return self._render.problem(problem)
 
-    async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> Whole:
+    async def _answer(self, request: web.BaseRequest, received_at: float, exchange: _Exchange) -> FullResponse:
         settings, headers = self.settings, request.headers
         if settings.token is not None:
             check_token(request, settings.token)
@@ -138,21 +141,21 @@ class Webhooks:
         return self._render.joined(exchange.answer, config)
 
     async def _resolve(self, query: Query) -> Answer:
-        """The resolver's answer; a well-formed question is answered even where it meets a defect of ours."""
+        """The resolver's answer. A well-formed question gets an answer even after a defect of ours: a refusal."""
         try:
             return await self._resolver.resolve(query)
-        except Exception as error:  # noqa: BLE001 - kept out by a defect, but with a reason, and the log says more
+        except Exception as error:  # noqa: BLE001 - the user sees a reason, and the log says more
             self._emit(Crashed("resolver", error))
             if query.key.endpoint.kind is Kind.DECISION:
                 return Answer(200, UNREACHABLE, Source.POLICY, allowed=False, detail="defect")
             return Answer(503, b"", Source.POLICY, detail="defect")
 
     async def _config_too(self, query: Query, decision: Query) -> Answer | None:
-        """The config for one who may come in, as a question of its own; None: ask for it with `room-created`."""
+        """The config for a join that is allowed, as a question of its own; None: Prosody asks with `room-created`."""
         started_at = self._clock.monotonic()
         try:
             answer = await self._resolver.resolve_along(query._replace(received_at=started_at), decision)
-        except Exception as error:  # noqa: BLE001 - the decision is good, and is not to be spoiled by this
+        except Exception as error:  # noqa: BLE001 - the decision is there, and is answered without the config
             self._emit(Crashed("resolver", error))
             return None
         if answer is not None:
@@ -176,7 +179,7 @@ class Webhooks:
 
 
 class _Exchange:
-    """What is found out about a request on the way."""
+    """What is known about one request so far, for the fact that is emitted at its end."""
 
     endpoint = "other"
     room = ""
@@ -187,5 +190,5 @@ class _Exchange:
 
 
 def _digest(jid: str) -> str:
-    """A short name for a person that is the same in every line, and is not the person's."""
+    """A pseudonym: the same for one user in every line, and not the user's name."""
     return hashlib.sha256(jid.encode("utf-8", "replace")).hexdigest()[:12] if jid else ""

@@ -87,11 +87,11 @@ def an_event(
 
 @contextlib.asynccontextmanager
 async def decisions(
-    folder: Path, clock: FakeClock, facts: Facts | None = None, boot: str = "boot-1", heal_every: float = 0.01
+    folder: Path, clock: FakeClock, facts: Facts | None = None, boot: str = "boot-1", retry_every: float = 0.01
 ) -> AsyncIterator[Decisions]:
     """The decisions in a folder, as one process sees them."""
     emit = facts or Facts()
-    database = Database(folder, DECISIONS, clock, emit, heal_every=heal_every)
+    database = Database(folder, DECISIONS, clock, emit, retry_every=retry_every)
     try:
         yield Decisions(database, clock, boot, emit)
     finally:
@@ -100,10 +100,10 @@ async def decisions(
 
 @contextlib.asynccontextmanager
 async def events(
-    folder: Path | None, clock: Clock, facts: Facts | None = None, heal_every: float = 0.01
+    folder: Path | None, clock: Clock, facts: Facts | None = None, retry_every: float = 0.01
 ) -> AsyncIterator[Events]:
     """The events in a folder, as one process sees them."""
-    database = Database(folder, OUTBOX, clock, facts or Facts(), heal_every=heal_every)
+    database = Database(folder, OUTBOX, clock, facts or Facts(), retry_every=retry_every)
     try:
         yield Events(database, clock)
     finally:

@@ -1,4 +1,4 @@
-"""The places for calls under way: how many, for whom, and who waits."""
+"""The places for calls under way: how many there are, which room gets one, and which waits."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ async def test_one_room_gets_half_of_the_places() -> None:
 @in_virtual_time
 async def test_other_rooms_get_the_rest_at_once() -> None:
     bulkhead = Bulkhead(8)
-    hoarder = await take(bulkhead, "a", 20)
+    greedy = await take(bulkhead, "a", 20)
     others = [(await take(bulkhead, room, 1))[0] for room in "bcde"]
     assert granted(others) == 4
     assert bulkhead.held == 8
-    await leave(*hoarder)
+    await leave(*greedy)
 
 
 @in_virtual_time
-async def test_a_room_whose_calls_are_answered_earns_more_but_never_all() -> None:
+async def test_a_room_whose_calls_are_answered_may_hold_more_but_never_all() -> None:
     bulkhead = Bulkhead(8)
     tasks = await take(bulkhead, "a", 40)
     for _ in range(20):
-        bulkhead.give_back("a", well=True)
+        bulkhead.give_back("a", answered=True)
         await settled()
         assert bulkhead.held <= 7
     assert bulkhead.held == 7
@@ -62,11 +62,11 @@ async def test_a_room_whose_call_fails_is_back_to_its_half() -> None:
     bulkhead = Bulkhead(8)
     tasks = await take(bulkhead, "a", 40)
     for _ in range(10):
-        bulkhead.give_back("a", well=True)
+        bulkhead.give_back("a", answered=True)
         await settled()
     assert bulkhead.held == 7
     for _ in range(4):
-        bulkhead.give_back("a", well=False)
+        bulkhead.give_back("a", answered=False)
         await settled()
     assert bulkhead.held == 4
     await leave(*tasks)
@@ -80,7 +80,7 @@ async def test_free_places_go_to_the_waiting_rooms_in_turn() -> None:
     many = await take(bulkhead, "a", 50)
     few = [(await take(bulkhead, room, 1))[0] for room in "bcd"]
     for _ in range(4):
-        bulkhead.give_back("x", well=True)
+        bulkhead.give_back("x", answered=True)
         await settled()
     assert (granted(many), granted(few)) == (1, 3)
     await leave(*many)
@@ -95,17 +95,17 @@ async def test_within_a_room_the_first_is_served_first() -> None:
     async def one(number: int) -> None:
         await bulkhead.take("a", 10)
         order.append(number)
-        bulkhead.give_back("a", well=False)
+        bulkhead.give_back("a", answered=False)
 
     waiting = [asyncio.ensure_future(one(number)) for number in range(5)]
     await settled()
-    bulkhead.give_back("a", well=False)
+    bulkhead.give_back("a", answered=False)
     await asyncio.gather(*waiting)
     assert order == [0, 1, 2, 3, 4]
 
 
 @in_virtual_time
-async def test_who_waits_too_long_is_told_so_and_leaves_no_trace() -> None:
+async def test_a_wait_that_takes_too_long_ends_as_busy_and_leaves_no_trace() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     loop = asyncio.get_running_loop()
@@ -127,21 +127,21 @@ def test_without_time_to_wait_a_free_place_is_still_given_and_none_is_waited_for
 
 
 @in_virtual_time
-async def test_who_hangs_up_while_waiting_takes_no_place() -> None:
+async def test_a_cancelled_wait_takes_no_place() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     (waiting,) = await take(bulkhead, "a", 1)
     await leave(waiting)
-    bulkhead.give_back("a", well=True)
+    bulkhead.give_back("a", answered=True)
     assert (bulkhead.held, bulkhead.waiting) == (0, 0)
 
 
 @in_virtual_time
-async def test_who_hangs_up_at_the_moment_of_being_served_gives_the_place_to_the_next() -> None:
+async def test_a_wait_that_is_cancelled_as_it_is_granted_gives_the_place_to_the_next() -> None:
     bulkhead = Bulkhead(2)
     await take(bulkhead, "a", 1)
     first, second = await take(bulkhead, "a", 2)
-    bulkhead.give_back("a", well=False)  # serves the first ...
+    bulkhead.give_back("a", answered=False)  # serves the first ...
     first.cancel()  # ... who has not noticed yet
     await settled()
     assert granted([second]) == 1
@@ -177,7 +177,7 @@ async def test_no_spare_place_is_given_while_somebody_waits() -> None:
     bulkhead = Bulkhead(8)
     tasks = await take(bulkhead, "a", 5)
     for _ in range(4):
-        bulkhead.give_back("a", well=False)
+        bulkhead.give_back("a", answered=False)
         await settled()
     assert granted(tasks) == 5
     waiting = await take(bulkhead, "a", 4)
@@ -192,9 +192,9 @@ async def test_one_place_is_one_place() -> None:
     assert await bulkhead.take("a", 0) is Grant.GRANTED
     (waiting,) = await take(bulkhead, "b", 1)
     assert not waiting.done()
-    bulkhead.give_back("a", well=True)
+    bulkhead.give_back("a", answered=True)
     assert await waiting is Grant.GRANTED
-    bulkhead.give_back("b", well=True)
+    bulkhead.give_back("b", answered=True)
     assert bulkhead.held == 0
 
 
@@ -209,7 +209,7 @@ async def test_more_places_are_given_to_those_who_wait_as_soon_as_there_are_more
 
 
 @in_virtual_time
-async def test_after_any_storm_all_places_are_free_again() -> None:
+async def test_after_any_sequence_of_calls_all_places_are_free_again() -> None:
     bulkhead = Bulkhead(6)
     numbers = iter(range(10**6))
 
@@ -226,7 +226,7 @@ async def test_after_any_storm_all_places_are_free_again() -> None:
         assert bulkhead.held <= 6
         if grant is Grant.GRANTED:
             await asyncio.sleep(work)
-            bulkhead.give_back(room, well=next(numbers) % 3 > 0)
+            bulkhead.give_back(room, answered=next(numbers) % 3 > 0)
 
     await asyncio.gather(
         *(one(f"room-{n % 7}", n % 5 * 0.3, n % 4 * 0.1, n % 6 == 0) for n in range(300)),

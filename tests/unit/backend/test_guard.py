@@ -13,10 +13,12 @@ from tests.unit.virtual import in_virtual_time
 
 
 async def carry(
-    harness: Harness, room: str = "standup", seconds: float = 4.0, *, behind: bool = False
+    harness: Harness, room: str = "standup", seconds: float = 4.0, *, in_background: bool = False
 ) -> Carried | Released:
     query = harness.query(DECISION, roomName=room, userJid="alice@example.com")
-    return await harness.guards[DECISION].carry(query, harness.clock.monotonic() + seconds, None, behind=behind)
+    return await harness.guards[DECISION].carry(
+        query, harness.clock.monotonic() + seconds, None, in_background=in_background
+    )
 
 
 def soon(harness: Harness, room: str) -> asyncio.Task[Carried | Released]:
@@ -82,7 +84,7 @@ async def test_a_retry_counts_once_for_the_breaker() -> None:
 
 
 @in_virtual_time
-async def test_a_failure_that_a_retry_mends_is_none() -> None:
+async def test_a_failure_before_a_retry_that_succeeds_does_not_count() -> None:
     harness = Harness(breaker=BreakerRules(minimum_calls=2, minimum_rooms=1))
     for _ in range(4):
         harness.backend.says(REFUSED, allow())
@@ -169,7 +171,7 @@ async def test_a_refresh_takes_a_spare_place_or_none() -> None:
     harness.backend.always(after(1, allow()))
     tasks = [soon(harness, "a"), soon(harness, "b")]
     await settled()
-    result = await carry(harness, "c", behind=True)
+    result = await carry(harness, "c", in_background=True)
     assert isinstance(outcome(result), Unavailable)
     assert len(harness.backend.calls) == 2
     await asyncio.gather(*tasks)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from sidecar.core.answers import UNREACHABLE, WAVED_THROUGH, remembered, replied, unavailable
+from sidecar.core.answers import ALLOWED_BY_POLICY, UNREACHABLE, remembered, replied, unavailable
 from sidecar.core.model import Answer, Source, Unavailable, Verdict
 from sidecar.core.policy import Freshness, OnUnavailable, Policy, Reply, Settled
 from tests.unit.builders import (
@@ -117,13 +117,13 @@ def test_a_refusal_after_a_crash_knows_no_status() -> None:
 
 
 @pytest.mark.parametrize("entry", [None, an_entry()])
-def test_an_operator_may_wave_the_unknown_through(entry: None) -> None:
+def test_on_unavailable_allow_lets_an_unknown_user_in(entry: None) -> None:
     answer = unavailable(a_query(), entry, policy_that(OnUnavailable.ALLOW))
-    assert answer == Answer(200, WAVED_THROUGH, Source.POLICY, allowed=True, detail="allowed-by-policy")
-    assert json.loads(WAVED_THROUGH)["allowed"] is True
+    assert answer == Answer(200, ALLOWED_BY_POLICY, Source.POLICY, allowed=True, detail="allowed-by-policy")
+    assert json.loads(ALLOWED_BY_POLICY)["allowed"] is True
 
 
-def test_who_was_denied_last_is_not_waved_through_however_long_ago_it_was() -> None:
+def test_on_unavailable_allow_does_not_let_in_a_user_with_an_expired_deny() -> None:
     answer = unavailable(a_query(), an_entry(Verdict.DENY, asked_at=-1e9), policy_that(OnUnavailable.ALLOW))
     assert (answer.allowed, answer.detail) == (False, "refused")
 

@@ -154,7 +154,7 @@ def test_two_broken_rooms_are_not_enough_either() -> None:
     assert fail(breaker, 100.0, ["lobby"]) == [True]
 
 
-def test_one_broken_room_and_a_hiccup_in_two_others_is_no_broken_backend() -> None:
+def test_one_broken_room_and_single_failures_in_two_others_do_not_open_it() -> None:
     breaker = a_breaker()
     succeed(breaker, 100.0, around(40))
     fail(breaker, 100.0, ["lobby", "standup"])
@@ -266,7 +266,7 @@ def test_it_heeds_what_any_of_the_failures_asked_for_not_just_the_last() -> None
     assert breaker.open_until() == pytest.approx(120.0)
 
 
-def test_a_backend_that_answers_again_has_taken_back_its_wish_to_be_left_alone() -> None:
+def test_a_success_cancels_an_earlier_retry_after() -> None:
     """Otherwise one room that has to wait half a minute would stretch every short outage of all the others."""
     breaker = a_breaker()
     breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, 30.0)
@@ -281,7 +281,7 @@ def test_a_probe_may_be_asked_to_wait_too() -> None:
     assert breaker.open_until() == pytest.approx(115.0)
 
 
-def test_when_something_was_mended_an_old_wish_to_be_left_alone_is_forgotten() -> None:
+def test_when_an_operator_has_fixed_something_an_old_retry_after_is_forgotten() -> None:
     breaker = a_breaker()
     fail(breaker, 100.0, around(9))
     breaker.fail(100.0, breaker.admit(100.0, "lobby"), 0.0, retry_after=30.0)
@@ -409,20 +409,20 @@ def test_once_closed_no_room_is_held_back_when_it_opens_again() -> None:
 # ---- fixed by an operator
 
 
-def test_when_something_was_mended_an_open_breaker_tries_at_once() -> None:
+def test_when_an_operator_has_fixed_something_an_open_breaker_tries_at_once() -> None:
     breaker = an_open_breaker()
     breaker.try_now(100.5)
     assert breaker.permit(100.5, "lobby") is Permit.PROBE_FREE
 
 
-def test_when_something_was_mended_no_room_is_held_back() -> None:
+def test_when_an_operator_has_fixed_something_no_room_is_held_back() -> None:
     breaker = a_half_open_breaker()
     breaker.fail(DUE, breaker.admit(DUE, "lobby"), 0.0)
     breaker.try_now(103.0)
     assert breaker.permit(103.0, "lobby") is Permit.PROBE_FREE
 
 
-def test_when_something_was_mended_a_probe_sent_before_neither_blocks_nor_opens_it_again() -> None:
+def test_when_an_operator_has_fixed_something_an_older_probe_neither_blocks_nor_opens_it() -> None:
     breaker = a_half_open_breaker()
     with_the_old_secret = breaker.admit(DUE, "lobby")
     breaker.try_now(103.0)
@@ -431,7 +431,7 @@ def test_when_something_was_mended_a_probe_sent_before_neither_blocks_nor_opens_
     assert breaker.permit(103.1, "standup") is Permit.PROBE_FREE
 
 
-def test_when_something_was_mended_the_calls_sent_before_do_not_open_it() -> None:
+def test_when_an_operator_has_fixed_something_older_calls_do_not_open_it() -> None:
     breaker = a_breaker()
     with_the_old_secret = [breaker.admit(100.0, room) for room in around(20)]
     fail(breaker, 100.0, around(9))

@@ -20,12 +20,12 @@ def test_every_endpoint_is_for_one_thing() -> None:
     }
 
 
-def test_a_guest_who_is_asked_about_alone_differs_from_the_others_by_nothing_but_the_subject() -> None:
+def test_a_question_for_one_guest_differs_from_the_shared_one_only_in_the_subject() -> None:
     query = Query(a_key(subject=GUEST), b"{}", 12.5, caller="x7@guests.example.org", traceparent="trace")
-    alone, other = query.alone(), query._replace(caller="y8@guests.example.org").alone()
-    assert alone.key.subject not in (GUEST, other.key.subject)
-    assert alone._replace(key=query.key) == query
-    assert alone.key._replace(subject=GUEST) == query.key
+    single, other = query.for_one_guest(), query._replace(caller="y8@guests.example.org").for_one_guest()
+    assert single.key.subject not in (GUEST, other.key.subject)
+    assert single._replace(key=query.key) == query
+    assert single.key._replace(subject=GUEST) == query.key
 
 
 def test_lifetimes_end_with_fresh_and_the_larger_stale_limit() -> None:

@@ -201,12 +201,12 @@ def test_an_allow_asked_before_a_later_deny_of_the_room_is_suspect_however_fresh
     assert state_at(age, suspect_before=100.001) is Freshness.SUSPECT
 
 
-def test_an_allow_asked_after_the_rooms_last_deny_or_just_then_is_above_suspicion() -> None:
+def test_an_allow_asked_after_the_rooms_last_deny_or_at_the_same_instant_is_not_suspect() -> None:
     assert state_at(1.0, suspect_before=99.999) is Freshness.FRESH
     assert state_at(1.0, suspect_before=100.0) is Freshness.FRESH
 
 
-def test_suspicion_does_not_revive_an_expired_allow() -> None:
+def test_an_expired_allow_is_expired_and_not_suspect() -> None:
     assert state_at(3615.0, suspect_before=1e9) is Freshness.EXPIRED
 
 

@@ -1,4 +1,4 @@
-"""Whose event is delivered next: rooms in turn, the ill ones apart, and one at a time while the backend is away."""
+"""Whose event is delivered next: rooms in turn, failing ones apart, and one at a time while the backend is down."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_when_one_succeeds_all_may_go_however_long_they_would_have_waited() -> N
     assert sorted([room, *take_all(schedule, now)]) == ["a", "b", "c"]
 
 
-def test_those_whom_the_backend_told_to_wait_do_though_it_is_back() -> None:
+def test_rooms_with_a_retry_after_wait_even_when_the_backend_is_up_again() -> None:
     schedule = a_schedule("a", "b", "c")
     take_all(schedule)
     fail(schedule, "a", 0.0, 60.0)

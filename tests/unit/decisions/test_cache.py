@@ -69,7 +69,7 @@ def test_what_was_dropped_is_gone(key: Key) -> None:
 # ---- bounds
 
 
-def test_a_flood_of_denied_strangers_pushes_out_nothing_but_denies() -> None:
+def test_many_denied_users_evict_nothing_but_denies() -> None:
     cache = a_cache(allows=2, denies=3, configs=2)
     friends = {a_key(subject="jid ann@example.org"): Verdict.ALLOW, a_config_key(): Verdict.CONFIG}
     for key, verdict in friends.items():
@@ -274,10 +274,10 @@ def test_guests_share_their_answers_until_the_backend_says_private() -> None:
     cache = a_cache()
     shared = a_key(subject="guest")
     cache.put(shared, an_entry())
-    assert not cache.guests_are_alone("standup")
-    cache.keep_guests_alone(shared)
-    assert cache.guests_are_alone("standup")
-    assert not cache.guests_are_alone("retro")
+    assert not cache.guests_are_separate("standup")
+    cache.separate_guests(shared)
+    assert cache.guests_are_separate("standup")
+    assert not cache.guests_are_separate("retro")
     assert cache.get(shared) is None
 
 
@@ -336,13 +336,13 @@ def test_a_deferred_deny_begins_a_time_of_its_own() -> None:
     assert cache.suspect_before("standup", 110.0, 5.0) == 106.0
 
 
-def test_one_stranger_who_asks_all_day_makes_a_room_suspect_once_per_time() -> None:
+def test_a_user_who_is_denied_again_and_again_makes_a_room_suspect_only_once_per_period() -> None:
     cache = a_cache()
-    waves = set()
+    instants = set()
     for second in range(1000):
         cache.suspect("standup", float(second), 5.0)
-        waves.add(cache.suspect_before("standup", float(second), 5.0))
-    assert len(waves) == 200
+        instants.add(cache.suspect_before("standup", float(second), 5.0))
+    assert len(instants) == 200
 
 
 def test_a_deny_that_the_disk_remembers_makes_its_room_suspect_again() -> None:
@@ -360,7 +360,7 @@ def test_of_several_denies_that_the_disk_remembers_the_last_one_counts(instants:
     assert cache.suspect_before("standup", 100.0, 5.0) == 95.0
 
 
-def test_suspicion_is_remembered_for_as_many_rooms_as_there_are_denies() -> None:
+def test_suspect_rooms_are_remembered_as_many_as_denies() -> None:
     cache = a_cache(denies=2)
     for number, room in enumerate(("first", "second", "third")):
         cache.suspect(room, float(number), 5.0)

@@ -103,10 +103,10 @@ class DecisionMachine(RuleBasedStateMachine):
         self.words: dict[Key, list[Word]] = {key: [] for key in KEYS}
         self.denied_at: dict[Key, float] = {}
         self.denies: dict[str, list[float]] = {room: [] for room in ROOMS}
-        self.waves: dict[str, set[float]] = {room: set() for room in ROOMS}
+        self.suspect_since: dict[str, set[float]] = {room: set() for room in ROOMS}
         self.ever_denied: set[str] = set()
         self.purges: list[tuple[float, Selector]] = []
-        self.strangers = 0
+        self.denied_users = 0
         for room in ROOMS:
             self.cache.put(a_config_key(room), an_entry(Verdict.CONFIG, asked_at=self.now))
 
@@ -115,7 +115,7 @@ class DecisionMachine(RuleBasedStateMachine):
     def look(self, key: Key, permit: Permit) -> tuple[Entry | None, Freshness, Plan]:
         entry = self.cache.get(key)
         suspect_before = self.cache.suspect_before(key.room, self.now, EVERY)
-        self.waves[key.room].add(suspect_before)
+        self.suspect_since[key.room].add(suspect_before)
         limits = self.policy.lifetimes(entry.verdict) if entry else None
         state = freshness(entry, limits, self.now, suspect_before)
         return entry, state, decide(state, permit)
@@ -233,17 +233,17 @@ class DecisionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.calls)
     @rule(count=st.integers(1, 12))
-    def strangers_ask(self, count: int) -> None:
+    def invented_rooms_are_asked_about(self, count: int) -> None:
         """They are denied at rooms that do not exist. Only other denies, and what they began, may give way."""
         before = {key: entry for key, entry in self.cache.items() if entry.verdict is not Verdict.DENY}
         for _ in range(count):
-            self.strangers += 1
-            key = a_key(f"made-up {self.strangers}", f"jid {self.strangers}@example.org")
+            self.denied_users += 1
+            key = a_key(f"invented {self.denied_users}", f"jid {self.denied_users}@example.org")
             self.cache.put(key, an_entry(Verdict.DENY, asked_at=self.now, lifetimes=DENY_LIFETIMES))
             self.cache.suspect(key.room, self.now, EVERY)
         after = {key: entry for key, entry in self.cache.items() if entry.verdict is not Verdict.DENY}
-        assert after == before, "strangers pushed out somebody who belongs"
-        self.forget_suspicion()
+        assert after == before, "denied users evicted an entry of another user"
+        self.forget_suspect_rooms()
 
     @rule(room=st.none() | st.sampled_from(ROOMS), name=st.sampled_from([None, None, "ann@example.org", "bob"]))
     def an_operator_purges(self, room: str | None, name: str | None) -> None:
@@ -277,7 +277,7 @@ class DecisionMachine(RuleBasedStateMachine):
             self.write(key)
         self.calls.clear()
         self.purges.clear()
-        self.forget_suspicion()
+        self.forget_suspect_rooms()
         written = [(key.room, entry.settled_at) for key, entry in rows if entry.verdict is Verdict.DENY]
         if len({room for room, _ in written}) <= self.limits.denies:
             for room, denied_at in sorted(written, key=lambda denial: denial[1]):
@@ -298,16 +298,16 @@ class DecisionMachine(RuleBasedStateMachine):
         self.calls.remove(call)
         return call
 
-    def forget_suspicion(self) -> None:
+    def forget_suspect_rooms(self) -> None:
         for room in ROOMS:
             self.denies[room].clear()
-            self.waves[room].clear()
+            self.suspect_since[room].clear()
 
     # ---- what must be true
 
     def held(self) -> Iterator[tuple[Key, Entry]]:
         for key, entry in self.cache.items():
-            if not key.room.startswith("made-up"):
+            if not key.room.startswith("invented"):
                 yield key, entry
 
     @invariant()
@@ -345,8 +345,8 @@ class DecisionMachine(RuleBasedStateMachine):
     def a_room_is_suspect_at_most_once_per_time(self) -> None:
         for room, denies in self.denies.items():
             if denies:
-                waves = [before for before in self.waves[room] if before >= denies[0]]
-                assert len(waves) <= (self.now - denies[0]) // EVERY + 1
+                instants = [before for before in self.suspect_since[room] if before >= denies[0]]
+                assert len(instants) <= (self.now - denies[0]) // EVERY + 1
 
 
 TestDecisions = DecisionMachine.TestCase

@@ -147,7 +147,7 @@ async def test_persist_says_so_when_the_disk_cannot_and_the_rows_go_there_later(
 
 async def test_what_changes_during_a_commit_stays_dirty() -> None:
     store = FakeStore()
-    async with Running(store) as running:
+    async with Running(store, every=60.0) as running:  # no round but those of persist()
         await until(lambda: running.writer.loaded)
         store.gate.clear()
         running.cache.put(a_key(), an_entry())
@@ -157,7 +157,8 @@ async def test_what_changes_during_a_commit_stays_dirty() -> None:
         running.cache.put(a_key(), an_entry(Verdict.DENY))
         store.gate.set()
         await commit
-        await until(lambda: store.rows == {a_key(): an_entry(Verdict.DENY)})
+        await running.writer.persist()
+        assert store.rows == {a_key(): an_entry(Verdict.DENY)}
 
 
 async def test_denies_go_first_and_no_transaction_is_large() -> None:
@@ -204,7 +205,7 @@ async def test_a_new_file_gets_everything_once_more() -> None:
 async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() -> None:
     store = FakeStore()
     async with Running(store, every=0.001) as running:
-        running.writer.HEARTBEAT = 5
+        running.writer.CLOCK_ROUNDS = 5
         await until(lambda: len(store.commits) >= 2)
     assert all(rows == {} for rows, _ in store.commits)
 

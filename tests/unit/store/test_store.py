@@ -233,7 +233,7 @@ async def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> Non
     assert stat.S_IMODE((tmp_path / "decisions.db").stat().st_mode) == 0o600
 
 
-async def test_a_second_sidecar_in_the_same_folder_is_told_so(tmp_path: Path) -> None:
+async def test_a_second_sidecar_in_the_same_folder_does_not_start_and_says_why(tmp_path: Path) -> None:
     async with Store(tmp_path, FakeClock(), "boot", Facts()):
         with pytest.raises(StartError, match="another sidecar is using"):
             async with Store(tmp_path, FakeClock(), "boot", Facts()):
@@ -340,7 +340,7 @@ async def test_only_the_last_few_files_moved_aside_are_kept(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("gone", [("",), ("-wal",), ("", "-wal", "-shm")])
-async def test_a_file_deleted_underneath_is_written_again_and_nothing_is_lost(
+async def test_a_file_deleted_while_open_is_written_again_and_nothing_is_lost(
     tmp_path: Path, gone: tuple[str, ...]
 ) -> None:
     facts, clock = Facts(), FakeClock()
@@ -355,7 +355,7 @@ async def test_a_file_deleted_underneath_is_written_again_and_nothing_is_lost(
     assert [type(fact) for fact in facts.all] == [Notice]
 
 
-async def test_a_file_replaced_underneath_is_kept_aside(tmp_path: Path) -> None:
+async def test_a_file_put_in_place_of_an_open_one_is_kept_aside(tmp_path: Path) -> None:
     async with events(tmp_path, FakeClock()) as outbox:
         await outbox.add([an_event(1)])
         (tmp_path / "other").write_bytes(b"something else")
@@ -375,7 +375,7 @@ async def test_the_log_of_a_deleted_file_is_not_replayed_into_a_new_one(tmp_path
         assert (await outbox.stock()).pending == 0
 
 
-async def test_a_folder_that_cannot_be_used_is_one_alarm_and_it_heals_by_itself(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_used_is_one_alarm_until_it_is_usable_again(tmp_path: Path) -> None:
     facts, folder = Facts(), tmp_path / "state"
     folder.write_text("a file where the folder should be")
     async with events(folder, FakeClock(), facts) as outbox:
@@ -394,7 +394,7 @@ async def test_a_folder_that_cannot_be_used_is_one_alarm_and_it_heals_by_itself(
 async def test_while_the_disk_is_unusable_nobody_waits_for_it(tmp_path: Path) -> None:
     facts, folder = Facts(), tmp_path / "state"
     folder.write_text("")
-    async with events(folder, FakeClock(), facts, heal_every=60.0) as outbox:
+    async with events(folder, FakeClock(), facts, retry_every=60.0) as outbox:
         with pytest.raises(DiskError):
             await outbox.add([an_event()])
         folder.unlink()

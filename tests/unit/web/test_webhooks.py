@@ -1,69 +1,189 @@
-"""The edge towards Prosody: what it answers when something behind it is broken."""
+"""The webhook listener: requests of Prosody in, answers of the resolver and the outbox out."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
-from aiohttp import ClientSession
-from aiohttp.test_utils import RawTestServer
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 
 from sidecar.clock import SystemClock
-from sidecar.core.model import Answer, Endpoint, Event, Query
+from sidecar.core.model import Answer, Endpoint, Event, Query, Source
 from sidecar.errors import DiskError, OutboxFull
-from sidecar.facts import Crashed, Fact
+from sidecar.facts import Crashed, Fact, Resolved
 from sidecar.web.webhooks import Webhooks, WebhookSettings
+from tests.unit.builders import ALLOW, CONFIG, DENY
 
 PREFIX = "/webhooks/jitsi"
+JOIN = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
 
 
-class Broken:
-    """A resolver with a defect, and an outbox that takes nothing."""
+class Engines:
+    """A resolver and an outbox that answer as a test wants, or raise."""
 
-    def __init__(self, why: Exception) -> None:
-        self.why = why
+    def __init__(self) -> None:
+        self.answers = {
+            Endpoint.VALIDATE_ACCESS: Answer(200, ALLOW, Source.BACKEND, True, stored=True),
+            Endpoint.ROOM_CREATED: Answer(200, CONFIG, Source.HIT, ttl=4),
+        }
+        self.error: Exception | None = None
+        self.events: list[Event] = []
 
     async def resolve(self, query: Query) -> Answer:
-        raise self.why
+        if self.error is not None:
+            raise self.error
+        return self.answers[query.key.endpoint]
 
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
-        raise self.why
+        return await self.resolve(query)
 
     async def accept(self, event: Event) -> None:
-        raise self.why
+        if self.error is not None:
+            raise self.error
+        self.events.append(event)
 
 
-async def answer_of(endpoint: Endpoint, why: Exception) -> tuple[int, dict[str, object], dict[str, str], list[Fact]]:
-    """What Prosody gets for a well-formed request: status, body, headers, and the facts that were emitted."""
-    facts: list[Fact] = []
-    broken = Broken(why)
-    webhooks = Webhooks(broken, broken, WebhookSettings(PREFIX), SystemClock(), lambda size: "ab" * size, facts.append)
-    body = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
-    async with (
-        RawTestServer(webhooks.handle) as server,
-        ClientSession() as session,
-        session.post(server.make_url(f"{PREFIX}/{endpoint}"), json=body) as response,
-    ):
-        return response.status, json.loads(await response.read()), dict(response.headers), facts
+@pytest.fixture
+def engines() -> Engines:
+    return Engines()
 
 
-async def test_a_defect_keeps_a_user_out_with_a_definite_answer() -> None:
-    status, body, headers, facts = await answer_of(Endpoint.VALIDATE_ACCESS, RuntimeError("a defect"))
-    assert (status, body["allowed"]) == (200, False)
-    assert headers["Cache-Status"] == "prosody-sidecar; detail=defect"
+@pytest.fixture
+def facts() -> list[Fact]:
+    return []
+
+
+@pytest.fixture
+def webhooks(engines: Engines, facts: list[Fact]) -> Webhooks:
+    settings = WebhookSettings(PREFIX)
+    return Webhooks(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
+
+
+Ask = Callable[..., Awaitable[ClientResponse]]
+
+
+@pytest.fixture
+async def ask(webhooks: Webhooks, aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient) -> Ask:
+    """Posts a join, or what else a test gives, to a path below the prefix."""
+    client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(webhooks.handle))
+
+    async def post(path: str, body: object = JOIN, **headers: str) -> ClientResponse:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await client.post(f"{PREFIX}/{path}", data=data, headers={"Content-Type": "application/json", **named})
+
+    return post
+
+
+def texts_of(sequence: bytes) -> list[Any]:
+    """The documents of a JSON sequence."""
+    return [json.loads(text) for text in sequence.split(b"\x1e")[1:]]
+
+
+async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
+    response = await ask("validate-access")
+    assert (response.status, await response.read()) == (200, ALLOW)
+    assert response.headers["Cache-Status"] == "prosody-sidecar; stored"
+    assert response.content_type == "application/json"
+
+
+async def test_a_join_gets_the_decision_and_the_room_config(ask: Ask) -> None:
+    response = await ask("join?config=1")
+    assert response.content_type == "application/json-seq"
+    assert texts_of(await response.read()) == [json.loads(ALLOW), json.loads(CONFIG)]
+    assert response.headers["Config-Status"] == "200"
+
+
+async def test_a_join_that_is_denied_gets_no_config(ask: Ask, engines: Engines) -> None:
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.BACKEND, allowed=False)
+    response = await ask("join?config=1")
+    assert texts_of(await response.read()) == [json.loads(DENY)]
+    assert "Config-Status" not in response.headers
+
+
+async def test_an_event_is_acknowledged_and_keeps_its_idempotency_key(ask: Ask, engines: Engines) -> None:
+    response = await ask("user-joined", Idempotency_Key="k-1")
+    assert (response.status, await response.json()) == (202, {"accepted": True})
+    assert [(event.endpoint, event.idempotency_key) for event in engines.events] == [(Endpoint.USER_JOINED, "k-1")]
+
+
+async def test_an_event_without_a_key_gets_one(ask: Ask, engines: Engines) -> None:
+    await ask("user-joined")
+    assert [event.idempotency_key for event in engines.events] == ["ab" * 16]
+
+
+async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
+    ask: Ask, webhooks: Webhooks, facts: list[Fact]
+) -> None:
+    await ask("validate-access")
+    webhooks.settings = WebhookSettings(PREFIX, identities=True)
+    await ask("validate-access")
+    digest, name = (fact.subject for fact in facts if isinstance(fact, Resolved))
+    assert name == "ann@example.org"
+    assert len(digest) == 12
+    assert "ann" not in digest
+
+
+@pytest.mark.parametrize("sent", [{}, {"X_Webhook_Secret": "wrong"}])
+async def test_a_listener_with_a_token_answers_401_without_it(
+    ask: Ask, webhooks: Webhooks, sent: dict[str, str]
+) -> None:
+    webhooks.settings = WebhookSettings(PREFIX, token="right")
+    response = await ask("validate-access", **sent)
+    assert response.status == 401
+    assert "muc_webhook_secret" in (await response.json(content_type=None))["detail"]
+    assert (await ask("validate-access", X_Webhook_Secret="right")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "says"),
+    [
+        ("validate-acess", JOIN, {}, 404, "the endpoints are /webhooks/jitsi/{room-created,"),
+        ("validate-access", b"{", {}, 400, "not JSON"),
+        ("validate-access", {"roomName": "a"}, {}, 400, "userJid is missing"),
+        ("validate-access", JOIN, {"Content_Type": "text/plain"}, 415, "application/json"),
+        ("validate-access", JOIN, {"Content_Encoding": "gzip"}, 415, "must not be compressed"),
+        ("validate-access", b" " * 70_000, {}, 413, "longer than 65536 bytes"),
+    ],
+)
+async def test_a_request_that_cannot_be_understood_gets_a_problem(
+    ask: Ask, path: str, body: object, headers: dict[str, str], status: int, says: str
+) -> None:
+    response = await ask(path, body, **headers)
+    assert response.status == status
+    assert response.content_type == "application/problem+json"
+    assert says in (await response.json(content_type=None))["detail"]
+
+
+async def test_a_problem_names_the_field_that_is_wrong(ask: Ask) -> None:
+    response = await ask("room-created", {"roomName": 7})
+    assert (await response.json(content_type=None))["field"] == "roomName"
+
+
+async def test_a_defect_keeps_a_user_out_with_a_definite_answer(ask: Ask, engines: Engines, facts: list[Fact]) -> None:
+    engines.error = RuntimeError("a defect")
+    response = await ask("validate-access")
+    assert (response.status, (await response.json())["allowed"]) == (200, False)
+    assert response.headers["Cache-Status"] == "prosody-sidecar; detail=defect"
     assert [fact.where for fact in facts if isinstance(fact, Crashed)] == ["resolver"]
 
 
-async def test_a_defect_leaves_a_room_without_config_and_says_so() -> None:
-    status, body, headers, _ = await answer_of(Endpoint.ROOM_CREATED, RuntimeError("a defect"))
-    assert (status, body["status"]) == (503, 503)
-    assert headers["Content-Type"] == "application/problem+json"
-    assert "Retry-After" in headers
+async def test_a_defect_leaves_a_room_without_config_and_says_so(ask: Ask, engines: Engines) -> None:
+    engines.error = RuntimeError("a defect")
+    response = await ask("room-created")
+    assert (response.status, (await response.json(content_type=None))["status"]) == (503, 503)
+    assert response.content_type == "application/problem+json"
+    assert "Retry-After" in response.headers
 
 
 @pytest.mark.parametrize("why", [OutboxFull("9 events wait"), DiskError("the disk is full")])
-async def test_an_event_that_is_not_safe_is_not_acknowledged(why: Exception) -> None:
-    status, body, headers, _ = await answer_of(Endpoint.USER_JOINED, why)
-    assert status == 503
-    assert str(why) in str(body["detail"])
-    assert headers["Retry-After"] == "5"
+async def test_an_event_that_is_not_safe_is_not_acknowledged(ask: Ask, engines: Engines, why: Exception) -> None:
+    engines.error = why
+    response = await ask("user-joined")
+    assert response.status == 503
+    assert str(why) in (await response.json(content_type=None))["detail"]
+    assert response.headers["Retry-After"] == "5"

@@ -179,5 +179,5 @@ async def test_garbage_changes_nothing_of_what_is_remembered() -> None:
     harness.backend.says(broken(200), broken(200))
     assert (await harness.asks()).allowed is True
     assert harness.cache.count(Verdict.ALLOW) == 1
-    assert (await harness.asks("stranger@example.com")).stored is False
+    assert (await harness.asks("unknown@example.com")).stored is False
     assert harness.cache.count(Verdict.DENY) == 0

@@ -72,7 +72,7 @@ async def test_settings_are_answered_with_200_whichever_2xx_the_backend_chose() 
 
 
 @in_virtual_time
-async def test_a_room_answered_from_memory_in_an_outage_is_told_to_the_backend_later_once() -> None:
+async def test_a_room_answered_from_the_cache_in_an_outage_is_delivered_to_the_backend_later_once() -> None:
     harness = Harness()
     await harness.asks_config()
     await harness.passes(100)
@@ -94,7 +94,7 @@ async def test_a_room_answered_from_memory_while_the_breaker_is_open_is_delivere
 
 
 @in_virtual_time
-async def test_a_room_answered_fresh_from_memory_is_not_told_again() -> None:
+async def test_a_room_answered_fresh_from_the_cache_is_not_delivered_later() -> None:
     harness = Harness()
     await harness.asks_config()
     await harness.asks_config()
@@ -102,7 +102,7 @@ async def test_a_room_answered_fresh_from_memory_is_not_told_again() -> None:
 
 
 @in_virtual_time
-async def test_a_room_the_backend_answered_late_is_not_told_again() -> None:
+async def test_a_room_the_backend_answered_late_is_not_delivered_later() -> None:
     harness = Harness()
     await harness.asks_config()
     await harness.passes(100)

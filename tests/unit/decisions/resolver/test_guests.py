@@ -45,7 +45,7 @@ async def test_a_private_answer_is_for_one_guest_also_among_those_who_waited_for
 
 
 @in_virtual_time
-async def test_after_a_private_answer_each_guest_is_asked_about_and_remembered_alone() -> None:
+async def test_after_a_private_answer_each_guest_has_a_call_and_an_entry_of_its_own() -> None:
     harness = Harness()
     harness.backend.says(allow("private"), deny())
     await harness.asks("x1@guest.example.com", guest=True)

@@ -27,7 +27,7 @@ async def test_an_unknown_user_gets_the_backends_answer_and_how_it_came() -> Non
 
 
 @in_virtual_time
-async def test_an_unknown_user_is_refused_when_the_backend_fails_and_told_how_that_came() -> None:
+async def test_an_unknown_user_is_refused_when_the_backend_fails_and_the_answer_says_why() -> None:
     harness = Harness()
     harness.backend.always(broken(503))
     answer = await harness.asks()
@@ -47,14 +47,14 @@ async def test_an_unknown_user_is_let_in_where_the_operator_says_so_and_only_the
 
 
 @in_virtual_time
-async def test_one_who_was_denied_last_is_not_waved_through_however_long_ago_that_was() -> None:
+async def test_on_unavailable_allow_does_not_let_in_a_user_whose_last_answer_was_a_deny() -> None:
     harness = Harness(decision=policy(on_unavailable=OnUnavailable.ALLOW))
     harness.backend.says(deny())
     await harness.asks()
     await harness.passes(5 + 3600 + 1)
     harness.backend.always(broken())
     assert (await harness.asks()).allowed is False
-    assert (await harness.asks("stranger@example.com")).allowed is True
+    assert (await harness.asks("unknown@example.com")).allowed is True
 
 
 @in_virtual_time

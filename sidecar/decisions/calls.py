@@ -1,0 +1,159 @@
+"""Calls to the backend: one per key at a time, and what becomes of their outcomes.
+
+join_or_start -> guard.carry -> settle -> cache, disk    the result goes to all who wait for the call
+
+A call has a task and a time of its own. It goes on when those who wait for it have left, and its outcome is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from sidecar.clock import Clock
+from sidecar.core.breaker import Breaker, Permit, Ticket
+from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied
+from sidecar.core.policy import OnUnavailable, Policy, Settled, settle
+from sidecar.decisions.cache import Cache, Selector
+from sidecar.decisions.disk import Disk
+from sidecar.decisions.single_flight import Call, SingleFlight
+from sidecar.decisions.view import View, look, outdated_before
+from sidecar.facts import Crashed, Emit
+
+ANSWER_MARGIN = 0.15
+"""Seconds of a deadline that are kept for writing the answer; hundreds of answers may be due at the same instant."""
+
+CallResult = Settled | Released
+
+
+class Guard(Protocol):
+    """The guard of one endpoint, as far as decisions need it."""
+
+    @property
+    def breaker(self) -> Breaker:
+        """Says when the backend may be asked again."""
+        ...
+
+    def permit(self, now: float, room: str) -> Permit:
+        """What a question of this room may do now."""
+        ...
+
+    def take_probe(self, now: float, room: str) -> Ticket:
+        """Become the probe. Nothing may be awaited between seeing the permit and this."""
+        ...
+
+    async def breaker_changes(self, seconds: float) -> None:
+        """Wait until the breaker opens, closes or frees its probe; at most so long."""
+        ...
+
+    async def carry(
+        self, query: Query, until: float, probe: Ticket | None, *, in_background: bool = False
+    ) -> Carried | Released:
+        """Get one question answered by the instant `until`."""
+        ...
+
+
+class Calls:
+    """The calls under way, by key."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        guards: Mapping[Endpoint, Guard],
+        disk: Disk,
+        deliver_later: Callable[[Query], None],
+        clock: Clock,
+        jitter: Callable[[], float],
+        emit: Emit,
+    ) -> None:
+        """`deliver_later` takes a `room-created` that the backend has not received, though Prosody has an answer."""
+        self._cache = cache
+        self._guards = guards
+        self._disk = disk
+        self._deliver_later = deliver_later
+        self._clock = clock
+        self._jitter = jitter
+        self._under_way: SingleFlight[Key, CallResult] = SingleFlight(lambda error: emit(Crashed("call", error)))
+        self._answered_meanwhile: set[Key] = set()
+        """Keys of `room-created` that were answered while their call was still under way."""
+
+    def join_or_start(
+        self, query: Query, view: View, now: float, *, in_background: bool = False
+    ) -> tuple[Call[CallResult], bool]:
+        """The call to wait for, and whether it was started for this question."""
+        key = query.key
+        if view.permit is Permit.PROBE_FREE:
+            # A call from before the outage may hang until its deadline: the probe does not join it.
+            probe = self._guards[key.endpoint].take_probe(now, key.room)
+        else:
+            probe = None
+            call = self._under_way.get(key)
+            # A call that is older than the last deny in the room may bring an answer that is out of date.
+            if call is not None and call.started_at >= outdated_before(self._cache, key, view.policy, now):
+                return call, False
+        work = self._ask(query, view.policy, now, probe, in_background=in_background)
+        return self._under_way.start(key, now, work), True
+
+    def note_answered(self, query: Query) -> None:
+        """The question has an answer while its call is under way. If it is never sent, the backend must still receive
+        the `room-created` later."""
+        if query.key.endpoint.kind is Kind.CONFIG and self._under_way.get(query.key) is not None:
+            self._answered_meanwhile.add(query.key)
+
+    def detach(self, selector: Selector) -> None:
+        """No question joins these calls any more; those that wait already go on waiting."""
+        self._under_way.detach(selector.fits)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the calls that are under way end; at most so long."""
+        await self._under_way.drain(seconds)
+
+    async def _ask(
+        self, query: Query, policy: Policy, now: float, probe: Ticket | None, *, in_background: bool
+    ) -> CallResult:
+        """One call, from asking to what follows from the outcome."""
+        # Not the deadline of the question that started the call: one that joins it later may have more time left.
+        until = now + policy.deadline - ANSWER_MARGIN
+        try:
+            carried = await self._guards[query.key.endpoint].carry(query, until, probe, in_background=in_background)
+            if isinstance(carried, Released):
+                if in_background or query.key in self._answered_meanwhile:
+                    self._deliver_if_answered(query, policy, now)
+                return carried
+            return await self._settle(query, policy, carried, until)
+        except BaseException:
+            self._deliver_if_answered(query, policy, now)
+            raise
+        finally:
+            self._answered_meanwhile.discard(query.key)
+
+    async def _settle(self, query: Query, policy: Policy, carried: Carried, until: float) -> Settled:
+        outcome = carried.outcome
+        if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
+            self._cache.separate_guests(query.key)
+            query = query.for_one_guest()
+        now = self._clock.monotonic()
+        current = self._cache.get(query.key)
+        settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
+        await self._remember(query, policy, settled, now, until)
+        return settled
+
+    async def _remember(self, query: Query, policy: Policy, settled: Settled, now: float, until: float) -> None:
+        key = query.key
+        if settled.drop:
+            self._cache.drop(key)
+        if settled.store is not None:
+            self._cache.put(key, settled.store)
+        if settled.denied:
+            self._cache.suspect(key.room, now, policy.deny.fresh)
+            await self._disk.save(key, until)
+        if settled.reply is None:
+            self._deliver_if_answered(query, policy, now)
+
+    def _deliver_if_answered(self, query: Query, policy: Policy, now: float) -> None:
+        """The backend has not received this `room-created`. If Prosody has a config all the same, from the cache or the
+        default one, the room exists, and the backend must hear of it later."""
+        if query.key.endpoint.kind is Kind.CONFIG:
+            without_backend = look(self._cache, query.key, policy, now, Permit.OPEN)
+            if without_backend.answers or policy.on_unavailable is OnUnavailable.DEFAULT:
+                self._deliver_later(query)

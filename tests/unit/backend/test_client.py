@@ -1,0 +1,166 @@
+"""The HTTP client of the backend: what goes out byte for byte, and which outcome each kind of answer is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+from pytest_aiohttp import AiohttpServer
+
+from sidecar.backend.client import BODY_LIMIT, Backend, Target
+from sidecar.core.model import Endpoint, Event, Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable, Verdict
+from tests.unit.builders import ALLOW, DENY, a_query
+from tests.unit.disk import FakeClock
+
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Service:
+    """A meeting service that answers as a test wants, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Answering = says(ALLOW)
+        self.asked: list[tuple[str, bytes, dict[str, str]]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.path, await request.read(), dict(request.headers)))
+        return await self.answer(request)
+
+
+def says(body: bytes, status: int = 200, **headers: str) -> Answering:
+    """This answer."""
+
+    async def answer(_: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(body=body, status=status, headers={"Content-Type": "application/json", **named})
+
+    return answer
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+async def backend(service: Service, aiohttp_server: AiohttpServer) -> AsyncIterator[Backend]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", service.handle)
+    server = await aiohttp_server(app)
+    async with Backend(Target(str(server.make_url("/api")), "s3cret"), FakeClock()) as client:
+        yield client
+
+
+async def ask(backend: Backend, seconds: float = 5.0) -> Outcome:
+    return await backend.ask(a_query()._replace(body=b'{"a" : 1}', traceparent="00-1-2-01"), seconds)
+
+
+async def test_a_question_goes_out_byte_for_byte_with_the_headers_of_the_contract(
+    backend: Backend, service: Service
+) -> None:
+    outcome = await ask(backend)
+    assert outcome == Replied(200, ALLOW, Verdict.ALLOW)
+    ((path, body, headers),) = service.asked
+    assert (path, body) == ("/api/validate-access", b'{"a" : 1}')
+    assert headers["X-Webhook-Secret"] == "s3cret"
+    assert headers["traceparent"] == "00-1-2-01"
+    assert headers["Accept-Encoding"] == "identity"
+    assert "Idempotency-Key" not in headers
+
+
+async def test_an_event_has_its_idempotency_key_and_any_2xx_takes_it(backend: Backend, service: Service) -> None:
+    service.answer = says(b"", 204)
+    event = Event(Endpoint.ROOM_CREATED, "standup", b"{}", "k-1", 1.7e9)
+    assert isinstance(await backend.deliver(event, 5.0), Replied)
+    assert service.asked[0][2]["Idempotency-Key"] == "k-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (says(DENY, 403), Rejected),
+        (says(b"", 401), Misconfigured),
+        (says(b"oops", 500), Unavailable),
+        (says(b"<html>"), Unavailable),
+        (says(b"", 302, Location="/elsewhere"), Unavailable),
+        (says(b"x" * (BODY_LIMIT + 1)), Unavailable),
+    ],
+)
+async def test_each_kind_of_answer_is_an_outcome(
+    backend: Backend, service: Service, answer: Answering, outcome: type[Outcome]
+) -> None:
+    service.answer = answer
+    assert isinstance(await ask(backend), outcome)
+    assert len(service.asked) == 1  # no redirect is followed
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
+        ("Tue, 14 Nov 2023 22:00:00 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+    ],
+)
+async def test_both_forms_of_retry_after_are_seconds(
+    backend: Backend, service: Service, header: str, seconds: float | None
+) -> None:
+    service.answer = says(b"", 503, Retry_After=header)
+    outcome = await ask(backend)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.retry_after == seconds
+
+
+async def test_cache_control_counts_only_where_it_is_honoured(backend: Backend, service: Service) -> None:
+    service.answer = says(ALLOW, Cache_Control="no-store")
+    honoured = await ask(backend)
+    backend.target = Target(backend.target.url, honour_cache_control=False)
+    ignored = await ask(backend)
+    assert isinstance(honoured, Replied)
+    assert isinstance(ignored, Replied)
+    assert (honoured.cache_control.no_store, ignored.cache_control.no_store) == (True, False)
+
+
+async def test_an_answer_that_takes_too_long_is_a_timeout(backend: Backend, service: Service) -> None:
+    never = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    service.answer = hang
+    outcome = await ask(backend, seconds=0.05)
+    never.set()
+    assert isinstance(outcome, Unavailable)
+    assert outcome.failure is Failure.TIMEOUT
+
+
+async def test_a_connection_that_breaks_is_a_reset(backend: Backend, service: Service) -> None:
+    async def hang_up(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    service.answer = hang_up
+    outcome = await ask(backend)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.failure is Failure.RESET
+
+
+async def test_a_refused_connection_is_unsent() -> None:
+    async with Backend(Target(f"http://127.0.0.1:{unused_port()}"), FakeClock()) as backend:
+        outcome = await ask(backend)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.failure is Failure.UNSENT
+
+
+async def test_no_cookie_is_kept(backend: Backend, service: Service) -> None:
+    service.answer = says(ALLOW, Set_Cookie="a=b")
+    await ask(backend)
+    await ask(backend)
+    assert all("Cookie" not in headers for _, _, headers in service.asked)
