@@ -19,6 +19,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / ".cache" / "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
+ON_TOP = ("prosody", "lua-unbound", "make")
+"""Installed when the rest works: Prosody's own installation needs a system that is whole."""
 PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
 
@@ -40,7 +42,9 @@ def mirror() -> list[str]:
 
 def debian() -> Path:
     """The folder with a Debian in it; made once, beside its place and moved there when whole."""
-    if (DEBIAN / "usr/lib/systemd/systemd").exists() or (DEBIAN / "lib/systemd/systemd").exists():
+    made_of = DEBIAN / "made-of"
+    wanted = " ".join([PACKAGES, *ON_TOP])
+    if made_of.exists() and made_of.read_text() == wanted:
         return DEBIAN
     for tool, package in (("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")):
         if shutil.which(tool) is None:
@@ -50,13 +54,27 @@ def debian() -> Path:
     DEBIAN.parent.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bookworm.", dir=DEBIAN.parent))
     work.chmod(0o755)
-    order = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror()]
-    done = subprocess.run(order, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    try:
+        _make("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror())
+        policy = work / "usr/sbin/policy-rc.d"  # nothing of what is installed may start a daemon
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        _make("chroot", str(work), "apt-get", "install", "--yes", "--no-install-recommends", *ON_TOP)
+        policy.unlink()
+    except CannotBoot:
         shutil.rmtree(work, ignore_errors=True)
-        raise CannotBoot(f"debootstrap failed: {done.stdout[-300:]}")
+        raise
+    (work / "made-of").write_text(wanted)
+    shutil.rmtree(DEBIAN, ignore_errors=True)
     work.rename(DEBIAN)
     return DEBIAN
+
+
+def _make(*command: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise CannotBoot(f"{command[0]} failed: {(done.stdout + done.stderr)[-600:]}")
 
 
 class Machine:

@@ -61,5 +61,5 @@ def test_make_help_names_every_target() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text, re.M))
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     ours = {"help", "demo", "run", "test", "lint", "faults", "crash", "bench", "clean"}
-    assert targets == ours | {"install", "uninstall", "deb", "test-systemd"}
+    assert targets == ours | {"install", "install-module", "uninstall", "deb", "test-systemd"}
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))
