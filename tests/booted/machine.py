@@ -22,7 +22,7 @@ PACKAGES = "systemd,systemd-sysv,dbus,python3"
 ON_TOP = ("prosody", "lua-unbound", "make")
 """Installed when the rest works: Prosody's own installation needs a system that is whole."""
 PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
 
 
 class CannotBoot(Exception):
@@ -143,6 +143,13 @@ class Machine:
         return subprocess.Popen(
             self._command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+
+    def join(self, room: str) -> str:
+        """How somebody fares who joins a room on the machine's Prosody: "joined", or the error."""
+        order = ["nsenter", "-t", str(self._leader), "-n", sys.executable, "-m", "tests.booted.join", room]
+        done = subprocess.run(order, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Write a file inside."""
