@@ -1,4 +1,4 @@
-# prosody-sidecar. `make` alone lists what there is; every target does its own set-up.
+# prosody-sidecar. `make` lists the targets; every target installs what it needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
@@ -9,22 +9,26 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo run test lint faults crash bench clean
+.PHONY: help demo run unit test lint format faults crash damage soak bench clean
 
 include packaging/packaging.mk
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## The main job as a short story: real Prosody, real sidecar, a backend that dies and comes back
+demo: ## A short demonstration: real Prosody, real sidecar, a backend that stops and starts again
 	@tools/setup.sh demo
 	@$(PYTHON) -m demo
 
-run: ## The sidecar in the foreground, with a demo backend behind it: try README's curl lines
+run: ## The sidecar in the foreground with a demo backend, for the curl commands in README
 	@tools/setup.sh run
 	@exec $(PYTHON) -m sidecar run --demo
 
-test: ## Everything that must hold: lint, unit tests, then whole systems and real Prosodys
+unit: ## Only the unit tests, in seconds, without Prosody; PYTEST_ARGS="-k cancelled -x" for a part
+	@tools/setup.sh unit
+	@$(PYTHON) -m pytest tests/unit $(PYTEST_ARGS)
+
+test: ## Lint, unit tests, and the tests with whole systems and real Prosodys
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m tests $(TESTS) $(PYTEST_ARGS)
@@ -36,18 +40,30 @@ lint: ## ruff, mypy --strict, luacheck
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
 
-faults: ## What users get while the backend fails in each way it can, as a table
+format: ## Formats the Python files, and fixes what ruff can fix
+	@tools/setup.sh unit
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+faults: ## A table of what users get in each kind of backend failure
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.system.faults $(ARGS)
 
-crash: ## Kills the sidecar with -9 a hundred times while people join and events come in; ARGS="--kills 10" for less
+crash: ## Kills the sidecar with -9 a hundred times during joins and events; ARGS="--kills 10" for fewer
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.crash $(ARGS)
 
-bench: ## The sidecar beside nginx, Varnish and nothing at all; ARGS="--quick" for 2 minutes instead of 10
+damage: ## Damages each file of the module in every way, on both Prosodys, and checks who can join
+	@tools/setup.sh test
+	@SOAK=1 $(PYTHON) -m pytest tests/prosody/test_guard.py --durations=5 $(PYTEST_ARGS)
+
+soak: ## The long runs in sequence (about 10 minutes): faults, crash and damage; a failed one does not stop the next
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage
+
+bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="--quick" for 2 minutes instead of 10
 	@tools/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
 
-clean: ## Takes away what the other targets made here (Debian packages stay)
+clean: ## Removes what the other targets made here (Debian packages stay)
 	@rm -rf --one-file-system .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
-"""`make bench`: everything side by side, in one run on one machine, several rounds of each part in turn.
+"""`make bench`: measures all programs in one run on one machine, in several rounds of each part.
 
-A whole run writes RESULTS.md (between two marks), results.json (each sample) and results.svg beside this file; a part
-of it, or a quick one, prints what it found, and writes it only `--into` a folder.
+A complete run writes RESULTS.md (between two marks), results.json (each sample) and results.svg into this folder. A
+run of some parts, or a quick run, prints the result, and writes it only with `--into` a folder.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ HERE = Path(__file__).parent
 
 
 async def measured(parts: Sequence[Part], rounds: int, quick: bool) -> list[Sample]:
-    """All samples of these parts, with a line for every measurement that begins."""
+    """All samples of these parts; prints a line when a measurement begins."""
     begun, this = time.monotonic(), asyncio.current_task()
     assert this is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # as Ctrl-C does: nothing stays behind
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # as Ctrl-C does: no process is left
 
     def say(what: str) -> None:
         print(f"{time.monotonic() - begun:4.0f} s  {what}", flush=True)
@@ -39,7 +39,7 @@ async def measured(parts: Sequence[Part], rounds: int, quick: bool) -> list[Samp
 
 
 def write(folder: Path, generated: str, samples: Sequence[Sample], about: dict[str, str], drawing: str) -> None:
-    """Keep what was found. The text around the marks is its authors'."""
+    """Write the results. The text outside the marks is not changed."""
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "RESULTS.md"
     text = results.read_text() if results.exists() else "# What was measured\n"
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--into", type=Path, help="the folder that results are written into")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(names):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; the parts are {', '.join(names)}")
     whole = not arguments.parts and not arguments.quick
     parts = [part for part in PARTS if not arguments.parts or part.heading.part in arguments.parts]
     rounds = arguments.rounds or (1 if arguments.quick else 3)

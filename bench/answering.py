@@ -1,7 +1,7 @@
-"""Part `answering`: decisions from memory, as many a second as one core gives.
+"""Part `answering`: cached decisions, as many a second as one core can give.
 
-Everything is fresh, so nobody's backend is asked but that of "backend direct", who is one. The server has one core and
-wrk the other; requests a second on a shared machine swing with its neighbours, processor time per request does not.
+Everything is fresh, so no backend is asked, except by "backend direct", which is the backend. The server has one core
+and wrk the other. On a shared machine, requests a second vary with the load of others; CPU time per request does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CROWD = Crowd(question("room-%ROOM%", "user-%USER%"), USERS, IN_A_ROOM)
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """Each peer in turn, in each mode."""
+    """Each peer, in each mode."""
     for number in range(rounds):
         for who in PEERS:
             say(f"answering, round {number + 1}: {who}")
@@ -37,15 +37,15 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def pressed(who: str, seconds: float) -> AsyncIterator[tuple[Connections, Figures]]:
-    """A peer that knows everybody, asked in each mode."""
+    """A peer with an answer for every user, measured in each mode."""
     async with at_a_place() as place, behind(place) as backend, PEERS[who](place) as server:
         await _warm(server)
         if await _asked(backend) != (0 if who in (EMPTY, DIRECT) else USERS):
-            raise WentWrong(f"{who} did not ask the backend once about each user")
+            raise WentWrong(f"{who} did not ask the backend exactly once about each user")
         for mode in MODES:
             yield mode, await press(server, CROWD, mode, seconds)
         if await _asked(backend):
-            raise WentWrong(f"{who} asked the backend again for what it should remember")
+            raise WentWrong(f"{who} asked the backend again for an answer that should be cached")
 
 
 async def _warm(server: Server) -> None:
@@ -58,6 +58,6 @@ async def _warm(server: Server) -> None:
 
 
 async def _asked(backend: Server) -> int:
-    """How often the backend was asked since the last look."""
+    """How often the backend was asked since the last call of this."""
     calls = (await ask(backend.port, "/counts")).document["calls"]
     return sum(calls.values())

@@ -1,4 +1,4 @@
-"""What the module asks, by hand and as Prosody 0.12 speaks HTTP: a connection for every question."""
+"""The module's requests, sent as Prosody 0.12 sends HTTP: a connection for every request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANSWER_WITHIN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back; status 0 where nothing did."""
+    """The answer; status 0 if there was none."""
 
     status: int
     head: str
@@ -23,7 +23,7 @@ class Reply:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The body's object; an empty one where there is none."""
+        """The body's object; an empty one if there is none."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -37,7 +37,7 @@ class Reply:
 
 
 def question(room: str, user: str, *, guest: bool = False) -> dict[str, Any]:
-    """May this user come in? As the module asks it, but at an instant that stands still: see peers/varnish.vcl."""
+    """May this user join? As the module asks, but always with the same timestamp: see peers/varnish.vcl."""
     return {
         "roomName": room,
         "roomJid": f"{room}@conference.example.com",
@@ -49,12 +49,12 @@ def question(room: str, user: str, *, guest: bool = False) -> dict[str, Any]:
 
 
 def announcement(room: str) -> dict[str, Any]:
-    """How is this room to be set up?"""
+    """How is this room configured?"""
     return {"roomName": room, "roomJid": f"{room}@conference.example.com", "timestamp": 1_700_000_000}
 
 
 async def ask(port: int, path: str, body: Mapping[str, Any] | None = None) -> Reply:
-    """One request on a connection of its own; without a body a GET."""
+    """One request on its own connection; without a body, a GET."""
     begun = time.perf_counter()
     try:
         async with asyncio.timeout(ANSWER_WITHIN):
@@ -65,7 +65,7 @@ async def ask(port: int, path: str, body: Mapping[str, Any] | None = None) -> Re
 
 
 def request_of(path: str, body: Mapping[str, Any] | None = None) -> bytes:
-    """The bytes that go out."""
+    """The bytes of the request."""
     if body is None:
         return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
     content = json.dumps(body).encode()

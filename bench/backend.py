@@ -1,7 +1,7 @@
-"""`python -m bench.backend PORT [--latency SECONDS] [--secret SECRET]`: a meeting service that counts what it is asked.
+"""`python -m bench.backend PORT [--latency SECONDS] [--secret SECRET]`: a meeting service that counts its calls.
 
-POST /webhooks/jitsi/<endpoint> answers after the latency, whoever asks; GET /counts tells the calls of each endpoint
-and the most that were under way at once, and begins anew.
+POST /webhooks/jitsi/<endpoint> answers after the latency. GET /counts returns the calls of each endpoint and the most
+calls at the same time, and resets the counts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BACKLOG = 4096
 
 
 class Backend:
-    """Answers and counts. Rooms that begin with `cancelled` let nobody in."""
+    """Answers and counts. Joins into rooms whose name begins with `cancelled` are denied."""
 
     def __init__(self, latency: float, secret: str) -> None:
-        """`latency`: seconds that every answer takes. An empty secret: anybody may ask."""
+        """`latency`: seconds for every answer. An empty secret: no secret is required."""
         self._latency = latency
         self._secret = secret
         self._calls: Counter[str] = Counter()
@@ -62,7 +62,7 @@ class Backend:
 
 
 async def serve(port: int, latency: float, secret: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = web.Server(Backend(latency, secret).handle, access_log=None)
     await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, backlog=BACKLOG)
     await asyncio.Event().wait()

@@ -1,5 +1,5 @@
-"""Part `checks`: whether each proxy does what it is measured for. A figure for wrong answers would mean nothing, so
-the benchmark ends where one of these does not hold."""
+"""Part `checks`: whether each proxy does what is measured. A figure for wrong answers has no meaning, so the
+benchmark ends if a check fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.program import WentWrong
 from bench.sample import Sample
 
 FRESH = 1
-"""Second, so that the stale answers come soon."""
+"""Seconds; short, so that the answers are stale soon."""
 
 QUESTIONS: tuple[tuple[str, str, dict[str, object], Callable[[Reply], bool]], ...] = (
     ("allow", "validate-access", question("standup", "ann"), lambda reply: reply.allowed is True),
@@ -23,7 +23,7 @@ QUESTIONS: tuple[tuple[str, str, dict[str, object], Callable[[Reply], bool]], ..
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """Once for each proxy, however many rounds there are."""
+    """Once for each proxy, independent of the number of rounds."""
     for who in PROXIES:
         say(f"checks: {who}")
         async for case in checked(who):
@@ -31,7 +31,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def checked(who: str) -> AsyncIterator[str]:
-    """What was found to hold; raises WentWrong where something does not."""
+    """The checks that passed; raises WentWrong if one fails."""
     async with at_a_place(fresh=FRESH) as place, PEERS[who](place) as server:
         async with behind(place) as backend:
             await _all_right(who, server.port, "asked")
@@ -40,7 +40,7 @@ async def checked(who: str) -> AsyncIterator[str]:
             await _all_right(who, server.port, "remembered")
             counted = (await ask(backend.port, "/counts")).document["calls"]
             if counted:
-                raise WentWrong(f"{who} asked again for what was fresh: {counted}")
+                raise WentWrong(f"{who} asked again for a fresh answer: {counted}")
             yield "a second question does not reach the backend"
         await asyncio.sleep(FRESH + 0.5)
         await _all_right(who, server.port, "stale, the backend gone")

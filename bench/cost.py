@@ -1,4 +1,4 @@
-"""Part `cost`: processor and memory of a peer that has answered a little and is asked nothing now."""
+"""Part `cost`: CPU and memory of a peer that has answered a few requests and gets none now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTLED = 1.0
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """Each in turn."""
+    """Each peer."""
     for number in range(rounds):
         for who in (EMPTY, *PROXIES):
             say(f"cost, round {number + 1}: {who}")
@@ -24,7 +24,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def idle(who: str, seconds: float) -> dict[str, float]:
-    """What it uses though nobody asks; a page shared by several of its processes is counted once in PSS."""
+    """What it uses without requests; in PSS, a page shared by several of its processes is counted once."""
     async with at_a_place() as place, behind(place), PEERS[who](place) as server:
         for number in range(ASKED):
             await ask(server.port, f"{PREFIX}/validate-access", question("standup", f"user-{number}"))

@@ -1,6 +1,6 @@
-"""A crowd that asks at one instant, each on a connection of its own, with next to no work for the client.
+"""Many users who ask at the same time, each on an own connection, with very little work for the client.
 
-By hand on epoll: a thousand coroutines of a library need longer for their own work than what is measured here.
+Written with epoll: a thousand coroutines of a library would need more time than what is measured here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIVE_UP_AFTER = 20.0
 
 @dataclass(slots=True)
 class Person:
-    """Asks one thing after the other; goes away after an answer that is not 200. Replies come as they are received."""
+    """Sends one request after the other; stops after an answer that is not 200."""
 
     requests: Sequence[bytes]
     replies: list[Reply] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Person:
     begun: float = 0.0
 
     def take_reply(self, now: float) -> bool:
-        """What was received is an answer; returns whether there is more to ask."""
+        """Adds an answer; returns whether there is another request."""
         head, _, body = bytes(self.received).partition(b"\r\n\r\n")
         words = head.split(b" ", 2)
         status = int(words[1]) if len(words) > 2 else 0
@@ -37,7 +37,7 @@ class Person:
 
 
 def all_at_once(port: int, errands: Iterable[Sequence[tuple[str, Mapping[str, Any]]]]) -> list[list[Reply]]:
-    """Everybody's replies. An errand is paths and bodies, to be asked in this order."""
+    """The replies to all users. An errand is a list of paths and bodies, sent in this order."""
     people = [Person([request_of(path, body) for path, body in errand]) for errand in errands]
     asking: dict[int, tuple[socket.socket, Person]] = {}
     with select.epoll() as epoll:
@@ -72,7 +72,7 @@ def _connect(epoll: select.epoll, asking: dict[int, tuple[socket.socket, Person]
 
 
 def _receive(connection: socket.socket, person: Person) -> bool:
-    """Take what has come; False at the end."""
+    """Read what has arrived; False at the end."""
     try:
         content = connection.recv(65536)
     except OSError:

@@ -1,5 +1,5 @@
-"""Part `disk`: what it costs that an event is on disk before it is acknowledged, beside what SQLite costs alone on the
-same disk in the same run. Accepted events are synced one commit at a time by SQLite alone, and many by the outbox.
+"""Part `disk`: the cost of an event that is on disk before it is acknowledged, compared with SQLite alone on the same
+disk in the same run. SQLite alone syncs one event in each commit; the outbox syncs many.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AT_ONCE = (1, 8, 64)
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """On the disk that temporary files are on."""
+    """On the disk of the temporary files."""
     seconds = 0.5 if quick else 2.0
     for number in range(rounds):
         with tempfile.TemporaryDirectory(prefix="prosody-sidecar-disk-") as name:
@@ -40,7 +40,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 def bare_commits(folder: Path, seconds: float) -> float:
-    """Rows a second, each in a synced transaction of its own, with nothing around it."""
+    """Rows a second, each in its own synced transaction, without other code."""
     connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -54,7 +54,7 @@ def bare_commits(folder: Path, seconds: float) -> float:
 
 
 async def accepted(folder: Path, seconds: float, at_once: int) -> float:
-    """Events a second that are accepted durably, by so many who each wait for theirs."""
+    """Events a second that are accepted and on disk, with this number of clients that each wait."""
     clock = SystemClock()
 
     async def away(event: Event, seconds: float) -> Outcome:

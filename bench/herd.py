@@ -1,7 +1,7 @@
-"""Part `herd`: a meeting begins. Everybody asks at one instant, on a connection each: may I come in, and then, how is
-the room set up? The sidecar can also be asked both at once. The backend takes its time.
+"""Part `herd`: a meeting begins. All users ask at the same time, each on an own connection: first for the decision,
+then for the room config. The sidecar can also answer both in one request. The backend is slow.
 
-Guests share an answer where the proxy can tell that they may; for users with names each answer is their own.
+Guests share an answer, if the proxy supports that; each user with a name needs an own answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BOTH_AT_ONCE = "sidecar, both at once"
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """The empty server shows what the client itself needs."""
+    """The empty server shows the time that the client itself needs."""
     for number in range(rounds):
         for case, guests in CASES.items():
             for who in (DIRECT, EMPTY, *PROXIES, BOTH_AT_ONCE):
@@ -37,7 +37,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def met(who: str, *, guests: bool) -> dict[str, float]:
-    """All figures of one meeting, in a process that has remembered nothing yet."""
+    """All figures of one meeting, in a process with an empty cache."""
     peer = PEERS[OURS if who == BOTH_AT_ONCE else who]
     errands = [errand(who, question(ROOM, f"user-{number}", guest=guests)) for number in range(USERS)]
     async with at_a_place(fresh=FRESH, latency=LATENCY) as place, behind(place) as backend, peer(place) as server:
@@ -61,14 +61,14 @@ async def met(who: str, *, guests: bool) -> dict[str, float]:
 
 
 def errand(who: str, asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What the module asks for one who wants in: the second only if the first was answered."""
+    """The module's requests for one join; the second only after an answer to the first."""
     if who == BOTH_AT_ONCE:
         return [(f"{PREFIX}/join?config=1", asked)]
     return [(f"{PREFIX}/validate-access", asked), (f"{PREFIX}/room-created", announcement(ROOM))]
 
 
 def is_in(who: str, replies: Sequence[Reply]) -> bool:
-    """Whether somebody got a yes and a room."""
+    """Whether a user got an allow and a room config."""
     last = replies[-1]
     if who != BOTH_AT_ONCE:
         return len(replies) == 2 and replies[0].allowed is True and last.status == 200

@@ -1,13 +1,12 @@
-"""What a join costs in real Prosody: without our module, with it and a sidecar, with it and no sidecar.
+"""The cost of a join in real Prosody: without the module, with module and sidecar, with module and no sidecar.
 
     python -m bench.joins --rounds 3 --versions 0.12 --sizes 1 10
 
-All sessions are connected beforehand, and only the joins are timed, a bounded number at once; leaving is not. Each
-round measures everything in turn, so that what slows the machine down for a while slows all of it. Prosody has a
-core of its own where there are two; everything else shares the other one.
+All sessions are connected before. Only the joins are timed, with a limited number at the same time; leaving is not.
+Each round measures all cases, so that other load on the machine affects all of them. If there are two cores, Prosody
+has one of them, and everything else shares the other one.
 
-`warm` means that the rooms were joined once before: a sidecar has the answers in its cache. `cold` means that nobody
-has heard of them yet.
+`warm`: the rooms were joined before, so a sidecar has cached answers. `cold`: the rooms are new.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ JOINS = 200
 AT_ONCE = 16
 GIVE_UP_AFTER = 30.0
 ROUNDS = 100
-"""At most; what takes longer says nothing more."""
+"""Limits; a longer run gives no more information."""
 
 LIFETIMES = {"fresh": 600, "stale_while_revalidate": 0}
 SETTINGS = {
@@ -54,7 +53,7 @@ _names = itertools.count(1)
 
 
 class Session(asyncio.Protocol):
-    """An anonymous user who looks only for the few bytes that say how a join ended."""
+    """An anonymous user; reads only the few bytes that show the result of a join."""
 
     IN, ERROR = b"<status code='110'/>", b"type='error'"
 
@@ -96,7 +95,7 @@ class Session(asyncio.Protocol):
             self._found.set_exception(exc or ConnectionError("Prosody closed the stream"))
 
     async def exchange(self, xml: str, *wanted: bytes) -> bytes:
-        """Sends this, once the one before has had its answer, and waits for the first of these texts."""
+        """Sends this after the answer to the last one, and waits for the first of these texts."""
         async with self._free:
             self._wanted, self._seen = wanted, b""
             self._found = asyncio.get_running_loop().create_future()
@@ -113,14 +112,14 @@ class Session(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A Prosody and its crowd."""
+    """A Prosody and its users."""
 
     who: str
     server: Prosody
     crowd: list[Session]
 
     def cpu(self) -> float:
-        """Seconds of CPU that this Prosody has used so far, by the clock that Linux keeps for each process."""
+        """Seconds of CPU that this Prosody has used, from the clock of its process."""
         return time.clock_gettime((~self.server.process.pid << 3) | 2)
 
     def jid(self, room: str) -> str:
@@ -129,7 +128,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """So many joins into rooms of so many; `name` tells the rooms apart from those of other runs."""
+    """A number of joins into rooms of a size; `name` makes the rooms different from those of other runs."""
 
     size: int
     joins: int
@@ -165,7 +164,7 @@ async def leave_all(place: Place, run: Run) -> None:
     begun = time.monotonic()
     while await place.server.rooms():
         if time.monotonic() > begun + GIVE_UP_AFTER:
-            raise RuntimeError(f"{place.who}: rooms stay though all have left")
+            raise RuntimeError(f"{place.who}: rooms remain after all users have left")
         await asyncio.sleep(0.05)
 
 
@@ -187,13 +186,13 @@ async def measure_one(place: Place, run: Run, warm: bool) -> dict[str, float]:
 
 
 async def check(place: Place) -> None:
-    """Raises if somebody is let in who is to stay out, or the other way round."""
+    """Raises if a denied user gets in, or an allowed user does not."""
     open_room, closed_room = f"open-{next(_names)}", f"closed-{next(_names)}"
     if not await place.crowd[0].join(place.jid(open_room), "ann"):
-        raise RuntimeError(f"{place.who}: a user who may come in was kept out")
+        raise RuntimeError(f"{place.who}: an allowed user was refused")
     if place.who != BARE:
         if await place.crowd[1].join(place.jid(closed_room), "eve"):
-            raise RuntimeError(f"{place.who}: a user who is denied was let in")
+            raise RuntimeError(f"{place.who}: a denied user was let in")
         if await place.server.occupants(closed_room):
             raise RuntimeError(f"{place.who}: a denied user is in the room")
     place.crowd[0].leave(place.jid(open_room), "ann")
@@ -201,7 +200,7 @@ async def check(place: Place) -> None:
 
 @contextmanager
 def other_cores() -> Iterator[int | None]:
-    """Keeps this process, and those it starts, off one core. Gives that core, or None if there is only one."""
+    """Keeps this process and its children off one core. Returns that core, or None if there is only one."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         yield None
@@ -216,7 +215,7 @@ def other_cores() -> Iterator[int | None]:
 
 @asynccontextmanager
 async def meetings() -> AsyncIterator[str]:
-    """The meeting service as a process of its own; gives its URL."""
+    """The meeting service in its own process; yields its URL."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.meetings", str(port))
     try:
@@ -259,9 +258,9 @@ async def measure(
     nginx_url: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Sample]:
-    """Everything in turn, `rounds` times. With `nginx_url` the module also asks there."""
+    """All cases, `rounds` times. With `nginx_url`, the module also asks there."""
     if not 1 <= rounds <= ROUNDS or at_once > SESSIONS or max(sizes) > SESSIONS:
-        raise ValueError(f"at most {ROUNDS} rounds, {SESSIONS} joins at once and {SESSIONS} users a room")
+        raise ValueError(f"at most {ROUNDS} rounds, {SESSIONS} joins at the same time and {SESSIONS} users in a room")
     for version in versions:
         if missing := why_missing(version):
             say(f"Prosody {version} is left out: {missing}")
@@ -288,7 +287,7 @@ async def measure(
 
 
 def table(samples: Sequence[Sample]) -> Table:
-    """Medians, and how many of bare Prosody's joins are left: the median of what each round says for itself."""
+    """Medians, and the ratio to the joins of bare Prosody: the median of the ratios within each round."""
     values = defaultdict[tuple[str, str, str], dict[int, float]](dict)
     for sample in samples:
         values[sample.case, sample.who, sample.figure][sample.round] = sample.value

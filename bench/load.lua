@@ -1,6 +1,6 @@
--- For wrk: asks what the module asks, about users of many rooms, and prints what came of it as one line of JSON.
+-- For wrk: sends the module's requests for users of many rooms, and prints the result as one line of JSON.
 -- Arguments after `--`: the body with %ROOM% and %USER%, the number of users, users in a room, and whether the
--- connection is to be closed after each ("close") or kept ("keep").
+-- connection is closed after each request ("close") or kept ("keep").
 local function body(template, user, in_a_room)
 	local room = math.floor(user / in_a_room);
 	return (template:gsub("%%ROOM%%", tostring(room)):gsub("%%USER%%", tostring(user)));
@@ -12,7 +12,7 @@ function init(args)
 	if args[4] == "close" then headers["Connection"] = "close"; end
 	math.randomseed(os.time());
 	local function made(user) return wrk.format("POST", nil, headers, body(template, user, in_a_room)); end
-	if users <= 10000 then -- few enough to be written out before; of more, anyone is asked about
+	if users <= 10000 then -- few: requests are prepared; more: random users
 		local requests, at = {}, 0;
 		for user = 0, users - 1 do requests[user + 1] = made(user); end
 		request = function ()

@@ -1,4 +1,4 @@
-"""wrk: as many questions as answers come, from one core, on connections that are kept or not."""
+"""wrk: as many requests as possible from one core, with or without kept connections."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Connections = Literal["keep", "close"]
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Those who are asked about: so many users, of whom so many are in a room each. `body` is a question in which
-    %ROOM% and %USER% are their numbers."""
+    """The users in the requests: their number, and how many are in each room. `body` is a request in which
+    %ROOM% and %USER% are replaced by numbers."""
 
     body: dict[str, Any]
     users: int
@@ -30,7 +30,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run came to; times are seconds. `cpu` is what the server used for one request."""
+    """The result of one run; times are seconds. `cpu` is the server's CPU time for one request."""
 
     per_second: float
     cpu: float
@@ -42,7 +42,7 @@ class Figures:
 async def press(
     server: Server, crowd: Crowd, connections: Connections, seconds: float, at_once: int = AT_ONCE
 ) -> Figures:
-    """Ask for so long; raises WentWrong if a single answer was missing or not 200."""
+    """Send requests for this time; raises WentWrong if one answer is missing or not 200."""
     url = f"http://127.0.0.1:{server.port}{PREFIX}/validate-access"
     command = (
         "taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--threads", "1", "--connections", str(at_once),
@@ -60,6 +60,6 @@ async def press(
     used = server.cpu_seconds() - before
     found = json.loads(output.splitlines()[-1])
     if found["broken"] or found["bad"] or not found["requests"]:
-        raise WentWrong(f"not all answers were good: {found}")
+        raise WentWrong(f"not all answers were 200: {found}")
     requests = found["requests"]
     return Figures(requests / found["seconds"], used / requests, found["p50"], found["p99"], found["longest"])

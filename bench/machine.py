@@ -1,4 +1,4 @@
-"""What the figures were taken on: without it they mean nothing."""
+"""The machine and the versions, without which the figures have no meaning."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _processor() -> str:
 
 
 def _installed(name: str, *options: str) -> str:
-    """The version that dpkg knows; asking the programs is no good, `prosody --version` starts a server."""
+    """The version from dpkg, not from the program: `prosody --version` starts a server."""
     asked = ["dpkg-query", *options, "--show", "--showformat=${Version}", name]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, check=True)

@@ -1,9 +1,9 @@
-"""A meeting service that costs next to nothing: it allows everybody and gives every room its settings.
+"""A meeting service with very little cost: it allows every join and sends a config for every room.
 
     python -m bench.meetings PORT
 
-It speaks just as much HTTP as Prosody and the sidecar need of it, so that it is the last to be the bottleneck.
-Rooms whose name begins with "closed" let nobody in.
+It implements only the HTTP that Prosody and the sidecar need, so that it does not limit the measurement. Joins into
+rooms whose name begins with "closed" are denied.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def answer(endpoint: bytes, body: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One at a time, one after another, for as long as the other side likes."""
+    """One request at a time, until the client closes the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -1,4 +1,4 @@
-"""All parts, in the order in which they run. Each is an async generator of samples in a file of its own."""
+"""All parts, in the order in which they run. Each is an async generator of samples in its own file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`measure(rounds, quick, say)`; `say` is told of every measurement that begins."""
+    """`measure(rounds, quick, say)`; `say` is called when a measurement begins."""
 
     heading: Heading
     measure: Callable[[int, bool, Say], AsyncIterator[Sample]]
 
 
 async def joined(rounds: int, quick: bool, say: Say) -> AsyncIterator[Sample]:
-    """Joins, also with nginx in the sidecar's place: on the core where it is too, before a backend like its own."""
+    """Joins, also with nginx instead of the sidecar: on the same core, with the same kind of backend."""
     versions, sizes, count = (("0.12",), (5,), 50) if quick else (VERSIONS, (1, 10), joins.JOINS)
     async with at_a_place() as place, joins.meetings() as backend:
         before = replace(place, backend_port=urlsplit(backend).port or 0, core=CLIENT_CORE)

@@ -1,4 +1,4 @@
-"""Rows -> bars, as an SVG by hand: it is text, needs no library, and reads on a light page and on a dark one."""
+"""Rows -> bars, as SVG text: it needs no library, and can be read on a light and on a dark page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ text { font: 13px system-ui, sans-serif; fill: #57606a }
 .ours { fill: #2f81f7 }
 @media (prefers-color-scheme: dark) { text { fill: #adb5bd } }
 """
-"""Blue is ours. Without a colour scheme both greys are dark enough on white and light enough on black."""
+"""Blue is the sidecar. Without a colour scheme, both greys can be read on white and on black."""
 
 
 @dataclass
@@ -35,18 +35,18 @@ class Canvas:
     y: int = 0
 
     def text(self, x: int, words: str, kind: str = "", anchor: str = "start") -> None:
-        """One line of text, its foot a little above the bottom of a bar at this height."""
+        """One line of text, with its baseline a little above the lower edge of a bar at this height."""
         self.parts.append(
             f'<text x="{x}" y="{self.y + 14}" class="{kind}" text-anchor="{anchor}">{escape(words)}</text>'
         )
 
     def bar(self, length: float, kind: str) -> None:
-        """One bar that begins beside its label."""
+        """One bar that begins after its label."""
         self.parts.append(f'<rect x="{LABEL}" y="{self.y}" width="{length:.1f}" height="{BAR}" rx="2" class="{kind}"/>')
 
 
 def svg(headings: Sequence[Heading], samples: Sequence[Sample]) -> str:
-    """A panel for each figure that a part wants drawn."""
+    """A panel for each figure that a part draws."""
     canvas = Canvas([])
     for heading in headings:
         rows = rows_of(heading, samples)

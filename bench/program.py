@@ -1,4 +1,4 @@
-"""A program under measurement: a process of its own on a core of its own, its output in a file, ended by its pid."""
+"""A measured program: a process on its own core, with its output in a file, ended by its pid."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ STOPPED_WITHIN = 15.0
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
-"""What is measured has one core for itself; whoever asks it, and whomever it asks, share the other."""
+"""The measured program has one core; its clients and its backend share the other."""
 
 _ROOT = Path(__file__).parents[1]
 
 
 class WentWrong(Exception):
-    """A measurement that would mean nothing: a program that does not run, or does not answer as it should."""
+    """The measurement has no meaning: a program does not run, or its answers are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes: all that is mapped in, and that with shared pages counted in part."""
+    """Bytes: all mapped pages, and the same with shared pages divided by their users."""
 
     resident: int
     proportional: int
@@ -35,29 +35,29 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One that is running, with all its children."""
+    """A running program with all its children."""
 
     process: asyncio.subprocess.Process
     output: Path
 
     def cpu_seconds(self) -> float:
-        """Processor time it has used so far, in user mode and in the kernel."""
+        """CPU time that it has used, in user mode and in the kernel."""
         return sum(_nanoseconds(pid) for pid in _family(self.process.pid)) / 1e9
 
     def memory(self) -> Memory:
-        """What it holds now."""
+        """Its memory now."""
         rollups = [_rollup(pid) for pid in _family(self.process.pid)]
         return Memory(sum(each["Rss"] for each in rollups), sum(each["Pss"] for each in rollups))
 
     def last_words(self) -> str:
-        """The end of what it wrote."""
+        """The last lines of its output."""
         return self.output.read_text(errors="replace")[-1500:]
 
     async def stop(self) -> None:
-        """Ask it to end, and make it."""
+        """Ask it to end, and kill it if it does not."""
         if self.process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):  # Ctrl-C reaches it too
+        with contextlib.suppress(ProcessLookupError):  # Ctrl-C also ends it
             self.process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.process.wait(), STOPPED_WITHIN)
@@ -68,7 +68,7 @@ class Program:
 
 @asynccontextmanager
 async def running(arguments: Sequence[str], output: Path, core: int = SERVER_CORE) -> AsyncIterator[Program]:
-    """Start a program on this core; it is ended with the block."""
+    """Start a program on this core; it ends with the block."""
     with output.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             "taskset", "--cpu-list", str(core), *arguments,
@@ -82,7 +82,7 @@ async def running(arguments: Sequence[str], output: Path, core: int = SERVER_COR
 
 
 async def until_listening(program: Program, port: int) -> None:
-    """Wait until somebody takes connections on this port."""
+    """Wait until a program accepts connections on this port."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
@@ -116,7 +116,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _nanoseconds(pid: int) -> int:
-    """What all its threads have run; /proc/PID/stat knows it too, but in hundredths of a second."""
+    """CPU time of all its threads; /proc/PID/stat has it too, but only in hundredths of a second."""
     return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 

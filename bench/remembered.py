@@ -1,7 +1,7 @@
-"""Many decisions: on disk, loaded from there as at a start, and one pushing out another.
+"""Many decisions: on disk, loaded from there as at a start, and removed when the cache is full.
 
-`python -m bench.remembered FOLDER ENTRIES` loads what `fill` has put there, in a process that has nothing else in its
-memory, and prints what that took as JSON.
+`python -m bench.remembered FOLDER ENTRIES` loads what `fill` has written, in a process with nothing else in its memory,
+and prints the cost as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sidecar.facts import Fact
 from sidecar.store import Store, read_boot_id
 
 IN_A_ROOM = 10
-"""Users of a room, of whom the first is kept out."""
+"""Users of a room; the first one is denied."""
 
 BODY = b'{"allowed":true,"reason":null}'
 LIFETIMES = Lifetimes(86_400, 0, 86_400)
@@ -35,43 +35,43 @@ EVICTIONS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Times are seconds; the waits are the longest for which the event loop did nothing else."""
+    """Times are seconds. The waits are the longest times for which the event loop was blocked."""
 
     entries: int
     seconds: float
     wait: float
     resident: int
-    """Bytes that all entries take, with all that was needed to load them."""
+    """Bytes of all entries, with everything that was needed to load them."""
     eviction: float
     eviction_wait: float
 
 
 @dataclass
 class Longest:
-    """How long something else on the event loop was kept waiting."""
+    """How long other work on the event loop had to wait."""
 
     seconds: float = 0.0
 
 
 def ignore(fact: Fact) -> None:
-    """Nobody looks."""
+    """Does nothing."""
 
 
 def key_of(number: int) -> Key:
-    """The user of this number; what a question is asked by is JSON in a key, so that 1 is not "1"."""
+    """The user with this number; parts of a key are JSON, so that 1 is not "1"."""
     room = f"room-{number // IN_A_ROOM}"
     room_jid = f'"{room}@conference.example.com"'
     return Key(Endpoint.VALIDATE_ACCESS, room, room_jid, None, f"jid user-{number}@example.com")
 
 
 def entry_of(number: int, now: float) -> Entry:
-    """What is remembered of this user. A deny is older than the room's allows, or it would make them suspect."""
+    """The cached answer for this user. A deny is older than the room's allows, or it would make them suspect."""
     verdict, at = (Verdict.ALLOW, now) if number % IN_A_ROOM else (Verdict.DENY, now - 60.0)
     return Entry(verdict, BODY, at, at, LIFETIMES, 0.5)
 
 
 async def fill(folder: Path, entries: int) -> None:
-    """Put decisions on disk, as the sidecar writes them."""
+    """Write decisions to disk, as the sidecar does."""
     clock = SystemClock()
     now = clock.monotonic()
     async with Store(folder, clock, read_boot_id(), ignore) as store:
@@ -82,7 +82,7 @@ async def fill(folder: Path, entries: int) -> None:
 
 
 async def loaded(folder: Path, entries: int) -> Load:
-    """What a start does, and then what happens at the bound: as much room as there are entries."""
+    """A start, and then more answers than the cache can hold: the limit is the number of entries."""
     denies = entries // IN_A_ROOM
     async with Store(folder, SystemClock(), read_boot_id(), ignore) as store:
         cache = Cache(CacheLimits(allows=entries - denies, denies=denies))
@@ -103,7 +103,7 @@ async def _evict(cache: Cache, entries: int) -> tuple[float, Longest]:
             cache.put(key_of(number), entry_of(number, now))
             took += time.perf_counter() - begun
             if len(cache.dirty) > BATCH:
-                cache.dirty.clear()  # as if it had been written
+                cache.dirty.clear()  # as if they had been written
             await asyncio.sleep(0)
     return took / EVICTIONS, wait
 
@@ -121,7 +121,7 @@ async def _looking() -> AsyncIterator[Longest]:
     looking = asyncio.create_task(look())
     try:
         yield longest
-        await asyncio.sleep(0.002)  # a wait that has not ended is one too
+        await asyncio.sleep(0.002)  # a wait that has not ended counts too
     finally:
         looking.cancel()
 

@@ -1,4 +1,4 @@
-"""Samples -> medians and ratios -> tables in Markdown, between two marks in a file whose other text is left alone."""
+"""Samples -> medians and ratios -> Markdown tables between two marks of a file; its other text is not changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import median
 
 from bench.sample import Sample
 
-BEGIN = "<!-- measured: `make bench` writes what is between this line and its like below -->"
+BEGIN = "<!-- measured: `make bench` writes everything from here to the next such line -->"
 END = "<!-- measured: end -->"
 
 ByRound = Mapping[int, float]
@@ -16,7 +16,7 @@ ByRound = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What the report has to know of a part: whom the others are compared with, and which figures are drawn."""
+    """What the report needs from a part: the baseline of the comparison, and the figures to draw."""
 
     part: str
     title: str
@@ -26,7 +26,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The median of all rounds, and that of the ratios to the baseline, each taken within a round."""
+    """The median of all rounds, and the median of the ratios to the baseline within each round."""
 
     value: float
     ratio: float | None = None
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All figures of one who does one thing."""
+    """All figures of one program in one case."""
 
     case: str
     who: str
@@ -42,7 +42,7 @@ class Row:
 
 
 def rows_of(heading: Heading, samples: Iterable[Sample]) -> list[Row]:
-    """Case by case, in the order in which they were first measured; whom others are compared with goes first."""
+    """Case by case, in the order of the first measurement; the baseline is first."""
     measured: dict[str, dict[str, dict[str, dict[int, float]]]] = {}
     for part, case, who, figure, value, number in samples:
         if part == heading.part:
@@ -64,7 +64,7 @@ def _cell(values: ByRound, baseline: ByRound) -> Cell:
 
 
 def markdown(headings: Sequence[Heading], samples: Sequence[Sample], machine: Mapping[str, str], rounds: int) -> str:
-    """All that is generated."""
+    """The generated text."""
     lines = [
         f"Medians of {rounds} round{'s' * (rounds > 1)}; in brackets the median of the ratios within each round.",
         "",
@@ -99,14 +99,14 @@ def _line(*cells: str) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """As many digits as mean something."""
+    """With as many digits as are significant."""
     if cell.ratio is None:
         return number(cell.value)
     return f"{number(cell.value)} ({number(cell.ratio)}×)"
 
 
 def number(value: float) -> str:
-    """Three digits of it, or all before the point."""
+    """Three digits, or all digits before the point."""
     if value == round(value) and abs(value) < 100:
         return f"{value:.0f}"
     if 0 < abs(value) < 0.005:
@@ -116,7 +116,7 @@ def number(value: float) -> str:
 
 
 def placed(text: str, generated: str) -> str:
-    """The file's text with what is between the marks replaced; at its end if there are none."""
+    """The file's text with the part between the marks replaced; without marks, it is added at the end."""
     before, found, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     if not found:

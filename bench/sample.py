@@ -1,4 +1,4 @@
-"""One figure of one round: what every part of the benchmark hands to the report."""
+"""One figure of one round, which every part of the benchmark gives to the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Sample(NamedTuple):
     """`value` of `figure` (with its unit, such as "joins/s" or "p99 ms") for `who`, doing `case`, in part `part`.
 
-    Samples that differ in nothing but `round` and `value` are the same thing measured again.
+    Samples that differ only in `round` and `value` are repeated measurements.
     """
 
     part: str

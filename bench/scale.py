@@ -1,7 +1,7 @@
-"""Part `scale`: the same answers with a thousand, a hundred thousand and a million decisions remembered.
+"""Part `scale`: the same answers with a thousand, a hundred thousand and a million cached decisions.
 
-What is remembered comes from disk, as after a restart, and nobody asks the backend. One question at a time: this is how
-long an answer takes, and not a queue.
+The cached answers come from disk, as after a restart, and the backend is not asked. One request at a time: this
+measures an answer, not a queue.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.rig.sidecar import free_port
 ENTRIES = (1_000, 100_000, 1_000_000)
 LOAD_WITHIN = 120.0
 SENSIBLE = 10_000
-"""From so many entries on their memory can be told from that of all else."""
+"""With at least this number of entries, their memory can be separated from all other memory."""
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
-    """The folders are filled once; each round reads them as often as the others."""
+    """The folders are filled once; each round reads them."""
     with tempfile.TemporaryDirectory(prefix="prosody-sidecar-scale-") as name:
         sizes = [entries for entries in ENTRIES if not quick or entries <= 100_000]
         folders = {entries: Path(name) / str(entries) for entries in sizes}
@@ -47,7 +47,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def alone(folder: Path, entries: int) -> dict[str, float]:
-    """The memory and the disk, without the rest of the sidecar around them."""
+    """The cache and the disk, without the rest of the sidecar."""
     command = ("taskset", "--cpu-list", str(SERVER_CORE), sys.executable, "-m", "bench.remembered")
     process = await asyncio.create_subprocess_exec(
         *command, str(folder), str(entries), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
@@ -74,7 +74,7 @@ async def alone(folder: Path, entries: int) -> dict[str, float]:
 
 
 async def asked(folder: Path, entries: int, seconds: float) -> dict[str, float]:
-    """A whole sidecar, asked about one of them at random."""
+    """A complete sidecar, asked about random entries."""
     admin = free_port()
     settings = {
         "admin": {"port": admin},
@@ -90,7 +90,7 @@ async def asked(folder: Path, entries: int, seconds: float) -> dict[str, float]:
             figures = await press(server, crowd, "keep", seconds, at_once=1)
             resident = server.resident()
         if calls := (await ask(backend.port, "/counts")).document["calls"]:
-            raise WentWrong(f"the backend was asked about what was on disk: {calls}")
+            raise WentWrong(f"the backend was asked about an answer that was on disk: {calls}")
     return {
         "listens after s": listening,
         "p50 ms": figures.p50 * 1e3,

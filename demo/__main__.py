@@ -1,9 +1,9 @@
-"""`make demo`: the main job as a short story, with real parts and real figures.
+"""`make demo`: a short demonstration of the main job, with real parts and real figures.
 
     XMPP clients -> Prosody with mod_muc_webhook -> the sidecar -> the demo backend
 
-Every line that is printed with a tick has been checked. Exit code 0: all of it went as promised, and nothing
-is left running. 1: something went otherwise; what, and the last lines of every log, is printed.
+Every line with a tick has been checked. Exit code 0: everything was as promised, and no process is left. 1: something
+was different; it is printed, with the last lines of every log.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NO_CHAT = {"chatEnabled": False, "meetingTitle": "Stand-up"}
 REASON = "Meeting has been cancelled"
 
 
-class Teller:
-    """Prints the story."""
+class Printer:
+    """Prints the demonstration."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -51,95 +51,95 @@ class Teller:
 
 
 class Joins:
-    """People who join rooms, and what the metrics of the sidecar say of it."""
+    """Users who join rooms, and what the metrics of the sidecar say about it."""
 
-    def __init__(self, harness: Harness, prosody: Prosody, teller: Teller) -> None:
+    def __init__(self, harness: Harness, prosody: Prosody, printer: Printer) -> None:
         self._harness = harness
         self._prosody = prosody
-        self._teller = teller
+        self._printer = printer
 
     async def _join(self, person: Person, room: str, source: str) -> JoinResult:
         before = await figures.read(self._harness.session, self._harness.metrics)
         result = await person.client.join(room, nick=person.name)
         after = await figures.read(self._harness.session, self._harness.metrics)
         seen = figures.in_words(before, after, "validate-access")
-        check(seen == source, f"the sidecar should decide on {person.name} by source {source!r}", seen)
+        check(seen == source, f"the sidecar should decide about {person.name} with source {source!r}", seen)
         return result
 
-    async def gets_in(self, person: Person, room: str, words: str, *, source: str, chat: bool) -> None:
-        """They are in, get status 110, and have the room's settings as the backend said."""
+    async def joins(self, person: Person, room: str, words: str, *, source: str, chat: bool) -> None:
+        """The user joins, gets status 110, and gets the room config from the backend."""
         result = await self._join(person, room, source)
-        check(result.joined, f"{person.name} should get into {room}", result.error)
+        check(result.joined, f"{person.name} should join {room}", result.error)
         check("110" in result.statuses, f"{person.name} should get status 110", result.statuses)
         occupants = await self._prosody.occupants(room)
         check(person.name in occupants, f"{person.name} should be an occupant of {room}", occupants)
         check(result.config is not None, f"{person.name} should get ROOM_CONFIG", result.messages)
         has_chat = (result.config or {}).get("chatEnabled")
         check(has_chat is chat, f"ROOM_CONFIG of {room} should have chatEnabled {chat}", has_chat)
-        self._teller.tick(words, result.took, source)
+        self._printer.tick(words, result.took, source)
 
-    async def is_kept_out(
+    async def is_refused(
         self, person: Person, room: str, words: str, *, source: str, reason: str | None = None
     ) -> None:
-        """They read why, are at no moment an occupant, and leave no room behind."""
+        """The user gets the reason, is never an occupant, and no room is created."""
         result = await self._join(person, room, source)
-        check(result.denied, f"{person.name} should be kept out of {room}", result)
+        check(result.denied, f"{person.name} should be refused in {room}", result)
         text = result.error.text if result.error else None
         check(bool(text), f"{person.name} should get a reason", result.error)
         if reason is not None:
-            check(text == reason, f"{person.name} should read {reason!r}", text)
+            check(text == reason, f"{person.name} should get the reason {reason!r}", text)
         check(result.took < DEADLINE + 0.5, f"the answer should come within {DEADLINE:g} s", result.took)
         await person.client.ping()
         room_jid = person.client.room_jid(room)
-        crumbs = [ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)]
-        check(not crumbs, f"{person.name} should hear nothing else from {room}", crumbs)
+        others = [ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)]
+        check(not others, f"{person.name} should get nothing else from {room}", others)
         rooms = await self._prosody.rooms()
-        check(room not in rooms, f"no room {room} should be left behind", rooms)
-        self._teller.tick(words, result.took, source)
-        self._teller.remark(f"“{text}”")
+        check(room not in rooms, f"the room {room} should not exist", rooms)
+        self._printer.tick(words, result.took, source)
+        self._printer.remark(f"“{text}”")
 
 
 def check(held: bool, promise: str, saw: object) -> None:
     if not held:
-        raise WentOtherwise(f"{promise}; instead: {saw}")
+        raise WentOtherwise(f"{promise}, but: {saw}")
 
 
-async def tell(console: Console, folder: Path) -> None:
-    """The story. Raises WentOtherwise where it does not go as it should, CancelledError on SIGTERM."""
+async def demonstrate(console: Console, folder: Path) -> None:
+    """The demonstration. Raises WentOtherwise at the first difference, CancelledError on SIGTERM."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    teller = Teller(console)
+    printer = Printer(console)
     console.print("[bold]The parts[/bold]")
-    async with set_up(folder, teller.part_is_up) as (harness, prosody, (alice, bob, carol)):
-        joins = Joins(harness, prosody, teller)
+    async with set_up(folder, printer.part_is_up) as (harness, prosody, (alice, bob, carol)):
+        joins = Joins(harness, prosody, printer)
 
-        teller.chapter("The backend is well")
+        printer.chapter("The backend works")
         await harness.set_up_room("standup", config=NO_CHAT)
         await harness.set_up_room("review", cancelled=True, reason=REASON)
-        await joins.gets_in(alice, "standup", "alice comes into standup", source="backend", chat=False)
-        teller.remark("the backend wants no chat there: her ROOM_CONFIG says chatEnabled false")
-        await joins.is_kept_out(bob, "review", "bob is kept out of review", source="backend", reason=REASON)
+        await joins.joins(alice, "standup", "alice joins standup", source="backend", chat=False)
+        printer.remark("the backend switches chat off: her ROOM_CONFIG has chatEnabled false")
+        await joins.is_refused(bob, "review", "bob is refused in review", source="backend", reason=REASON)
         await alice.client.leave("standup", "alice")
         await asyncio.sleep(1.5 * FRESH)
 
         pid = await harness.kill_backend()
-        teller.chapter(f"The backend is killed (kill -9 {pid})")
-        await joins.gets_in(alice, "standup", "alice comes into standup again", source="stale", chat=False)
-        teller.remark("as the backend said before; still without chat")
-        await joins.is_kept_out(bob, "review", "bob is still kept out of review", source="stale", reason=REASON)
-        await joins.is_kept_out(carol, "planning", "carol, whom nobody knows, is refused", source="policy")
+        printer.chapter(f"The backend is killed (kill -9 {pid})")
+        await joins.joins(alice, "standup", "alice joins standup again", source="stale", chat=False)
+        printer.remark("with the cached answer; still without chat")
+        await joins.is_refused(bob, "review", "bob is still refused in review", source="stale", reason=REASON)
+        await joins.is_refused(carol, "planning", "carol, without a cached answer, is refused", source="policy")
         await alice.client.leave("standup", "alice")
 
-        teller.chapter("The backend comes back")
+        printer.chapter("The backend starts again")
         await harness.start_backend()
-        await joins.gets_in(carol, "planning", "carol comes into planning", source="backend", chat=True)
-    teller.chapter("All parts are stopped")
-    teller.remark(f"{len(harness.pids)} processes ended, {len(harness.ports)} ports closed")
+        await joins.joins(carol, "planning", "carol joins planning", source="backend", chat=True)
+    printer.chapter("All parts are stopped")
+    printer.remark(f"{len(harness.pids)} processes ended, {len(harness.ports)} ports closed")
 
 
 def explain(console: Console, otherwise: Exception, folder: Path) -> None:
-    console.print("\n[red]✗ It went otherwise[/red]", highlight=False)
+    console.print("\n[red]✗ Something was different[/red]", highlight=False)
     console.print(str(otherwise), highlight=False, markup=False)
     if isinstance(otherwise, WentOtherwise) and otherwise.detail:
         console.print(otherwise.detail, highlight=False, markup=False, style="dim")
@@ -147,7 +147,7 @@ def explain(console: Console, otherwise: Exception, folder: Path) -> None:
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         if not lines:
             continue
-        console.print(f"\n[bold]The end of {log.name}[/bold]", highlight=False)
+        console.print(f"\n[bold]The last lines of {log.name}[/bold]", highlight=False)
         console.print("\n".join(lines), highlight=False, markup=False, style="dim")
 
 
@@ -156,14 +156,14 @@ def main() -> int:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prosody-sidecar-demo-", ignore_cleanup_errors=True) as name:
         try:
-            asyncio.run(tell(console, Path(name)))
+            asyncio.run(demonstrate(console, Path(name)))
         except (WentOtherwise, AssertionError) as otherwise:
             explain(console, otherwise, Path(name))
             return 1
         except (KeyboardInterrupt, asyncio.CancelledError):
             console.print("\nInterrupted. All parts are stopped.")
             return 130
-    console.print(f"\n[bold]All went as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False)
+    console.print(f"\n[bold]Everything was as promised, in {time.monotonic() - begun:.1f} s.[/bold]", highlight=False)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Reads from the sidecar's own metrics where its answers came from."""
+"""Reads from the sidecar's metrics where its answers came from."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ async def read(session: aiohttp.ClientSession, url: str) -> Sources:
 
 
 def in_words(before: Sources, after: Sources, endpoint: str) -> str:
-    """The sources of the answers given in between, as the sidecar names them; a dash if it was not asked."""
+    """The sources of the answers between the two readings; a dash if the sidecar was not asked."""
     new = after - before
     return ", ".join(sorted(source for asked, source in new if asked == endpoint)) or "–"

@@ -1,4 +1,4 @@
-"""What the demo runs: its programs, how they are set up, and that none of them is left behind."""
+"""The programs of the demo: how they are configured and started, and a check that all have ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ endpoints:
 """
 
 Announce = Callable[[str, int, float], None]
-"""Told of each part that is up: its name, its port, the seconds it took."""
+"""Called for each part that has started: its name, its port, the seconds it took."""
 
 
 @dataclass(slots=True)
@@ -69,15 +69,15 @@ class Harness:
         self.announce("demo backend", self.backend_port, time.monotonic() - begun)
 
     async def kill_backend(self) -> int:
-        """Kills it with -9, sees to it that it is gone, and returns its pid."""
+        """Kills it with -9, checks that it has ended, and returns its pid."""
         assert self.backend is not None
         await self.backend.kill()
         if is_listening(self.backend_port):
-            raise WentOtherwise(f"the backend was killed, yet something listens on port {self.backend_port}")
+            raise WentOtherwise(f"the backend was killed, but something still listens on port {self.backend_port}")
         return self.backend.pid
 
     async def set_up_room(self, room: str, **change: object) -> None:
-        """Tells the demo backend what this room is."""
+        """Configures this room in the demo backend."""
         url = f"http://127.0.0.1:{self.backend_port}/demo/rooms/{room}"
         async with self.session.post(url, json=change) as response:
             response.raise_for_status()
@@ -111,14 +111,14 @@ class Harness:
         """Raises WentOtherwise if anything of the demo still runs or listens."""
         pids = [pid for pid in self.pids if is_running(pid)]
         if pids:
-            raise WentOtherwise(f"everything should have ended, but these processes run on: {pids}")
+            raise WentOtherwise(f"everything should have ended, but these processes still run: {pids}")
         ports = [port for port in self.ports if is_listening(port)]
         if ports:
             raise WentOtherwise(f"everything should have ended, but these ports are still open: {ports}")
 
 
 def stopper(program: Program) -> Callable[..., Awaitable[bool]]:
-    """For an exit stack: stops the program, and expects exit code 0 unless something else went wrong."""
+    """For an exit stack: stops the program, and expects exit code 0 unless there was another error."""
 
     async def stop(kind: object, _error: object, _traceback: object) -> bool:
         try:
@@ -136,7 +136,7 @@ def stopper(program: Program) -> Callable[..., Awaitable[bool]]:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with an account and a connection to Prosody."""
+    """A user with an account and a connection to Prosody."""
 
     name: str
     client: Client
@@ -144,7 +144,7 @@ class Person:
 
 @asynccontextmanager
 async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
-    """Prosody with our module. If the story goes wrong, its log is kept in its folder."""
+    """Prosody with the module. If the demonstration fails, its log is kept in its folder."""
     begun = time.monotonic()
     try:
         async with Prosody.start(webhook_url=harness.webhooks, log_level="info") as prosody:
@@ -158,12 +158,12 @@ async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
                 (harness.folder / "prosody.log").write_text(prosody.log())
                 raise
     except RuntimeError as error:
-        raise WentOtherwise("Prosody did not come up", str(error)) from error
+        raise WentOtherwise("Prosody did not start", str(error)) from error
 
 
 @asynccontextmanager
 async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
-    """Backend, sidecar, Prosody and three people, in that order; ended in the reverse one."""
+    """Backend, sidecar, Prosody and three users, started in this order and ended in the reverse order."""
     listen, admin, backend_port = free_ports(3)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(

@@ -19,7 +19,7 @@ LAST_LINES = 12
 
 
 class WentOtherwise(Exception):
-    """Something was not as promised. `detail` helps to find out why."""
+    """Something was not as promised. `detail` helps to find the cause."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -43,12 +43,12 @@ class Program:
         return "\n".join(text.splitlines()[-LAST_LINES:])
 
     async def kill(self) -> None:
-        """As a power cut would: nothing is said, nothing is finished."""
+        """End it without warning, like a power failure."""
         self.process.kill()
         await self.process.wait()
 
     async def stop(self) -> int:
-        """Asks it to end, and returns its exit code. Raises WentOtherwise if it has to be killed."""
+        """Sends SIGTERM, and returns the exit code. Raises WentOtherwise if it must be killed."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -60,7 +60,7 @@ class Program:
 
 
 async def start(name: str, *arguments: str, folder: Path, ready: Callable[[], Awaitable[bool]]) -> Program:
-    """Starts `python -m sidecar <arguments>` and waits until `ready` says so, or raises WentOtherwise."""
+    """Starts `python -m sidecar <arguments>` and waits until `ready` is true, or raises WentOtherwise."""
     output = folder / f"{name.replace(' ', '-')}.log"
     with output.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
@@ -92,7 +92,7 @@ async def start(name: str, *arguments: str, folder: Path, ready: Callable[[], Aw
 
 
 def answers(session: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[bool]]:
-    """True once a GET of `url` is answered with 200."""
+    """True when a GET of `url` is answered with 200."""
 
     async def ready() -> bool:
         try:
@@ -105,7 +105,7 @@ def answers(session: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at present."""
+    """Ports of 127.0.0.1 that are not in use."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -1,4 +1,4 @@
-"""The one place that reads a clock."""
+"""The only file that reads a clock."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two clocks: one to measure ages with, one to write down."""
+    """Two clocks: one to measure ages, one for dates."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, also while the machine sleeps, and that no one can set."""
+        """Seconds that never go back, that count while the machine is suspended, and that nobody can set."""
         ...
 
     def wall(self) -> float:
@@ -19,8 +19,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks. CLOCK_BOOTTIME rather than CLOCK_MONOTONIC: an allow must not live longer because the
-    machine was suspended."""
+    """The machine's clocks. CLOCK_BOOTTIME and not CLOCK_MONOTONIC: an allow must not live longer because the machine
+    was suspended."""
 
     def monotonic(self) -> float:
         """Seconds since boot, suspended time included."""

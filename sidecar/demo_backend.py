@@ -1,12 +1,12 @@
-"""A small meeting service to play with: the backend of `make demo`, `make run` and of the README.
+"""A small meeting service for demonstrations: the backend of `make demo`, `make run` and the README.
 
     POST /webhooks/jitsi/<endpoint> -> count -> secret? -> body? -> fault? -> room rules -> answer
     POST /demo/...                  -> changes a room or a fault while it runs
-    GET  /                          -> says how to use it
+    GET  /                          -> describes how to use it
 
-It speaks the same wire as a real meeting service and keeps everything in memory. Names of rooms choose what
-they are, so that the first `curl` has something to see: `cancelled-*`, `private-*`, `no-chat`, all others are
-open. What an operator sets with `/demo/rooms/<room>` goes before the name.
+It has the same HTTP interface as a real meeting service and keeps everything in memory. The name of a room decides
+how it behaves, so that the first `curl` shows something: `cancelled-*`, `private-*`, `no-chat`; all others are open.
+A setting made with `/demo/rooms/<room>` has priority over the name.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ KEPT_EVENTS: Final = 10_000
 DEFAULT_DELAY: Final = 2.0
 
 DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
-    # What Prosody itself applies to the room
+    # Settings that Prosody applies to the room
     "moderators": [],
     "maxParticipants": 50,
     "membersOnly": False,
@@ -48,7 +48,7 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
     "historyLength": 20,
     "isPublic": True,
     "maxDurationMinutes": 60,
-    # What the browser is told
+    # Settings that the browser gets
     "lobbyEnabled": False,
     "chatEnabled": True,
     "whiteboardEnabled": True,
@@ -86,7 +86,7 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the meeting service knows of one room. `invited` is None where everybody may come."""
+    """What the meeting service knows about one room. `invited` is None if everybody may join."""
 
     cancelled: bool = False
     reason: str = "Meeting has been cancelled"
@@ -96,7 +96,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong at present. `delay` in seconds is for `slow`; `endpoint` None means all of them."""
+    """The current fault. `delay`, in seconds, is for `slow`; `endpoint` None means all endpoints."""
 
     kind: FaultKind = "none"
     delay: float = DEFAULT_DELAY
@@ -111,47 +111,47 @@ ROOMS_BY_NAME: Final[tuple[tuple[str, Room], ...]] = (
 )
 
 FAULTS: Final[Mapping[FaultKind, str]] = {
-    "none": "all is well",
+    "none": "no fault",
     "500": "answers 500 with a JSON error",
-    "hang": "takes the request and says nothing until the fault is changed",
-    "slow": "answers rightly after `delay` seconds",
-    "reset": "does the work, then resets the connection instead of answering",
-    "garbage": "does the work, then answers 200 with half a JSON document",
+    "hang": "accepts the request and sends no answer until the fault is changed",
+    "slow": "answers correctly after `delay` seconds",
+    "reset": "processes the request, then resets the connection instead of answering",
+    "garbage": "processes the request, then answers 200 with half a JSON document",
 }
 
 GUIDE: Final[Json] = {
-    "what": "The demo meeting service of prosody-sidecar. Everything is in memory; a restart forgets it.",
+    "what": "The demo meeting service of prosody-sidecar. Everything is in memory and is lost at a restart.",
     "webhooks": [f"POST {PREFIX}/{endpoint}" for endpoint in ENDPOINTS],
     "rooms": {
-        "cancelled-*": "nobody gets in: Meeting has been cancelled",
-        "private-*": "only those who are invited: alice@example.com, until you say otherwise",
+        "cancelled-*": "nobody may join: Meeting has been cancelled",
+        "private-*": "only invited users may join: alice@example.com, until you change it",
         "no-chat": "open, with chatEnabled false",
-        "*": "open to everybody, with a pleasant config",
+        "*": "everybody may join, with the default config",
     },
     "controls": {
-        "GET /demo/state": "calls per endpoint, events in the order they came, rooms, the present fault",
+        "GET /demo/state": "calls for each endpoint, events in the order of arrival, rooms, the current fault",
         "POST /demo/rooms/{room}": {
             "cancelled": "true or false",
-            "reason": "what a refused user reads",
+            "reason": "the text for a refused user",
             "invited": "list of user ids, e-mail addresses or bare JIDs; null: everybody",
-            "config": "settings that differ from the default ones",
+            "config": "settings that differ from the default",
         },
-        "DELETE /demo/rooms/{room}": "back to what the room's name says",
+        "DELETE /demo/rooms/{room}": "back to the behaviour of the room's name",
         "POST /demo/fault": {
             "fault": dict(FAULTS),
-            "delay": f"seconds, for slow; {DEFAULT_DELAY:g} if not given",
-            "endpoint": "one endpoint only; all if not given",
+            "delay": f"seconds, for slow; default {DEFAULT_DELAY:g}",
+            "endpoint": "one endpoint only; default all",
         },
     },
 }
 
 
 class Wrong(Exception):
-    """A request that cannot be understood; the message says which field and why."""
+    """A request that is not valid; the message says which field and why."""
 
 
 class Service:
-    """What changes while it runs: rooms, the fault, and what has been seen."""
+    """What changes while it runs: rooms, the fault, counts and events."""
 
     def __init__(self, secret: str | None) -> None:
         self.secret = secret
@@ -168,7 +168,7 @@ class Service:
         return self.rooms.get(name) or room_by_name(name)
 
     def switch(self, fault: Fault) -> None:
-        """Whoever hangs on the fault before is let go."""
+        """Change the fault; requests that hang because of the earlier fault continue."""
         self.fault = fault
         self.fault_over.set()
         self.fault_over = asyncio.Event()
@@ -213,7 +213,7 @@ def title_of(name: str, room: Room) -> str:
 
 
 def config_of(name: str, room: Room) -> Json:
-    """The answer to `room-created`: the default settings, the room's own on top."""
+    """The answer to `room-created`: the default settings, overridden by those of the room."""
     about = {
         "meetingId": f"demo-{name}",
         "meetingTitle": title_of(name, room),
@@ -233,7 +233,7 @@ def decision_of(name: str, room: Room, body: Json) -> Json:
 
 
 def names_of(body: Json) -> set[str]:
-    """Every name by which a user may have been invited."""
+    """Every name with which a user may be invited."""
     jid = body.get("userJid")
     bare = jid.split("/", 1)[0] if isinstance(jid, str) else None
     return {name for name in (body.get("userId"), body.get("userEmail"), bare) if isinstance(name, str)}
@@ -257,7 +257,7 @@ def parse_room_name(body: Json) -> str:
 
 
 def changed_room(room: Room, change: Json) -> Room:
-    """The room with what an operator sent laid over it. Raises Wrong, naming the field."""
+    """The room with the changes that an operator sent. Raises Wrong, which names the field."""
     for key, value in change.items():
         match key:
             case "cancelled" if isinstance(value, bool):
@@ -271,16 +271,16 @@ def changed_room(room: Room, change: Json) -> Room:
             case "config" if isinstance(value, dict):
                 room = replace(room, config={**room.config, **value})
             case "cancelled" | "reason" | "invited" | "config":
-                raise Wrong(f"{key}: this is of the wrong type, see GET /")
+                raise Wrong(f"{key}: the type is wrong, see GET /")
             case _:
-                raise Wrong(f"{key}: not known here; there are cancelled, reason, invited, config")
+                raise Wrong(f"{key}: unknown; the fields are cancelled, reason, invited, config")
     return room
 
 
 def parse_fault(body: Json) -> Fault:
     unknown = sorted(set(body) - {"fault", "delay", "endpoint"})
     if unknown:
-        raise Wrong(f"{unknown[0]}: not known here; there are fault, delay, endpoint")
+        raise Wrong(f"{unknown[0]}: unknown; the fields are fault, delay, endpoint")
     kind = next((kind for kind in FAULTS if kind == body.get("fault")), None)
     delay, endpoint = body.get("delay", DEFAULT_DELAY), body.get("endpoint")
     if kind is None:
@@ -304,7 +304,7 @@ def room_as_json(room: Room) -> Json:
 async def webhook(request: web.Request) -> web.StreamResponse:
     service, endpoint = request.app[SERVICE], request.match_info["endpoint"]
     if endpoint not in ENDPOINTS:
-        return answer_json({"error": f"no such endpoint; there are {', '.join(ENDPOINTS)}"}, status=404)
+        return answer_json({"error": f"no such endpoint; the endpoints are {', '.join(ENDPOINTS)}"}, status=404)
     service.calls[endpoint] += 1
     if not service.knows(request.headers.get("X-Webhook-Secret")):
         service.wrong_secrets += 1
@@ -317,7 +317,7 @@ async def webhook(request: web.Request) -> web.StreamResponse:
         fault = Fault()
     match fault.kind:
         case "500":
-            return answer_json({"error": "the demo service has been told to fail"}, status=500)
+            return answer_json({"error": "the demo service has the fault 500"}, status=500)
         case "hang":
             await service.fault_over.wait()
         case "slow":
@@ -347,7 +347,7 @@ def work(service: Service, endpoint: str, name: str, key: str | None, body: Json
 
 
 def reset(request: web.Request) -> None:
-    """Ends the connection with an RST, as a crashed peer's machine would."""
+    """Ends the connection with an RST, like a machine that crashes."""
     transport = request.transport
     if transport is None:
         return
@@ -391,7 +391,7 @@ def answer_json(body: Json, *, status: int = 200) -> web.Response:
 
 @web.middleware
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Requests that cannot be understood get a 400 that says why."""
+    """A request that is not valid gets a 400 that says why."""
     try:
         return await handler(request)
     except Wrong as wrong:
@@ -409,15 +409,15 @@ def build_app(secret: str | None) -> web.Application:
     app.router.add_post("/demo/fault", change_fault)
     app.router.add_post(PREFIX + "/{endpoint}", webhook)
 
-    async def let_go(app: web.Application) -> None:
+    async def end_fault(app: web.Application) -> None:
         app[SERVICE].switch(Fault())
 
-    app.on_shutdown.append(let_go)
+    app.on_shutdown.append(end_fault)
     return app
 
 
 async def serve(host: str, port: int, secret: str | None, on_ready: Callable[[int], None] | None = None) -> None:
-    """Serves until cancelled. `on_ready` is told the port once it listens (of use where `port` is 0).
+    """Serves until cancelled. When it listens, it calls `on_ready` with the port (useful if `port` is 0).
 
     Raises OSError if it cannot listen there.
     """

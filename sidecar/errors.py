@@ -1,10 +1,10 @@
-"""The errors that may end a command: each says what is wrong and what to do next, on one line."""
+"""The errors that may end a command. Each says on one line what is wrong and what to do."""
 
 from __future__ import annotations
 
 
 class SidecarError(Exception):
-    """Base of all errors meant for people; the command prints it without a traceback and exits with `exit_code`."""
+    """Base of all errors for operators; the command prints it without a traceback and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -27,10 +27,10 @@ class DiskError(SidecarError):
 
 
 class OutboxFull(SidecarError):
-    """The outbox holds as many events as it may; the caller keeps its event and comes again."""
+    """The outbox is full; the caller keeps its event and sends it again later."""
 
 
 class Unreachable(SidecarError):
-    """No daemon answers on the admin listener."""
+    """No daemon answers at the address of the admin listener."""
 
     exit_code = 3

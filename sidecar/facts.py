@@ -1,4 +1,4 @@
-"""Facts the engines emit; logs and metrics observe them. No fact holds a body, a token, or a name of a person."""
+"""Facts that the engines emit; logs and metrics observe them. No fact has a body, a token, or the name of a user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidecar.core.model import Answer, Endpoint
 
 
 class Resolved(NamedTuple):
-    """A request was answered. `subject` is a digest unless the operator wants identities in the log."""
+    """A request was answered. `subject` is a digest, unless the operator has set `log.identities`."""
 
     endpoint: str
     status: int
@@ -54,7 +54,7 @@ class EventAccepted:
 
 @dataclass(frozen=True, slots=True)
 class EventDelivered:
-    """The backend took an event. `lag` is the seconds since it was accepted."""
+    """The backend accepted an event. `lag` is the seconds since the sidecar accepted it."""
 
     endpoint: Endpoint
     room: str
@@ -64,7 +64,7 @@ class EventDelivered:
 
 @dataclass(frozen=True, slots=True)
 class EventParked:
-    """The backend will never take this event; an operator may look at it."""
+    """The backend refused this event, or it is too old; an operator can look at it."""
 
     endpoint: Endpoint
     room: str
@@ -74,7 +74,7 @@ class EventParked:
 
 @dataclass(frozen=True, slots=True)
 class OutboxChanged:
-    """The outbox became full and refuses events, or takes them again."""
+    """The outbox became full and refuses events, or accepts them again."""
 
     full: bool
     reason: str = ""
@@ -91,7 +91,7 @@ class DiskChanged:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """The config was read again; `problems` is empty when it was taken over."""
+    """The config was read again; `problems` is empty if it was applied."""
 
     problems: tuple[str, ...] = ()
     restart_only: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something an operator should see once: starting, stopping, a file moved aside."""
+    """Something that an operator should see once: a start, a stop, a renamed file."""
 
     message: str
     level: str = "info"
@@ -107,7 +107,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A defect of ours was caught at an edge; the request was answered all the same."""
+    """A defect in this program was caught at the edge; the request was still answered."""
 
     where: str
     error: BaseException
@@ -130,8 +130,8 @@ Emit = Callable[[Fact], None]
 
 
 def broadcast(*observers: Emit) -> Emit:
-    """One emitter that passes each fact to every observer, in order. One that fails is left out: whoever emits a fact
-    is answering a join, and a full disk under the log must not turn anybody away."""
+    """One emitter that passes each fact to every observer, in order. An observer that fails is skipped: the caller
+    answers a join, and a full disk for the log must not refuse a user."""
 
     def emit(fact: Fact) -> None:
         for observe in observers:

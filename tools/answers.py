@@ -1,4 +1,4 @@
-"""The tables of docs/answers.md, as the code has them. `python -m tools.answers` writes them into the page."""
+"""The tables of docs/answers.md, from the code. `python -m tools.answers` writes them into the page."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ _STATES = {
     Freshness.MISSING: "**missing**",
 }
 _PERMITS = {
-    Permit.CLOSED: "closed: the backend is well",
-    Permit.PROBE_FREE: "half-open: time to try again",
-    Permit.PROBE_OUT: "half-open: somebody is trying",
+    Permit.CLOSED: "closed: the backend works",
+    Permit.PROBE_FREE: "half-open: a probe may start",
+    Permit.PROBE_OUT: "half-open: a probe is under way",
     Permit.OPEN: "open: the backend is not asked",
 }
 _FALLBACKS = {
     Fallback.NEVER: "",
-    Fallback.UNAVAILABLE: "; memory answers if the backend is unavailable",
-    Fallback.SLOW: "; memory answers if the backend is unavailable or takes longer than `answer_within`",
+    Fallback.UNAVAILABLE: "; the cached answer if the backend is unavailable",
+    Fallback.SLOW: "; the cached answer if the backend is unavailable or takes longer than `answer_within`",
 }
 
 
 def classes() -> str:
-    """What an answer of the backend is; the first line that fits counts."""
+    """The class of a backend's answer; the first matching line counts."""
     lines = [[_kinds(row), _statuses(row), _SHAPES[row.shape], f"**{row.outcome.value}**"] for row in CLASSES]
     return _table(["asked", "status", "body", "class"], lines)
 
 
 def plans() -> str:
-    """What is done with a question before the backend is asked."""
+    """What happens to a request before the backend is asked."""
     lines = [[_STATES[state], *(_plan(decide(state, permit), permit) for permit in Permit)] for state in Freshness]
-    return _table(["what is remembered", *(_PERMITS[permit] for permit in Permit)], lines)
+    return _table(["what is cached", *(_PERMITS[permit] for permit in Permit)], lines)
 
 
 def render(page: str) -> str:
-    """The page with its tables as they are now."""
+    """The page with the current tables."""
     for name, table in (("classes", classes()), ("plans", plans())):
         places = list(re.finditer(f"<!-- {name} -->\n(.*?)<!-- /{name} -->\n", page, re.DOTALL))
         if len(places) != 1:
-            raise ValueError(f"the page must have one place for the table of {name}, and has {len(places)}")
+            raise ValueError(f"docs/answers.md must have one place for the table {name}, but has {len(places)}")
         page = page[: places[0].start(1)] + table + page[places[0].end(1) :]
     return page
 
@@ -79,9 +79,9 @@ def _plan(plan: Plan, permit: Permit) -> str:
     probe = permit is Permit.PROBE_FREE
     match plan.act:
         case Act.ANSWER if plan.refresh:
-            return "memory answers; the backend is asked behind it" + (", as the probe" if probe else "")
+            return "the cached answer; the backend is asked in the background" + (", as the probe" if probe else "")
         case Act.ANSWER:
-            return "memory answers"
+            return "the cached answer"
         case Act.ASK:
             return ("ask, as the probe" if probe else "ask") + _FALLBACKS[plan.fallback]
         case Act.AWAIT_PROBE:

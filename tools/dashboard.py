@@ -23,13 +23,13 @@ COLOURS = {
 GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     (
         "Requests a second, by where the answer came from",
-        "policy is what hurts: nothing was known and the backend could not be asked.",
+        "policy: nothing was cached and the backend could not be asked.",
         "reqps",
         [(f"sum by (source) (rate({P}_requests_total{{{WHERE}}}[$__rate_interval]))", "{{source}}")],
     ),
     (
         "Time to answer",
-        "What half, 95 and 99 of 100 requests stay below.",
+        "Half, 95 and 99 of 100 requests are faster than this.",
         "s",
         [
             (
@@ -41,8 +41,8 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
-        "Calls to the backend, by what came of them",
-        "misconfigured does not mend itself: the secret or the certificate.",
+        "Calls to the backend, by outcome",
+        "misconfigured: an operator must fix the secret or the certificate.",
         "reqps",
         [
             (
@@ -53,7 +53,7 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     (
         "Latency of the backend",
-        "What 99 of 100 calls stay below.",
+        "99 of 100 calls are faster than this.",
         "s",
         [
             (
@@ -69,10 +69,10 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "short",
         [(f"max by (endpoint) ({P}_breaker_state{{{WHERE}}})", "{{endpoint}}")],
     ),
-    ("Answers remembered", "", "short", [(f"sum by (verdict) ({P}_cache_entries{{{WHERE}}})", "{{verdict}}")]),
+    ("Cached answers", "", "short", [(f"sum by (verdict) ({P}_cache_entries{{{WHERE}}})", "{{verdict}}")]),
     (
         "Events",
-        "Pending ones are tried again; parked ones wait for a person.",
+        "Pending events are tried again; parked events wait for an operator.",
         "short",
         [
             (f"sum({P}_outbox_pending{{{WHERE}}})", "pending"),
@@ -81,7 +81,7 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     (
         "The process",
-        "Memory, and by how much the event loop is late.",
+        "Memory, and how late the event loop is.",
         "short",
         [
             (f"max({P}_loop_lag_seconds{{{WHERE}}})", "event loop late, s"),

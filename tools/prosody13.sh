@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes a chroot with Prosody 13.0 from Debian 13 in .cache/prosody13, for the tests; Debian 12 has 0.12 only.
 #
-# Takes about 40 seconds and 360 MB, once. It is made beside its place and moved there when it is whole, so that a run
-# that was cut off leaves nothing that looks like one. Needs root. Exits 0 if the chroot is there afterwards.
+# Takes about 40 seconds and 360 MB, once. It is made in a temporary folder and renamed when it is complete, so that an
+# interrupted run leaves no incomplete chroot. Needs root. Exits 0 if the chroot is there afterwards.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -37,7 +37,7 @@ if ! debootstrap --variant=minbase trixie "$work" $mirror >"$log" 2>&1; then
 	exit 1
 fi
 
-# Nothing is to start a daemon in there.
+# Packages must not start a daemon in the chroot.
 printf '#!/bin/sh\nexit 101\n' >"$work/usr/sbin/policy-rc.d"
 chmod 755 "$work/usr/sbin/policy-rc.d"
 if ! DEBIAN_FRONTEND=noninteractive chroot "$work" apt-get install -y -q --no-install-recommends prosody lua-unbound >>"$log" 2>&1; then
@@ -47,7 +47,7 @@ if ! DEBIAN_FRONTEND=noninteractive chroot "$work" apt-get install -y -q --no-in
 fi
 rm -rf "$work"/var/cache/apt/archives/*.deb "$work"/var/lib/apt/lists/*
 
-if [ -e "$place" ]; then # somebody else was quicker, or there are remains
+if [ -e "$place" ]; then # another run was faster, or there is an incomplete one
 	[ -x "$place/usr/bin/prosody" ] && exit 0
 	rm -rf "$place"
 fi

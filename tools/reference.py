@@ -1,7 +1,7 @@
 """Writes config/sidecar.schema.json and docs/configuration.md; `--check` only says whether they are current.
 
-Types, defaults and bounds come from the models (sidecar/config/models.py), meanings and reasons from the comments in
-config/sidecar.yaml, so that nothing is written down twice. A test runs this with `--check`.
+Types, defaults and bounds come from the models (sidecar/config/models.py). Meanings and reasons come from the comments
+in config/sidecar.yaml. So nothing is written twice. A test runs this with `--check`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ INTRODUCTION = """# Configuration
 <!-- Made by tools/reference.py from sidecar/config/models.py and the comments in config/sidecar.yaml; edit those. -->
 
 One YAML file, `/etc/prosody-sidecar/sidecar.yaml` unless `--config` names another.
-[minimal.yaml](../config/minimal.yaml) is what one must set, [sidecar.yaml](../config/sidecar.yaml) has everything,
-[high-availability.yaml](../config/high-availability.yaml) leans towards letting a meeting happen.
+[minimal.yaml](../config/minimal.yaml) has the settings that you must set.
+[sidecar.yaml](../config/sidecar.yaml) has all settings.
+[high-availability.yaml](../config/high-availability.yaml) uses cached answers earlier and longer.
 
-`prosody-sidecar check` says everything that is wrong or unwise in a file, with line and column. Editors that know
-JSON Schema complete and check it while you type: the first line of each file names
-[sidecar.schema.json](../config/sidecar.schema.json). All durations are seconds. A setting that does not exist is an
-error.
+`prosody-sidecar check` shows everything in a file that is wrong or not advisable, with line and column. An editor with
+JSON Schema support completes and checks the file while you type: the first line of each file names
+[sidecar.schema.json](../config/sidecar.schema.json). All durations are seconds. An unknown setting is an error.
 
-`systemctl reload prosody-sidecar` applies a changed file without losing a request or anything remembered. If anything
-is wrong with the file, all of the old settings stay, and log and `status` say why. `listen`, `admin`, `state_dir`,
-`cache` and `outbox` need a restart; the reload says so.
+`systemctl reload prosody-sidecar` applies a changed file. It loses no request and no cached answer. If anything in the
+file is wrong, all of the old settings stay, and the log and `status` say why. `listen`, `admin`, `state_dir`, `cache`
+and `outbox` need a restart; the reload says so.
 """
 
 
@@ -142,7 +142,7 @@ def _example(comment: str) -> Iterator[str]:
 
 
 def main() -> int:
-    """Write what is not current, or with `--check` name it."""
+    """Write the files that are not current, or name them with `--check`."""
     texts = {SCHEMA: json.dumps(schema(), indent=2) + "\n", DOCUMENT: document() + "\n"}
     stale = [file for file, text in texts.items() if not file.exists() or file.read_text() != text]
     for file in stale:

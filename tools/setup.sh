@@ -1,44 +1,44 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh run|demo|test|lint|crash|bench|boot ...
+# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot ...
 #
-#   1. what is missing of Debian's packages is named, with the reason, and installed; nothing is started by that
-#   2. .venv gets the project and its tools; again only when setup.cfg changes
-#   3. for `test` and `bench`, a second Prosody (13) in a folder of its own
+#   1. missing Debian packages are printed, with the reason, and installed; no service is started
+#   2. the project and its tools are installed into .venv; again only when setup.cfg changes
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder
 #
-# A run that finds everything in place says nothing and takes a moment.
+# If everything is installed, it prints nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
 # package | needed for | is it there? | why
 PACKAGES='
-python3          | run demo test lint crash bench | command -v python3            | runs the sidecar
-python3-venv     | run demo test lint crash bench | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
-ca-certificates  | run demo test lint crash bench | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check whom it downloads from
-curl             | run test                 | command -v curl                     | asks the sidecar what the lines in README.md ask
-prosody          | demo test crash bench    | command -v prosody                  | the XMPP server that the module works in; comes with the Lua libraries it needs
-lua-unbound      | demo test crash bench    | lua5.4 -l lunbound -v               | looks names up for Prosody, which complains without it
-strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; makes a disk slow
-lua-check        | test lint                | command -v luacheck                 | reads the module for mistakes
-openssl          | test                     | command -v openssl                  | makes certificates for the tests
-systemd          | test                     | command -v systemd-analyze          | judges the units
-prometheus       | test                     | command -v promtool                 | judges alerts and metrics; no Prometheus is started
-wrk              | bench                    | command -v wrk                      | asks as fast as answers come
-nginx            | bench                    | command -v nginx                    | a caching proxy that one could use instead, measured beside the sidecar
-libnginx-mod-http-lua | bench               | test -e /usr/lib/nginx/modules/ngx_http_lua_module.so | lets nginx read the room and the user out of a body
-lua-cjson        | bench                    | ls /usr/lib/*/lua/5.1/cjson.so      | reads JSON for it
-varnish          | bench                    | command -v varnishd                 | another such proxy
-varnish-modules  | bench                    | ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so | lets Varnish tell bodies apart
-systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to try the package in
-debootstrap      | boot                     | command -v debootstrap              | makes that Debian
-util-linux       | boot                     | command -v nsenter                  | runs commands in it
+python3          | unit run demo test lint crash bench | command -v python3            | runs the sidecar
+python3-venv     | unit run demo test lint crash bench | python3 -c "import ensurepip, venv" | keeps the Python packages of this project to itself
+ca-certificates  | unit run demo test lint crash bench | test -s /etc/ssl/certs/ca-certificates.crt | lets pip check the servers that it downloads from
+curl             | run test                 | command -v curl                     | runs the commands in README.md
+prosody          | demo test crash bench    | command -v prosody                  | the XMPP server for the module; comes with the Lua libraries that the module needs
+lua-unbound      | demo test crash bench    | lua5.4 -l lunbound -v               | DNS for Prosody, which logs a warning without it
+strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; simulates a slow disk
+lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
+openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
+systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+prometheus       | test                     | command -v promtool                 | checks alerts and metrics; no Prometheus is started
+wrk              | bench                    | command -v wrk                      | sends requests as fast as possible
+nginx            | bench                    | command -v nginx                    | a caching proxy, compared with the sidecar
+libnginx-mod-http-lua | bench               | test -e /usr/lib/nginx/modules/ngx_http_lua_module.so | reads the room and the user from a body in nginx
+lua-cjson        | bench                    | ls /usr/lib/*/lua/5.1/cjson.so      | reads JSON in nginx
+varnish          | bench                    | command -v varnishd                 | another caching proxy, compared with the sidecar
+varnish-modules  | bench                    | ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so | hashes request bodies in Varnish
+systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to test the package
+debootstrap      | boot                     | command -v debootstrap              | creates that Debian
+util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='
-debootstrap      | test bench               | command -v debootstrap              | puts Prosody 13 into a folder, so that the module is tested on both
+debootstrap      | test bench               | command -v debootstrap              | installs Prosody 13 into a folder, so that the module is tested on both versions
 '
 [ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
 
-# What these packages would start, and start again at every boot.
+# The services that these packages would start, now and at every boot.
 SERVICES=(prosody nginx varnish varnishncsa)
 
 STATE=.cache/setup
@@ -54,9 +54,9 @@ fail() {
     exit 1
 }
 
-usage() { fail "what for? tools/setup.sh run|demo|test|lint|crash|bench|boot"; }
+usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot"; }
 
-# Runs a command quietly, with a line now and then while it takes long; its output is shown if it fails.
+# Runs a command without its output. Prints a line every 10 seconds, and the output if the command fails.
 quietly() {
     local what=$1 begun=$SECONDS pid rc=0
     shift
@@ -68,7 +68,7 @@ quietly() {
         sleep 0.2
         if ((SECONDS - begun >= 10 && (SECONDS - begun) % 10 == 0 && SECONDS != ${last_line:-0})); then
             last_line=$SECONDS
-            say "  still at it, $((SECONDS - begun)) s: $(tail -n 1 "$LOG" | tr '\r' '\n' | tail -n 1 | cut -c 1-80)"
+            say "  running for $((SECONDS - begun)) s: $(tail -n 1 "$LOG" | tr '\r' '\n' | tail -n 1 | cut -c 1-80)"
         fi
     done
     wait "$pid" || rc=$?
@@ -80,14 +80,14 @@ quietly() {
     say "  done in $((SECONDS - begun)) s"
 }
 
-# Ctrl-C ends pip; apt-get is let finish, or packages would be left half installed, and Prosody started.
+# Ctrl-C ends pip. apt-get is not interrupted: packages would be half installed, and Prosody would be started.
 child=
 child_finishes=no
 interrupted() {
     trap '' INT TERM HUP
     if [ -n "$child" ]; then
         if [ $child_finishes = yes ]; then
-            say "interrupted; letting apt-get finish first"
+            say "interrupted; waiting until apt-get has finished"
         else
             kill "$child" 2>/dev/null || true
         fi
@@ -126,14 +126,14 @@ become_root() {
         as_root=(env)
     elif command -v sudo >/dev/null; then
         as_root=(sudo)
-        sudo true || fail "sudo did not let us in. As root, run:" "  apt-get install --no-install-recommends ${missing[*]}"
+        sudo true || fail "sudo refused. As root, run:" "  apt-get install --no-install-recommends ${missing[*]}"
     else
-        fail "Installing needs root, and sudo is not here. As root, run:" \
-            "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" "then come back."
+        fail "Installing needs root, and sudo is not installed. As root, run:" \
+            "  apt-get update && apt-get install --no-install-recommends ${missing[*]}" "then run this again."
     fi
 }
 
-# Debian starts a service as soon as it is installed, unless this file says no.
+# Debian starts a service when it is installed, unless this file forbids it.
 forbid_starting() {
     if [ -e "$POLICY" ] && ! grep -qsF "$POLICY_MARK" "$POLICY"; then
         "${as_root[@]}" mv "$POLICY" "$SAVED_POLICY"
@@ -161,14 +161,14 @@ known_to_apt() {
     done
 }
 
-# Installed and enabled are two things: an enabled service would start at the next boot.
+# A service that is enabled would start at the next boot.
 after_installing() {
     local service
     allow_starting
     for service in "${SERVICES[@]}"; do
         if [[ " $had " != *" $service "* ]] && [ -e "/etc/init.d/$service" ]; then
             "${as_root[@]}" update-rc.d "$service" disable >/dev/null 2>&1 || true
-            say "$service is installed but neither started nor enabled; what needs it here starts its own."
+            say "$service is installed, but not started and not enabled; the tests start their own."
         fi
     done
 }
@@ -176,7 +176,7 @@ after_installing() {
 install_missing() {
     local service
     had=
-    command -v apt-get >/dev/null || fail "This is not a Debian machine. Please install what is named above, then come back."
+    command -v apt-get >/dev/null || fail "This is not a Debian machine. Install the packages above, then run this again."
     become_root
     for service in "${SERVICES[@]}"; do
         [ -e "/etc/init.d/$service" ] && had+=" $service"
@@ -185,13 +185,13 @@ install_missing() {
     child_finishes=yes
     forbid_starting
     if ! known_to_apt "${missing[@]}"; then
-        quietly "apt-get update" apt update || fail "apt-get update failed (above). Is this machine online?"
+        quietly "apt-get update" apt update || fail "apt-get update failed (see above). Check that this machine is online."
     fi
     if ! quietly "apt-get install ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}"; then
-        say "once more, with fresh package lists"
-        quietly "apt-get update" apt update || fail "apt-get update failed (above). Is this machine online?"
+        say "trying again with new package lists"
+        quietly "apt-get update" apt update || fail "apt-get update failed (see above). Check that this machine is online."
         quietly "apt-get install ${missing[*]}" apt install -y --no-install-recommends "${missing[@]}" ||
-            fail "apt-get could not install ${missing[*]}; its last lines are above, all of them in $LOG."
+            fail "apt-get could not install ${missing[*]}; its last lines are above, its whole output is in $LOG."
     fi
     after_installing
     trap - EXIT
@@ -201,24 +201,24 @@ install_missing() {
 make_venv() {
     local stamp=.venv/made-from made_from
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "Python 3.11 or newer is needed; this is $(python3 --version). Debian 12 has it."
+        fail "Python 3.11 or later is needed, but this is $(python3 --version). Debian 12 has Python 3.11."
     made_from="$PWD $(python3 -c 'import sys; print(sys.executable, sys.version)') $(cat setup.cfg pyproject.toml | sha256sum)"
     [ -f $stamp ] && [ "$(cat $stamp)" = "$made_from" ] && return
     rm -f $stamp
     if ! .venv/bin/python -c 'import pip' 2>/dev/null || [ "$(cat .venv/home 2>/dev/null)" != "$PWD" ]; then
         rm -rf .venv
         quietly "making the virtual environment .venv" python3 -m venv .venv ||
-            fail "python3 -m venv failed (above). Remove .venv and come back."
+            fail "python3 -m venv failed (see above). Remove .venv, then run this again."
         printf '%s' "$PWD" >.venv/home
     fi
     quietly "pip install -e .[dev]: the project and its tools, into .venv" \
         .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' ||
-        fail "pip failed (above; all of it in $LOG). Is this machine online?"
+        fail "pip failed (see above; whole output in $LOG). Check that this machine is online."
     printf '%s' "$made_from" >$stamp
     give_back .venv ./*.egg-info
 }
 
-# What sudo made belongs to the person who typed it.
+# Files that were made with sudo belong to the user who ran sudo.
 give_back() {
     if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ]; then
         chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" .cache
@@ -229,7 +229,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        run | demo | test | lint | crash | bench | boot) ;;
+        unit | run | demo | test | lint | crash | bench | boot) ;;
         *) usage ;;
     esac
 done
@@ -239,10 +239,10 @@ find_missing "$@"
 if ((${#missing[@]})); then
     install_missing
     find_missing "$@" >/dev/null
-    ((${#missing[@]} == 0)) || fail "${missing[*]}: installed, but still not usable. Please look at 'apt-get check'."
+    ((${#missing[@]} == 0)) || fail "${missing[*]}: installed, but not usable. Run 'apt-get check'."
 fi
 make_venv
 if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
-    bash tools/prosody13.sh || say "Prosody 13 could not be set up (above); it will be left out, and that will be said."
+    bash tools/prosody13.sh || say "Prosody 13 could not be installed (see above); its tests are skipped, with a message."
 fi
 give_back $STATE

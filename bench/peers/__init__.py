@@ -1,4 +1,4 @@
-"""What could stand between Prosody and a meeting service, each behind the same call."""
+"""The programs that can be between Prosody and a meeting service, all started in the same way."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PEERS: dict[str, Peer] = {
     DIRECT: direct,
 }
 PROXIES = (OURS, "nginx + Lua", "Varnish")
-"""Those who ask a backend, and remember what it said."""
+"""The peers that ask a backend and cache its answers."""
 
 __all__ = ["DIRECT", "EMPTY", "OURS", "PEERS", "PROXIES", "Peer", "Place", "Server", "at_a_place", "behind"]
 
 
 @asynccontextmanager
 async def at_a_place(*, fresh: int = 3600, latency: float = 0.0) -> AsyncIterator[Place]:
-    """A new folder, and ports nobody uses."""
+    """A new folder, and free ports."""
     with tempfile.TemporaryDirectory(prefix="prosody-sidecar-bench-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # a worker of nginx is another user
         yield Place(Path(folder), free_port(), free_port(), fresh=fresh, latency=latency)

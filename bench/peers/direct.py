@@ -1,4 +1,4 @@
-"""The backend itself, with nobody in front of it."""
+"""The backend itself, without a proxy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.program import CLIENT_CORE
 
 @asynccontextmanager
 async def direct(place: Place) -> AsyncIterator[Server]:
-    """A backend that lets anybody ask."""
+    """A backend without a secret."""
     async with serving(place, "direct", *_backend(place, secret="")) as server:
         yield server
 
 
 @asynccontextmanager
 async def behind(place: Place) -> AsyncIterator[Server]:
-    """The backend that a peer at this place asks. It wants the secret."""
+    """The backend for a peer at this place. It requires the secret."""
     there = replace(place, port=place.backend_port, core=CLIENT_CORE)
     async with serving(there, "backend", *_backend(there, secret=SECRET)) as server:
         yield server

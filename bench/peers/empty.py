@@ -1,4 +1,4 @@
-"""What the sidecar cannot be faster than: the same Python, library and event loop, and a handler that does nothing.
+"""The upper limit for the sidecar: the same Python, library and event loop, and a handler that does nothing.
 
 `python -m bench.peers.empty PORT` is the program.
 """
@@ -23,12 +23,12 @@ async def empty(place: Place) -> AsyncIterator[Server]:
 
 
 async def answer(_: web.BaseRequest) -> web.Response:
-    """Yes, whatever was asked."""
+    """Always allow."""
     return web.Response(body=b'{"allowed":true}', content_type="application/json")
 
 
 async def serve(port: int) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process ends."""
     server = web.Server(answer, access_log=None)
     await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, backlog=1024)
     await asyncio.Event().wait()

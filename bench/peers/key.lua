@@ -1,5 +1,5 @@
--- The key of an answer: all that it may depend on, and nothing that changes by itself; the sidecar's rule. As there,
--- the guests of a room are one subject, and of a token there is only a digest.
+-- The key of an answer: everything that it may depend on, without the timestamp. The rule is the sidecar's: the guests
+-- of a room are one subject, and a token is a digest.
 local cjson = require "cjson.safe";
 
 ngx.req.read_body();

@@ -1,4 +1,4 @@
-"""nginx with Lua as a caching proxy: nginx.conf and key.lua are all of it."""
+"""nginx with Lua as a caching proxy: see nginx.conf and key.lua."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 
 @asynccontextmanager
 async def nginx(place: Place) -> AsyncIterator[Server]:
-    """A master and one worker, with all their files in the folder."""
+    """A master and one worker, with all files in the folder."""
     folder = place.folder / "nginx"
     folder.mkdir()
     values = {"port": place.port, "backend": place.backend_port, "fresh": place.fresh, "secret": SECRET}

@@ -17,7 +17,7 @@ from tests.rig.sidecar import free_port, merged
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """One with these settings beside the defaults."""
+    """A sidecar with these settings in addition to the defaults."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
 

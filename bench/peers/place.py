@@ -1,4 +1,4 @@
-"""Where a peer runs and what it may remember: the same for all of them."""
+"""Where a peer runs and how long it may cache: the same for all peers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ PYTHON = sys.executable
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder and two ports of its own."""
+    """A folder and two ports."""
 
     folder: Path
     port: int
     backend_port: int
     core: int = SERVER_CORE
     fresh: int = 3600
-    """Seconds for which an answer is used unasked."""
+    """Seconds for which an answer is fresh."""
     stale: int = 3600
-    """Seconds for which an old answer is used while the backend is away."""
+    """Seconds for which a stale answer is used while the backend is down."""
     latency: float = 0.0
     """Seconds that the backend takes for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A peer that takes requests, and all the programs it needs for that."""
+    """A peer that accepts requests, with all the programs that it needs."""
 
     port: int
     programs: tuple[Program, ...]
 
     def cpu_seconds(self) -> float:
-        """Processor time of all of it."""
+        """CPU time of all its programs."""
         return sum(each.cpu_seconds() for each in self.programs)
 
     def resident(self) -> int:
@@ -45,7 +45,7 @@ class Server:
         return sum(each.memory().resident for each in self.programs)
 
     def proportional(self) -> int:
-        """Bytes, each shared page divided by those who share it."""
+        """Bytes, each shared page divided by its users."""
         return sum(each.memory().proportional for each in self.programs)
 
 

@@ -1,5 +1,5 @@
-"""Varnish as a caching proxy: varnish.vcl is all of it. It logs into shared memory; a line per request takes a second
-program, which is counted as part of it."""
+"""Varnish as a caching proxy: see varnish.vcl. It logs into shared memory; a second program writes a line for each
+request, and is counted too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE = (
 
 @asynccontextmanager
 async def varnish(place: Place) -> AsyncIterator[Server]:
-    """One with its memory for answers in RAM, and its log in a file."""
+    """A Varnish with its cache in RAM and its log in a file."""
     folder = place.folder / "varnish"
     folder.mkdir()
     recipe = folder / "varnish.vcl"

@@ -1,6 +1,6 @@
-# A caching proxy of the same calls. Varnish can hash a body but not read it: the key is the whole of it, so that the
-# questions of the benchmark all have one timestamp. With real ones, that change every second, it would never answer
-# from memory. The guests of a room cannot be one subject either.
+# A caching proxy for the same calls. Varnish can hash a body but not read it, so the key is the whole body. Therefore
+# all requests of the benchmark have one timestamp; with real timestamps, which change every second, no cached answer
+# would be used. The guests of a room cannot share an answer either.
 vcl 4.1;
 import std;
 import bodyaccess;

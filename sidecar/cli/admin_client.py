@@ -1,4 +1,4 @@
-"""The commands' side of the admin listener: one request, one JSON document."""
+"""One request of a command to the admin listener: one JSON document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ask(
     body: Any = None,
     token: str | None = None,
 ) -> Any:
-    """Put one request to the running daemon; raises Unreachable, or SidecarError with what it answered."""
+    """Send one request to the running daemon; raises Unreachable, or SidecarError with the daemon's answer."""
     if query:
         path = f"{path}?{urllib.parse.urlencode(query)}"
     content = None if body is None else json.dumps(body).encode()
@@ -34,8 +34,8 @@ def ask(
         document = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Unreachable(
-            f"no sidecar answers on {admin.host} port {admin.port} ({error}); is it running? "
-            "try: systemctl status prosody-sidecar"
+            f"no sidecar answers on {admin.host} port {admin.port} ({error}); check whether it runs: "
+            "systemctl status prosody-sidecar"
         ) from None
     finally:
         connection.close()

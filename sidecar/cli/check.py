@@ -1,4 +1,4 @@
-"""What `prosody-sidecar check` says of a config: the file itself, and the files that it names."""
+"""What `prosody-sidecar check` says about a config: the file itself, and the files that it names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Report:
 
 
 def check(file: Path, environ: Mapping[str, str]) -> Report:
-    """Look at everything that can be looked at without asking the backend."""
+    """Check everything that can be checked without the backend."""
     try:
         examined = examine_file(file)
     except ConfigError as error:
@@ -50,12 +50,12 @@ def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) 
     if backend.secret_file is not None and not (folder and (Path(folder) / CREDENTIAL).exists()):
         _warn_about_file(examined, backend.secret_file)
     if secret is not None and len(secret) < 16:
-        text = f"the secret has {len(secret)} characters and can be guessed; make one with: openssl rand -hex 32"
+        text = f"the secret has {len(secret)} characters and can be guessed; create a longer one: openssl rand -hex 32"
         examined.warn(where, text)
 
 
 def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
-    """The tokens, the signing key, and what TLS needs."""
+    """The tokens, the signing key, and the files for TLS."""
     secrets: tuple[tuple[Where, str, Path | None], ...] = (
         (("listen", "token_file"), "listen-token", settings.listen.token_file),
         (("admin", "token_file"), "admin-token", settings.admin.token_file),
@@ -79,15 +79,15 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
 
 
 def _warn_about_file(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:
-    """What is unwise about a secret file that can be used."""
+    """Warnings about a secret file that can be used."""
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
-        who = "everybody on this machine" if mode & 0o007 else "its group"
+        who = "every user of this machine" if mode & 0o007 else "its group"
         can = "change" if mode & 0o022 else "read"
-        examined.warn(where, f"{who} can {can} {file} (mode {mode:04o}); type: chmod 600 {file}")
+        examined.warn(where, f"{who} can {can} {file} (mode {mode:04o}); run: chmod 600 {file}")
     if file.read_bytes().endswith((b"\n", b"\r")):
         text = (
-            f"{file} ends with a line end. It is left out here, but a backend that reads such a file may take it for "
-            "a part of the secret; write it with printf %s"
+            f"{file} ends with a line end. The sidecar ignores it, but a backend that reads such a file may use it as "
+            "a part of the secret; write the file with printf %s"
         )
         examined.warn(where, text)

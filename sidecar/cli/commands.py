@@ -1,4 +1,4 @@
-"""The command `prosody-sidecar`. Exit codes: 0 good, 1 a problem found, 2 usage, 3 daemon not reachable."""
+"""The command `prosody-sidecar`. Exit codes: 0 no problem, 1 problem found, 2 wrong usage, 3 daemon not reachable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ log: {{format: console}}
 
 
 class _Cli(click.Group):
-    """Prints the errors meant for people on one line each, without a traceback."""
+    """Prints the errors for operators on one line each, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -52,7 +52,7 @@ class _Cli(click.Group):
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="prosody-sidecar")
 def main() -> None:
-    """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is away."""
+    """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is down."""
 
 
 def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,12 +60,12 @@ def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--config",
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=f"The config file; without it {DEFAULT_FILES[0]}, then {DEFAULT_FILES[1]}.",
+        help=f"The config file. Default: {DEFAULT_FILES[0]}, or else {DEFAULT_FILES[1]}.",
     )
     return option(command)
 
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _found(file: Path | None) -> Path:
@@ -76,7 +76,7 @@ def _found(file: Path | None) -> Path:
 
 @main.command()
 @_config_option
-@click.option("--demo", is_flag=True, help=f"Bring a demo backend along on port {DEMO_PORT}; needs no config.")
+@click.option("--demo", is_flag=True, help=f"Also run a demo backend on port {DEMO_PORT}; needs no config.")
 def run(file: Path | None, demo: bool) -> None:
     """Run the sidecar in the foreground."""
     if demo and file is None:
@@ -92,9 +92,9 @@ def run(file: Path | None, demo: bool) -> None:
 @main.command("check")
 @_config_option
 @_json_option
-@click.option("--online", is_flag=True, help="Also ask the backend: DNS, TCP, TLS, secret, latency.")
+@click.option("--online", is_flag=True, help="Also test the backend: DNS, TCP, TLS, secret, latency.")
 def check_command(file: Path | None, as_json: bool, online: bool) -> None:
-    """Say everything that is wrong or unwise in a config file. Warnings leave the exit code as it is."""
+    """Show everything in a config file that is wrong or not advisable. Warnings do not change the exit code."""
     source = _found(file)
     report = check.check(source, os.environ)
     steps: list[Step] = []
@@ -119,7 +119,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
 @_json_option
 @click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
 def status(file: Path | None, as_json: bool, watching: bool) -> None:
-    """Show on one screen how the running sidecar is."""
+    """Show the state of the running sidecar on one screen."""
     if watching:
         with contextlib.suppress(KeyboardInterrupt):
             watch(lambda: dict(_ask(file, "GET", "/status")))
@@ -136,7 +136,7 @@ def status(file: Path | None, as_json: bool, watching: bool) -> None:
 @click.argument("room")
 @click.argument("user", required=False)
 def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> None:
-    """Say what would be answered for ROOM [and USER] now, and why. USER is a bare JID, a user id, or `guest`."""
+    """Show what would be answered for ROOM [and USER] now, and why. USER is a bare JID, a user id, or `guest`."""
     query = {"room": room, **({"user": user} if user else {})}
     _show(_ask(file, "GET", "/explain", query=query), as_json, render.explain)
 
@@ -144,13 +144,13 @@ def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> No
 @main.command()
 @_config_option
 @_json_option
-@click.option("--room", help="Forget everything about this room.")
-@click.option("--user", help="Forget everything about this user (bare JID, user id, or `guest`).")
-@click.option("--all", "everything", is_flag=True, help="Forget everything.")
+@click.option("--room", help="Remove all cached answers about this room.")
+@click.option("--user", help="Remove all cached answers about this user (bare JID, user id, or `guest`).")
+@click.option("--all", "everything", is_flag=True, help="Remove all cached answers.")
 def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, everything: bool) -> None:
-    """Forget remembered answers, and answers that are under way; the next question asks the backend."""
+    """Remove cached answers, and answers that are under way; the next request asks the backend."""
     if not (room or user or everything):
-        raise click.UsageError("say what to forget: --room, --user or --all")
+        raise click.UsageError("give --room, --user or --all")
     order = {"room": room, "user": user, "all": everything}
     document = _ask(file, "POST", "/purge", body=order)
     _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
@@ -158,7 +158,7 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
 
 @main.group()
 def outbox() -> None:
-    """Look at the events on their way to the backend."""
+    """Manage the events that wait for the backend."""
 
 
 @outbox.command("list")
@@ -166,7 +166,7 @@ def outbox() -> None:
 @_json_option
 @click.option("--limit", default=100, show_default=True, help="The most events to list.")
 def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
-    """List the parked events and the oldest pending ones."""
+    """List the parked events and the oldest pending events."""
     document = _ask(file, "GET", "/outbox", query={"limit": str(limit)})
     _show(document, as_json, render.outbox)
 
@@ -180,7 +180,7 @@ _numbers = click.argument("numbers", nargs=-1, type=int)
 @_numbers
 @click.option("--all", "everything", is_flag=True, help="All parked events.")
 def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
-    """Try parked events again: those with these NUMBERS, or all."""
+    """Try parked events again: these NUMBERS, or all."""
     document = _ask(file, "POST", "/outbox/retry", body=_which(numbers, everything))
     _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
 
@@ -189,13 +189,13 @@ def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], eve
 @_config_option
 @_json_option
 @_numbers
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--waiting", is_flag=True, help="Events that wait, rather than parked ones.")
+@click.option("--all", "everything", is_flag=True, help="All events.")
+@click.option("--waiting", is_flag=True, help="Drop pending events instead of parked events.")
 def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool, waiting: bool) -> None:
-    """Throw events away for good: parked ones with these NUMBERS, or all."""
+    """Delete parked events: these NUMBERS, or all. They cannot be restored."""
     body = {**_which(numbers, everything), "waiting": waiting}
     document = _ask(file, "POST", "/outbox/drop", body=body)
-    _show(document, as_json, lambda done: click.echo(f"thrown away: {done['dropped']}"))
+    _show(document, as_json, lambda done: click.echo(f"dropped: {done['dropped']}"))
 
 
 def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
@@ -208,9 +208,9 @@ def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
 @_config_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=DEMO_PORT, show_default=True)
-@click.option("--secret", default=None, help="The webhook secret it insists on; none: it takes everybody.")
+@click.option("--secret", default=None, help="The webhook secret that it requires. Default: none.")
 def demo_backend_command(file: Path | None, host: str, port: int, secret: str | None) -> None:
-    """Run a small meeting service to play with; GET / on it says how."""
+    """Run a small meeting service for tests; GET / describes it."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_demo_backend(host, port, secret))
 
@@ -220,11 +220,11 @@ async def _demo_backend(host: str, port: int, secret: str | None) -> None:
         await demo_backend.serve(host, port, secret)
     except OSError as error:
         what = f"the demo backend cannot listen on {host} port {port}: {error.strerror}"
-        raise StartError(f"{what}; stop what is there, or give `demo-backend` another --port") from None
+        raise StartError(f"{what}; stop the program that uses it, or give `demo-backend` another --port") from None
 
 
 def _settings(file: Path | None) -> Settings:
-    """The config of the daemon to talk to; without any file, the one of `run --demo`, which has the same admin."""
+    """The config of the daemon; without any file, the config of `run --demo`, which has the same admin listener."""
     source = _found(file)
     if file is None and not source.exists():
         return parse(DEMO_CONFIG, "the demo's config")
@@ -232,7 +232,7 @@ def _settings(file: Path | None) -> Settings:
 
 
 def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
-    """Put one request to the running daemon, with its token if it has one."""
+    """Send one request to the running daemon, with its token if it has one."""
     admin = _settings(file).admin
     return ask(admin, method, path, token=read_token("admin-token", admin.token_file, os.environ), **more)
 

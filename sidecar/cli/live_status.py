@@ -1,4 +1,4 @@
-"""`status --watch`: the status with graphs of the last minutes, drawn again every second."""
+"""`status --watch`: the status with graphs of the last minutes, updated every second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sidecar.errors import Unreachable
 
 EVERY = 1.0
 WIDE = 100
-"""Columns from which there is room to say what each graph means."""
+"""Columns; a terminal at least this wide also shows the meaning of each graph."""
 BARS = " ▁▂▃▄▅▆▇█"
 COLOURS = {
     "memory": "green",
@@ -28,17 +28,17 @@ COLOURS = {
     "problem": "magenta",
 }
 MEANINGS = {
-    "memory": "fresh, from memory",
-    "stale": "old, from memory",
-    "backend": "asked just now",
-    "policy": "nothing known: by policy",
-    "events": "events taken",
+    "memory": "fresh, from the cache",
+    "stale": "stale, from the cache",
+    "backend": "from the backend",
+    "policy": "nothing cached: policy",
+    "events": "events accepted",
     "problem": "malformed requests",
 }
 
 
 def watch(ask: Callable[[], dict[str, Any]], console: Console | None = None) -> None:
-    """Show until interrupted. A daemon that goes away meanwhile is said, and waited for."""
+    """Show until interrupted. If the daemon stops, say so and wait for it."""
     console = console or Console(highlight=False)
     pause = threading.Event()
     seen = ask()
@@ -52,7 +52,7 @@ def watch(ask: Callable[[], dict[str, Any]], console: Console | None = None) -> 
 
 
 def screen(document: dict[str, Any], width: int) -> Group:
-    """Everything, for a terminal of so many columns."""
+    """The whole screen, for a terminal of this width."""
     recent = document["recent"]
     across = max(20, min(recent["seconds"], width - (64 if width >= WIDE else 42)))
     return Group(
@@ -64,7 +64,7 @@ def screen(document: dict[str, Any], width: int) -> Group:
             border_style="dim",
         ),
         Panel(_latency(recent, across), title="time to answer", title_align="left", border_style="dim"),
-        Text("Ctrl-C to leave", style="dim"),
+        Text("Ctrl-C to quit", style="dim"),
     )
 
 
@@ -108,7 +108,7 @@ def _grid() -> Table:
 
 
 def spark(values: Sequence[float], top: float | None = None) -> str:
-    """One character a value; anything above nothing is seen."""
+    """One character for each value; every value above 0 is visible."""
     most = max(values, default=0) if top is None else top
     if most <= 0:
         return BARS[0] * len(values)

@@ -1,4 +1,4 @@
-"""`check --online`: walks the way to the backend step by step, and says at the first that fails what to do.
+"""`check --online`: tests the path to the backend step by step, and at the first failure says what to do.
 
 DNS -> TCP -> TLS -> the secret -> latency
 """
@@ -25,12 +25,12 @@ ROOM = "prosody-sidecar-check"
 
 TRIES = 5
 SOON = 21
-"""Days a certificate should still be good for."""
+"""Days. A certificate that expires earlier gets a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried."""
+    """One tested step."""
 
     name: str
     state: Literal["ok", "unwise", "failed"]
@@ -39,12 +39,12 @@ class Step:
 
     @property
     def good(self) -> bool:
-        """Whether the way goes on from here."""
+        """Whether the next step can be tested."""
         return self.state != "failed"
 
 
 async def look(settings: Settings, target: Target, clock: Clock | None = None) -> list[Step]:
-    """Try every step until one fails."""
+    """Test each step until one fails."""
     clock = clock or SystemClock()
     url = urlsplit(target.url)
     host = url.hostname or ""
@@ -65,12 +65,12 @@ async def _names(host: str, port: int, target: Target, clock: Clock) -> Step:
         async with asyncio.timeout(10):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (TimeoutError, OSError, UnicodeError) as error:
-        advice = f"check backend.url, and on this machine: getent hosts {host}"
+        advice = f"check backend.url, and run on this machine: getent hosts {host}"
         return Step("DNS", "failed", f"{host} has no address: {_short(error)}", advice)
     addresses = sorted({str(each[4][0]) for each in found})
     took = clock.monotonic() - begun
     if took > target.connect_timeout:
-        advice = "a slow name server makes every new connection slow; ask /etc/resolv.conf's servers why"
+        advice = "a slow name server makes new connections slow; check the servers in /etc/resolv.conf"
         return Step("DNS", "unwise", f"{host} is {', '.join(addresses)}, but it took {_ms(took)}", advice)
     return Step("DNS", "ok", f"{host} is {', '.join(addresses)} ({_ms(took)})")
 
@@ -82,9 +82,11 @@ async def _connects(host: str, port: int, target: Target, clock: Clock) -> Step:
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         found = f"no connection to port {port} within {target.connect_timeout:g} s (backend.connect_timeout)"
-        return Step("TCP", "failed", found, "a firewall drops it, or the machine is away")
+        return Step(
+            "TCP", "failed", found, "check whether the machine runs, and whether a firewall drops the connection"
+        )
     except OSError as error:
-        advice = "is the meeting service running, and is this its port?"
+        advice = "check that the meeting service runs, and that this is its port"
         return Step("TCP", "failed", f"no connection to port {port}: {_short(error)}", advice)
     took = clock.monotonic() - begun
     await _close(writer)
@@ -102,7 +104,7 @@ async def _is_trusted(host: str, port: int, target: Target, clock: Clock) -> Ste
             "TLS", "failed", f"the certificate is not trusted: {error.verify_message}", _how_to_fix(error, host)
         )
     except (TimeoutError, OSError) as error:
-        advice = "does this port speak TLS? If it speaks plain http, write http:// in backend.url"
+        advice = "check that this port uses TLS; if it uses plain http, write http:// in backend.url"
         return Step("TLS", "failed", f"no TLS: {_short(error)}", advice)
     took = clock.monotonic() - begun
     connection: ssl.SSLObject = writer.get_extra_info("ssl_object")
@@ -111,30 +113,30 @@ async def _is_trusted(host: str, port: int, target: Target, clock: Clock) -> Ste
     await _close(writer)
     ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
     days = (ends.timestamp() - clock.wall()) / 86_400
-    found = f"{version}, signed by {_issuer(certificate)}, good for {days:.0f} more days ({_ms(took)})"
+    found = f"{version}, signed by {_issuer(certificate)}, valid for {days:.0f} more days ({_ms(took)})"
     if days < SOON:
-        return Step("TLS", "unwise", found, f"it ends on {ends:%Y-%m-%d}; renew it, or find out why it was not renewed")
+        return Step("TLS", "unwise", found, f"it expires on {ends:%Y-%m-%d}; renew it, or check why it was not renewed")
     return Step("TLS", "ok", found)
 
 
 def _how_to_fix(error: ssl.SSLCertVerificationError, host: str) -> str:
     match error.verify_code:
         case 10:
-            return "it has ended: renew it on the backend"
+            return "it has expired: renew it on the backend"
         case 62 | 64:
-            return f"it is for another name: use the name it is for in backend.url, or one that includes {host}"
+            return f"it is for another name: write that name in backend.url, or use a certificate for {host}"
         case 18 | 19:
-            return "nobody else has signed it: give the backend a proper one, or trust it with backend.ca_file"
+            return "it is self-signed: use a certificate of a CA on the backend, or trust this one with backend.ca_file"
         case 20 | 21:
-            return "its signer is unknown: let the backend send the whole chain, or name the signer in backend.ca_file"
+            return "its CA is not known: let the backend send the whole chain, or name the CA in backend.ca_file"
         case _:
-            return f"see the chain with: openssl s_client -connect {host}:443 -showcerts"
+            return f"to see the chain, run: openssl s_client -connect {host}:443 -showcerts"
 
 
 def _issuer(certificate: object) -> str:
     parts = certificate.get("issuer", ()) if isinstance(certificate, dict) else ()
     names = {key: value for group in parts for key, value in group}
-    return str(names.get("organizationName") or names.get("commonName") or "somebody without a name")
+    return str(names.get("organizationName") or names.get("commonName") or "a CA without a name")
 
 
 async def _answers(settings: Settings, target: Target, clock: Clock) -> list[Step]:
@@ -162,39 +164,45 @@ def _refused(outcome: Outcome, target: Target) -> Step:
     reason = getattr(outcome, "reason", "no answer")
     if isinstance(outcome, Misconfigured):
         if target.secret is None:
-            return Step("secret", "failed", f"{reason}; none is sent", "name the secret's file in backend.secret_file")
-        advice = "the two secrets differ: compare this one with the backend's, also at their ends"
+            return Step(
+                "secret",
+                "failed",
+                f"{reason}; no secret is sent",
+                "set backend.secret_file to the file with the secret",
+            )
+        advice = "the two secrets are different: compare them, also spaces and line ends at the end"
         return Step("secret", "failed", f"{reason}", advice)
     status = getattr(outcome, "status", None)
-    advice = f"ask it yourself: curl -i --json '{{}}' {target.url}/validate-access"
+    advice = f"to see the answer, run: curl -i --json '{{}}' {target.url}/validate-access"
     if status == 404:
-        advice = "is the path in backend.url right? The endpoint's name is appended to it"
+        advice = "check the path in backend.url; the endpoint's name is appended to it"
     return Step("answer", "failed", f"validate-access was not answered: {reason}", advice)
 
 
 async def _insists(target: Target, deadline: float, clock: Clock) -> Step:
-    """Whether the backend also answers those who do not know the secret."""
+    """Whether the backend also answers a request without the secret."""
     if target.secret is None:
-        found = "none is sent, and the backend answers all the same"
-        return Step("secret", "unwise", found, "let the backend insist on one, or anybody who reaches it can ask")
+        found = "no secret is sent, and the backend still answers"
+        return Step("secret", "unwise", found, "let the backend require one, or every client that reaches it can ask")
     async with Backend(replace(target, secret=None), clock) as stranger:
         outcome = await stranger.ask(_question(clock.monotonic()), deadline)
     if isinstance(outcome, Replied | Rejected):
-        advice = "let the backend compare X-Webhook-Secret, or anybody who reaches it can ask"
-        return Step("secret", "unwise", "accepted, but the backend answers without it too", advice)
-    return Step("secret", "ok", "accepted, and who does not know it is turned away")
+        advice = "let the backend check X-Webhook-Secret, or every client that reaches it can ask"
+        return Step("secret", "unwise", "accepted, but the backend also answers without it", advice)
+    return Step("secret", "ok", "accepted, and a request without it is refused")
 
 
 def _latency(settings: Settings, took: list[float]) -> Step:
     median, worst = statistics.median(took), max(took)
-    found = f"{_ms(median)} in the middle, {_ms(worst)} at worst, of {len(took)} questions"
+    found = f"median {_ms(median)}, longest {_ms(worst)}, of {len(took)} requests"
     endpoint = settings.endpoints.validate_access
     if worst >= settings.breaker.slow_after:
-        advice = f"calls over breaker.slow_after ({settings.breaker.slow_after:g} s) count as failed; make it faster"
+        advice = f"calls above breaker.slow_after ({settings.breaker.slow_after:g} s) count as failed; make it faster"
         return Step("latency", "unwise", found, advice)
     if median >= endpoint.answer_within:
         advice = (
-            f"over answer_within ({endpoint.answer_within:g} s) old answers go first; make it faster, or raise that"
+            f"above answer_within ({endpoint.answer_within:g} s), cached answers are used; make the backend faster, "
+            "or raise answer_within"
         )
         return Step("latency", "unwise", found, advice)
     return Step("latency", "ok", found)
@@ -206,7 +214,7 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(1):
             await writer.wait_closed()
     except (TimeoutError, OSError):
-        return  # it was only to be seen that it opens
+        return  # the test was only whether it opens
 
 
 def _ms(seconds: float) -> str:

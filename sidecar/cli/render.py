@@ -1,4 +1,4 @@
-"""What the commands print for people."""
+"""What the commands print for operators."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _console = Console(highlight=False, soft_wrap=True)
 
 
 def status(document: dict[str, Any]) -> None:
-    """One screen: is it well, and the numbers an operator asks for first."""
+    """One screen: the state, and the most important numbers."""
     _console.print(overview(document))
 
 
 def overview(document: dict[str, Any]) -> Group:
-    """The same, to be put on a larger screen."""
+    """The same, as a part of a larger screen."""
     reasons = document["reasons"]
     if not document["serving"]:
         head = Text("● starting or stopping", style="yellow")
@@ -68,7 +68,7 @@ def _clock_time(seconds: float) -> str:
 
 
 def steps(walked: Sequence[Step]) -> None:
-    """What `check --online` found, with what to do where something is not as it should be."""
+    """What `check --online` found, and what to do about each problem."""
     marks = {"ok": Text("✓", style="green"), "unwise": Text("!", style="yellow"), "failed": Text("✗", style="bold red")}
     for step in walked:
         _console.print(marks[step.state], Text(f" {step.name:8}", style="bold"), Text(step.found), sep="")
@@ -77,7 +77,7 @@ def steps(walked: Sequence[Step]) -> None:
 
 
 def explain(document: dict[str, Any]) -> None:
-    """One paragraph per remembered key."""
+    """One paragraph for each cached key."""
     for answer in document["answers"]:
         who = f" for {answer['subject']}" if answer["subject"] else ""
         _console.print(Text(f"{answer['endpoint']} {answer['room']}{who}", style="bold"))
@@ -89,7 +89,7 @@ def explain(document: dict[str, Any]) -> None:
         table.add_row("  rule", answer["rule"])
         _console.print(table)
     if document["left_out"]:
-        _console.print(f"and {document['left_out']} more; name a user to see theirs")
+        _console.print(f"and {document['left_out']} more; give a user to see that user's answers")
 
 
 def outbox(document: dict[str, Any]) -> None:

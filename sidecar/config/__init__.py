@@ -1,1 +1,1 @@
-"""The config file: read, checked, and turned into the values that the other parts take."""
+"""The config file: read it, check it, and turn it into the values that the other parts need."""

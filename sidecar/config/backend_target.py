@@ -1,4 +1,4 @@
-"""Settings -> where the backend is, what it trusts us by and what we trust it by. Reads the files they name."""
+"""Settings -> address, secret and TLS of the backend. Reads the files that the settings name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def target_from(settings: Settings, environ: Mapping[str, str]) -> Target:
 
 
 def tls_from(backend: BackendSettings) -> tuple[ssl.SSLContext | None, str]:
-    """What TLS files the settings name, ready for use, and a digest of them. Raises StartError."""
+    """The TLS context from the files that the settings name, and a digest of these files. Raises StartError."""
     files = _digest(backend)
     if not files:
         return None, ""
@@ -40,7 +40,7 @@ def tls_from(backend: BackendSettings) -> tuple[ssl.SSLContext | None, str]:
 
 
 def _digest(backend: BackendSettings) -> str:
-    """A name for what is in the TLS files; empty if there are none."""
+    """A digest of the TLS files; empty if there are none."""
     named = {
         "ca_file": backend.ca_file,
         "client_certificate": backend.client_certificate,
@@ -53,24 +53,24 @@ def _digest(backend: BackendSettings) -> str:
                 digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
             except OSError as error:
                 raise StartError(
-                    f"backend.{name}: {file} cannot be read: {error.strerror}; check path and mode"
+                    f"backend.{name}: {file} cannot be read: {error.strerror}; check its path and mode"
                 ) from None
     return digest.hexdigest() if any(named.values()) else ""
 
 
 @functools.lru_cache(maxsize=2)
 def _context(ca: Path | None, certificate: Path | None, key: Path | None, files: str) -> ssl.SSLContext:
-    """The same context for the same files: connections that stand are kept over a reload that changes nothing."""
+    """The same context for the same files: a reload that changes nothing keeps the open connections."""
     try:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
-        raise StartError(f"backend.ca_file: {ca} holds no certificate; it must be PEM") from None
+        raise StartError(f"backend.ca_file: {ca} contains no certificate; it must be a PEM file") from None
     if certificate is not None:
         try:
             context.load_cert_chain(certificate, key)
         except ssl.SSLError as error:
             raise StartError(
                 f"backend.client_certificate: {certificate} and {key} cannot be used together: {error.reason}; "
-                "both must be PEM, the key without a passphrase and the certificate's own"
+                "both must be PEM files, and the key must belong to the certificate and have no passphrase"
             ) from None
     return context

@@ -1,4 +1,4 @@
-"""The webhook secret and its kin, from a systemd credential, a file, or the environment. They are in no repr."""
+"""The webhook secret and other secrets, from a systemd credential, a file, or the environment. No repr shows them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sidecar.config.models import BackendSettings
 from sidecar.errors import StartError
 
 CREDENTIAL = "webhook-secret"
-"""The name systemd's `LoadCredential=` gives it; where it is there, it wins."""
+"""The name in systemd's `LoadCredential=`; if this credential exists, it has priority."""
 
 
 def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | None:
-    """The secret, without the line end that editors add; None when none is configured. Raises StartError."""
+    """The secret, without the line end that editors add; None if none is configured. Raises StartError."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if folder and (credential := Path(folder) / CREDENTIAL).exists():
         return _usable(_read(credential), f"the systemd credential {CREDENTIAL}")
@@ -22,13 +22,13 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
         return _usable(_read(settings.secret_file), f"the webhook secret in {settings.secret_file}")
     if settings.secret_env is not None:
         if settings.secret_env not in environ:
-            raise StartError(f"backend.secret_env: the environment has no variable {settings.secret_env}; set it")
+            raise StartError(f"backend.secret_env: the environment variable {settings.secret_env} is not set; set it")
         return _usable(environ[settings.secret_env], f"the webhook secret in ${settings.secret_env}")
     return None
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
-    """A further secret: `listen-token`, `admin-token` or `signing-key`, by credential or file. Raises StartError."""
+    """Another secret: `listen-token`, `admin-token` or `signing-key`, from a credential or file. Raises StartError."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if folder and (credential := Path(folder) / name).exists():
         return _usable(_read(credential, name), f"the systemd credential {name}")
@@ -42,7 +42,9 @@ def signing_key(text: str | None) -> bytes | None:
     try:
         return base64.b64decode(text.removeprefix("whsec_"), validate=True)
     except ValueError:
-        raise StartError("the signing-key begins with whsec_ but what follows is not base64; copy it whole") from None
+        raise StartError(
+            "the signing-key begins with whsec_, but the rest is not base64; copy the complete key"
+        ) from None
 
 
 def _read(file: Path, what: str = "webhook secret") -> str:
@@ -50,18 +52,20 @@ def _read(file: Path, what: str = "webhook secret") -> str:
         return file.read_text("utf-8")
     except OSError as error:
         raise StartError(
-            f"the {what} cannot be read from {file}: {error.strerror}; check path, owner and mode"
+            f"the {what} cannot be read from {file}: {error.strerror}; check its path, owner and mode"
         ) from None
     except UnicodeDecodeError:
-        raise StartError(f"the {what} in {file} is not text; write the secret alone into it") from None
+        raise StartError(f"the {what} in {file} is not text; write only the secret into it") from None
 
 
 def _usable(text: str, where: str) -> str:
     secret = text.strip("\r\n")
     if not secret:
-        raise StartError(f"{where} is empty; write the secret alone into it")
+        raise StartError(f"{where} is empty; write only the secret into it")
     if not secret.isascii() or not secret.isprintable():
-        raise StartError(f"{where} holds characters an HTTP header cannot carry; use printable ASCII on one line")
+        raise StartError(
+            f"{where} holds characters that are not allowed in an HTTP header; use printable ASCII on one line"
+        )
     if secret != secret.strip():
-        raise StartError(f"{where} begins or ends with a space, which HTTP would leave out; remove it")
+        raise StartError(f"{where} begins or ends with a space, which HTTP removes; remove it")
     return secret

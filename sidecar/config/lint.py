@@ -1,7 +1,7 @@
-"""What is wrong or unwise about settings that are each valid by themselves. Pure: settings in, sentences out.
+"""What is wrong or not advisable when settings are valid alone but not together. Pure: settings in, sentences out.
 
-contradictions: the file cannot be meant like this; it is refused.
-warnings:       legal, but an operator should know; it is used.
+contradictions: the settings cannot work together; the file is refused.
+warnings:       the file is used, but the operator should know.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from sidecar.core.addresses import is_loopback
 Where = tuple[str | int, ...]
 
 LONG_ALLOW = 86_400.0
-"""Seconds after which a yes that nobody could confirm is surprising."""
+"""Seconds. A longer use of an allow that the backend cannot confirm gets a warning."""
 
 LONG_FRESH = 300.0
-"""Seconds for which a meeting may be cancelled without anybody who joins noticing."""
+"""Seconds. A longer use of an allow after a meeting is cancelled gets a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One sentence about one setting; `or_else` are the settings it is as much about, should the first be unstated."""
+    """One sentence about one setting. If the file does not have it, `or_else` are other settings it is about."""
 
     where: Where
     text: str
@@ -45,13 +45,18 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
     """Why these settings cannot be used together."""
     listen, admin = settings.listen, settings.admin
     if listen.port and (listen.host, listen.port) == (admin.host, admin.port):
-        yield Advice(("admin", "port"), f"is the port of `listen` too ({admin.port}); choose another", (("listen",),))
+        yield Advice(
+            ("admin", "port"), f"is the same port as in `listen` ({admin.port}); choose another port", (("listen",),)
+        )
     backend = urlsplit(settings.backend.url)
     port = backend.port or (443 if backend.scheme == "https" else 80)
     if port == listen.port and (
         backend.hostname == listen.host or (is_loopback(backend.hostname) and is_loopback(listen.host))
     ):
-        yield Advice(("backend", "url"), "is the sidecar itself (see listen.port); give the meeting service's address")
+        yield Advice(
+            ("backend", "url"),
+            "is the address of the sidecar itself (see listen.port); write the address of the meeting service",
+        )
     yield from _remote("listen", listen)
     yield from _remote("admin", admin)
     certificate, key = settings.backend.client_certificate, settings.backend.client_key
@@ -59,10 +64,10 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
         stated, lacking = (
             ("client_key", "client_certificate") if certificate is None else ("client_certificate", "client_key")
         )
-        yield Advice(("backend", stated), f"needs backend.{lacking} too; add it")
+        yield Advice(("backend", stated), f"also needs backend.{lacking}; add it")
     if backend.scheme == "http" and (certificate or settings.backend.ca_file):
         name = "ca_file" if settings.backend.ca_file else "client_certificate"
-        yield Advice(("backend", name), "has no use with http://; write https:// in backend.url")
+        yield Advice(("backend", name), "has no effect with http://; write https:// in backend.url")
     for name in ("room_created", "validate_access"):
         yield from _times(settings, name)
     yield from _default_config(settings)
@@ -71,7 +76,7 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
 def _remote(name: str, settings: Listen | Admin) -> Iterator[Advice]:
     if not is_loopback(settings.host) and not (settings.allow_remote and settings.token_file):
         text = (
-            f"{settings.host} can be reached from other machines; use 127.0.0.1, or, if it is meant, say so with "
+            f"{settings.host} can be reached from other machines; use 127.0.0.1, or allow it with "
             f"{name}.allow_remote: true and {name}.token_file"
         )
         yield Advice((name, "host"), text)
@@ -84,8 +89,8 @@ def _times(settings: Settings, name: str) -> Iterator[Advice]:
     module = settings.listen.module_timeout
     if endpoint.deadline >= module:
         text = (
-            f"{endpoint.deadline:g} s is not below the Prosody module's own time-out of {module:g} s: it would give up "
-            f"first; lower it, or raise muc_webhook_timeout in Prosody and listen.module_timeout here"
+            f"{endpoint.deadline:g} s is not below the Prosody module's time-out of {module:g} s: the module would "
+            f"stop waiting first; lower it, or raise muc_webhook_timeout in Prosody and listen.module_timeout here"
         )
         yield Advice((*place, "deadline"), text, (("listen", "module_timeout"),))
     stated = [((*place, "answer_within"), endpoint.answer_within)]
@@ -108,50 +113,57 @@ def _default_config(settings: Settings) -> Iterator[Advice]:
             users.append(("rooms", index, "room-created", "on_unavailable"))
     if settings.default_room_config is None:
         for where in users:
-            yield Advice(where, "default needs `default_room_config`; add it, or use refuse")
+            yield Advice(where, "`default` needs `default_room_config`; add it, or use `refuse`")
 
 
 def warnings(settings: Settings) -> Iterator[Advice]:
-    """What is legal, but should be meant."""
+    """What can be used, but may not be intended."""
     yield from _backend(settings)
     yield from _exposure(settings)
     yield from _lifetimes(settings)
     yield from _breaker(settings)
     yield from _rooms(settings)
     if settings.state_dir is None:
-        yield Advice(("state_dir",), "null: after a restart nothing is remembered, and events on their way are lost")
+        yield Advice(
+            ("state_dir",),
+            "null: a restart loses all cached answers and all events that wait; name a folder to keep them",
+        )
     if settings.log.identities:
-        yield Advice(("log", "identities"), "true: the log names who joined which meeting; see who may read it")
+        yield Advice(("log", "identities"), "true: the log shows who joined which meeting; check who may read it")
 
 
 def _backend(settings: Settings) -> Iterator[Advice]:
     backend = settings.backend
     url = urlsplit(backend.url)
     if url.scheme == "http" and not is_loopback(url.hostname):
-        text = "plain http to another machine: secret, tokens and names of people can be read on the way; use https"
+        text = "plain http to another machine: secret, tokens and names of users can be read on the network; use https"
         yield Advice(("backend", "url"), text)
     if backend.secret_file is None and backend.secret_env is None:
-        text = "no secret: unless systemd brings one as a credential, anybody can ask the backend what the sidecar asks"
+        text = "no secret: without a systemd credential, any client can ask the backend the same; set secret_file"
         yield Advice(("backend",), text)
     if backend.secret_file is not None and backend.secret_env is not None:
-        yield Advice(("backend", "secret_env"), "is not used, since secret_file is set; leave one of them out")
+        yield Advice(("backend", "secret_env"), "is not used, because secret_file is set; remove one of them")
     if backend.secret_file is not None and not backend.secret_file.is_absolute():
-        yield Advice(("backend", "secret_file"), "is relative to wherever the sidecar is started; write it in full")
+        yield Advice(
+            ("backend", "secret_file"), "is relative to the folder where the sidecar is started; write an absolute path"
+        )
     if backend.cache_control == "ignore":
-        text = "ignore: answers are kept even when the backend says that they must not be"
+        text = "ignore: answers are cached even if the backend says that they must not be"
         yield Advice(("backend", "cache_control"), text)
     for name in ("room_created", "validate_access"):
         deadline = getattr(settings.endpoints, name).deadline
         if backend.connect_timeout >= deadline:
             alias = name.replace("_", "-")
-            text = f"{backend.connect_timeout:g} s is not below the deadline of {alias} ({deadline:g} s)"
+            text = f"{backend.connect_timeout:g} s is not below the deadline of {alias} ({deadline:g} s); lower it"
             yield Advice(("backend", "connect_timeout"), text, (("endpoints", alias, "deadline"),))
 
 
 def _exposure(settings: Settings) -> Iterator[Advice]:
     for name, host in (("listen", settings.listen.host), ("admin", settings.admin.host)):
         if not is_loopback(host):
-            text = f"{host} can be reached from other machines, over plain http: token and names travel readable"
+            text = (
+                f"{host} can be reached from other machines over plain http: token and names can be read on the network"
+            )
             yield Advice((name, "host"), text)
 
 
@@ -161,10 +173,10 @@ def _lifetimes(settings: Settings) -> Iterator[Advice]:
     if decision.on_unavailable == "allow":
         yield Advice((*place, "on_unavailable"), _LETS_IN)
     if decision.allow.fresh > LONG_FRESH:
-        text = f"for {decision.allow.fresh:g} s a cancelled meeting still lets those in who were allowed before"
+        text = f"for {decision.allow.fresh:g} s, users with a cached allow can still join a cancelled meeting"
         yield Advice((*place, "allow", "fresh"), text)
     if decision.allow.stale_if_error > LONG_ALLOW:
-        text = f"while the backend is away, a yes is used for {decision.allow.stale_if_error / 3600:g} hours"
+        text = f"while the backend is down, an allow is used for {decision.allow.stale_if_error / 3600:g} hours"
         yield Advice((*place, "allow", "stale_if_error"), text)
     groups: list[tuple[Where, AllowLifetimes | DenyLifetimes | ConfigEndpoint]] = [
         (("endpoints", "room-created"), settings.endpoints.room_created),
@@ -175,31 +187,31 @@ def _lifetimes(settings: Settings) -> Iterator[Advice]:
         if 0 < times.stale_if_error < times.fresh:
             text = (
                 f"{times.stale_if_error:g} s is shorter than fresh ({times.fresh:g} s); it counts from the end of "
-                "fresh, not from the answer"
+                "fresh, not from the answer; check that this is intended"
             )
             yield Advice((*group, "stale_if_error"), text, ((*group, "fresh"),))
         if times.stale_while_revalidate > times.stale_if_error:
             text = (
                 f"{times.stale_while_revalidate:g} s is longer than stale_if_error ({times.stale_if_error:g} s): the "
-                "old answer would be used longer while the backend is well than while it is away"
+                "cached answer would be used longer while the backend works than while it is down"
             )
             yield Advice((*group, "stale_while_revalidate"), text, ((*group, "stale_if_error"),))
 
 
-_LETS_IN = "allow: whenever the backend is away, strangers get in wherever nothing is remembered about them"
+_LETS_IN = "allow: while the backend is down, strangers can join if nothing is cached for them"
 
 
 def _breaker(settings: Settings) -> Iterator[Advice]:
     breaker = settings.breaker
     if breaker.minimum_rooms > breaker.minimum_calls:
         text = (
-            f"{breaker.minimum_rooms} is above minimum_calls ({breaker.minimum_calls}): so many rooms cannot have "
-            "failed in so few calls, and an outage is noticed later"
+            f"{breaker.minimum_rooms} is above minimum_calls ({breaker.minimum_calls}): so few calls cannot "
+            "come from so many rooms, and an outage is noticed later; lower it"
         )
         yield Advice(("breaker", "minimum_rooms"), text, (("breaker", "minimum_calls"),))
     longest = max(settings.endpoints.room_created.deadline, settings.endpoints.validate_access.deadline)
     if breaker.slow_after >= longest:
-        text = f"{breaker.slow_after:g} s is not below any deadline: no effect, and a hanging backend is noticed late"
+        text = f"{breaker.slow_after:g} s is not below any deadline: it has no effect; lower it"
         yield Advice(("breaker", "slow_after"), text)
 
 
@@ -209,17 +221,17 @@ def _rooms(settings: Settings) -> Iterator[Advice]:
         where: Where = ("rooms", index)
         hidden_by = next((first for first in seen if first in (rule.match, "*")), None)
         if hidden_by is not None:
-            text = f"is never used: the pattern {hidden_by!r} before it fits the same rooms; put this one first"
+            text = f"is never used: the earlier pattern {hidden_by!r} matches the same rooms; put this one first"
             yield Advice((*where, "match"), text)
         seen.setdefault(rule.match, index)
         if not _changes_anything(rule):
-            yield Advice(where, "changes nothing; name what is different for these rooms")
+            yield Advice(where, "changes nothing; add the settings that are different for these rooms")
         if rule.validate_access.on_unavailable == "allow":
             yield Advice((*where, "validate-access", "on_unavailable"), _LETS_IN)
     policies = {settings.endpoints.room_created.on_unavailable}
     policies.update(rule.room_created.on_unavailable or "refuse" for rule in settings.rooms)
     if settings.default_room_config is not None and "default" not in policies:
-        text = "is not used: no endpoint or room says `on_unavailable: default`"
+        text = "is not used: no endpoint or room has `on_unavailable: default`; add that, or remove this"
         yield Advice(("default_room_config",), text)
 
 

@@ -1,6 +1,6 @@
-"""YAML -> frozen settings. Every problem is reported at once, each with file, line and column.
+"""YAML -> frozen settings. All problems are reported together, each with file, line and column.
 
-text --(yaml: nodes with marks)--> plain data + marks --(pydantic)--> Settings --(advice)--> Settings | ConfigError
+text --(yaml: nodes with marks)--> plain data + marks --(pydantic)--> Settings --(lint)--> Settings | ConfigError
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def load(file: Path) -> Settings:
 
 
 def parse(text: str, name: str) -> Settings:
-    """Check the text of a config; `name` stands for the file in messages."""
+    """Check the text of a config; `name` is the file's name in messages."""
     return examine(text, name).usable()
 
 
 @dataclass(slots=True)
 class Examined:
-    """A config file that was looked at: its settings, if they can be used, and what there is to say about it."""
+    """A config file after the checks: its settings, if they can be used, its problems and its warnings."""
 
     name: str
     settings: Settings | None = None
     marks: dict[Where, tuple[int, int]] = field(default_factory=lambda: {(): (1, 1)})
-    """Where each setting that the file states stands: line and column, counted from 1."""
+    """Line and column of each setting in the file, counted from 1."""
     problems: list[tuple[tuple[int, int], str]] = field(default_factory=list)
     warnings: list[tuple[tuple[int, int], str]] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class Examined:
         return self.settings
 
     def place(self, *paths: Where) -> tuple[int, int]:
-        """Where the first of these is stated, or else the section it would stand in."""
+        """Where the first of these settings is, or else the section where it would be."""
         stated = next((path for path in paths if path in self.marks), paths[0])
         return next(self.marks[stated[:n]] for n in range(len(stated), -1, -1) if stated[:n] in self.marks)
 
@@ -59,7 +59,7 @@ class Examined:
         self.problems.append((self.place(path, *or_else), _sentence(path, message)))
 
     def warn(self, path: Where, message: str, *or_else: Where) -> None:
-        """Note that this setting is unwise."""
+        """Note that this setting is not advisable."""
         self.warnings.append((self.place(path, *or_else), _sentence(path, message)))
 
     def problem_lines(self) -> list[str]:
@@ -67,24 +67,26 @@ class Examined:
         return [f"{self.name}:{line}:{column}: {text}" for (line, column), text in sorted(set(self.problems))]
 
     def warning_lines(self) -> list[str]:
-        """The same for warnings, each with the word in it."""
+        """The same for warnings, each with the word `warning`."""
         ordered = sorted(set(self.warnings))
         return [f"{self.name}:{line}:{column}: warning: {text}" for (line, column), text in ordered]
 
 
 def examine_file(file: Path) -> Examined:
-    """Look at a config file; raises ConfigError only if it cannot be read."""
+    """Check a config file; raises ConfigError only if it cannot be read."""
     try:
         text = file.read_text("utf-8")
     except FileNotFoundError:
-        raise ConfigError([f"{file}: there is no such file; start from config/minimal.yaml"]) from None
+        raise ConfigError(
+            [f"{file}: there is no such file; copy config/minimal.yaml there, or give --config"]
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: cannot be read: {error}"]) from None
+        raise ConfigError([f"{file}: cannot be read: {error}; check its path and mode"]) from None
     return examine(text, str(file))
 
 
 def examine(text: str, name: str) -> Examined:
-    """Look at the text of a config."""
+    """Check the text of a config."""
     examined = Examined(name)
     try:
         data = _Reader(examined).read(text)
@@ -92,7 +94,7 @@ def examine(text: str, name: str) -> Examined:
         return examined
     wrong = _validate(examined, data)
     if examined.settings is not None:
-        # What is said of a default that only stands in for a setting which is wrong itself says nothing yet.
+        # A wrong setting was replaced by its default: findings about that default say nothing about the file.
         unsure = {path[:-1] for path in wrong}
         for advice in contradictions(examined.settings):
             if advice.where[:-1] not in unsure:
@@ -104,8 +106,8 @@ def examine(text: str, name: str) -> Examined:
 
 
 def _validate(examined: Examined, data: Any) -> list[Where]:
-    """Set the settings, also if some are wrong: those are replaced by their defaults, so that the others can be judged
-    together. Returns which are wrong."""
+    """Set the settings, even if some are wrong: these are replaced by their defaults, so that the others can be checked
+    together. Returns the wrong ones."""
     wrong: list[Where] = []
     for attempt in range(3):
         try:
@@ -140,7 +142,7 @@ def _take_out(data: Any, path: Where) -> None:
 
 
 class _Reader:
-    """Plain data out of YAML nodes, remembering where each value stood."""
+    """Makes plain data from YAML nodes, and notes the place of each value."""
 
     def __init__(self, examined: Examined) -> None:
         self._examined = examined
@@ -148,7 +150,7 @@ class _Reader:
         self._nodes = 0
 
     def read(self, text: str) -> Any:
-        """The data; raises ConfigError for what is no YAML, the problem being noted."""
+        """The data. If the text is not YAML, notes the problem and raises ConfigError."""
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             return {} if root is None else self._plain(root, ())
@@ -170,7 +172,7 @@ class _Reader:
     def _plain(self, node: yaml.Node, path: Where) -> Any:
         self._nodes += 1
         if self._nodes > 100_000:
-            raise ValueError("over 100,000 values; are there anchors that multiply?")
+            raise ValueError("more than 100,000 values; check anchors and aliases, which can multiply values")
         self._examined.marks.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -178,9 +180,9 @@ class _Reader:
             return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
         value = self._loader.construct_object(node)
         if type(value) in (int, float) and re.fullmatch(r"[-+]?(0_?\d.*|.*:.*)", node.value):
-            # The traps of YAML 1.1: 1:30 is the number 90, and 010 is 8.
+            # YAML 1.1 reads 1:30 as the number 90, and 010 as 8.
             self._examined.complain(
-                path, f"YAML reads {node.value} as the number {value:g}; if you mean that, write it so"
+                path, f"YAML reads {node.value} as the number {value:g}; if you mean that, write {value:g}"
             )
         return value
 
@@ -190,12 +192,12 @@ class _Reader:
             place = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is None:
-                text = f"{dotted(path) or 'the file'}: a key must be a plain word"
+                text = f"{dotted(path) or 'the file'}: a key must be a single word"
                 self._examined.problems.append((place, text))
                 continue
             if key in result:
                 first = self._examined.marks[*path, key][0]
-                text = f"{dotted((*path, key))}: is there twice, first in line {first}; remove one of them"
+                text = f"{dotted((*path, key))}: is there twice, the first time in line {first}; remove one of them"
                 self._examined.problems.append((place, text))
                 continue
             self._examined.marks[*path, key] = place
@@ -204,7 +206,7 @@ class _Reader:
 
 
 def _hint(text: str, place: tuple[int, int]) -> str:
-    """What usually causes a syntax error in such a line."""
+    """The usual cause of a syntax error in such a line."""
     lines = text.splitlines()
     line = lines[place[0] - 1] if place[0] <= len(lines) else ""
     if "\t" in line:
@@ -212,11 +214,11 @@ def _hint(text: str, place: tuple[int, int]) -> str:
     if re.match(r"\s*[A-Za-z_-]+:[^\s/]", line):
         return "; put a space after the colon"
     if re.search(r"[*&!%@`]", line):
-        return "; put a text that begins with such a character in quotes"
+        return "; a text that begins with one of * & ! % @ ` needs quotes"
     before = lines[place[0] - 2] if 2 <= place[0] <= len(lines) + 1 else ""
     if re.match(r"\s*[A-Za-z_-]+:[^\s/]", before):
         return "; put a space after the colon in the line before"
-    return "; look at the indentation and quotes of this line and of the one before"
+    return "; check the indentation and quotes of this line and of the line before"
 
 
 def _sentence(path: Where, message: str) -> str:

@@ -1,4 +1,4 @@
-"""A validator's finding -> a sentence that says what is wrong, what was expected, and what was probably meant."""
+"""A finding of the validator -> a sentence: what is wrong, what was expected, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OTHER_WORDS = {
     "timeout": "deadline",
     "ttl": "fresh",
 }
-"""What other programs call it -> what it is called here, where the section has it."""
+"""The name in other programs -> the name here, if the section has it."""
 
 _LIMITS = {
     "greater_than": ("gt", "above"),
@@ -84,7 +84,7 @@ def in_words(problem: Mapping[str, Any]) -> tuple[Where, str]:  # noqa: PLR0912 
 
 
 def _given(value: object) -> str:
-    """What stands in the file, capped: a value in the wrong place may be a secret, so texts are not repeated."""
+    """The value in the file. A long text is not repeated: a value in the wrong place may be a secret."""
     match value:
         case None:
             return "nothing"
@@ -109,7 +109,7 @@ def _of_what(path: Where) -> str:
 
 
 def _without_unit(value: object) -> str:
-    """`15 min` -> what to write instead."""
+    """`15 min` -> the number to write instead."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value) if isinstance(value, str) else None
     if found is None or found[2] not in ("", *_UNITS):
         return ""
@@ -117,7 +117,7 @@ def _without_unit(value: object) -> str:
 
 
 def _in_seconds(path: Where, value: object, kind: str) -> str:
-    """A number that is far too large was probably meant in milliseconds."""
+    """A number that is much too large was probably meant in milliseconds."""
     if kind == "less_than_equal" and path[-1] == "deadline" and isinstance(value, int | float) and value >= 500:
         return f"; it is in seconds, so for {value:g} ms write {value / 1000:g}"
     return ""
@@ -132,7 +132,7 @@ def _nearest_word(value: object, context: Mapping[str, Any]) -> str:
 
 
 def _without_space(value: object) -> str:
-    """`url:https://…` is a text, not a setting."""
+    """YAML reads `url:https://…` as a text, not as a setting."""
     return "; put a space after the colon" if isinstance(value, str) and re.match(r"\w+:\S", value) else ""
 
 
@@ -141,7 +141,7 @@ def _as_list(value: object) -> str:
 
 
 def _nearest(path: Where) -> str:
-    """What was probably meant."""
+    """The setting that was probably meant."""
     section: Any = Settings
     for part in path[:-1]:
         section = _child(section, part)
@@ -152,12 +152,12 @@ def _nearest(path: Where) -> str:
     other = _OTHER_WORDS.get(word.lower())
     elsewhere = [home for home, name in _everywhere(Settings) if name == word]
     if elsewhere:
-        return f" here; it belongs {f'under `{elsewhere[0]}`' if elsewhere[0] else 'at the outermost level'}"
+        return f" here; it belongs {f'in `{elsewhere[0]}`' if elsewhere[0] else 'at the top level'}"
     close = [other] if other in names else difflib.get_close_matches(word.lower().replace("_", "-"), names, 1)
     close = close or difflib.get_close_matches(word.lower().replace("-", "_"), names, 1)
     if close:
         return f"; did you mean `{close[0]}`?"
-    return f"; there are {', '.join(names)}"
+    return f"; the settings here are {', '.join(names)}"
 
 
 def _everywhere(section: type[Section], home: str = "") -> Iterator[tuple[str, str]]:

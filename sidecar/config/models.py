@@ -1,6 +1,6 @@
-"""What the config file may hold: every section, every setting, its default and its bounds.
+"""What the config file may contain: every section, every setting, its default and its bounds.
 
-What each one means, and why its default is what it is, is said in config/sidecar.yaml.
+config/sidecar.yaml says what each setting means, and why it has this default.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, nothing is converted, nothing changes later."""
+    """Base of all sections: unknown keys are errors, no value is converted, no value changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
@@ -41,20 +41,20 @@ def _backend_url(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, value)):
         raise ValueError("must be an absolute URL such as https://api.example.com/webhooks/jitsi")
     if parts.username or parts.password:
-        raise ValueError("must not hold a user or password; use secret_file for the shared secret")
+        raise ValueError("must not contain a user or password; use secret_file for the shared secret")
     try:
         usable = parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("must name a port from 1 to 65535, or none")
+        raise ValueError("must have a port from 1 to 65535, or no port")
     if parts.query or parts.fragment:
-        raise ValueError("must not hold a query or fragment; the endpoint's name is appended to the path")
+        raise ValueError("must not contain a query or fragment; the endpoint's name is appended to the path")
     return value.rstrip("/")
 
 
 class Listen(Section):
-    """Where Prosody reaches the sidecar."""
+    """Where Prosody connects."""
 
     host: str = "127.0.0.1"
     port: Port = 8788
@@ -65,7 +65,7 @@ class Listen(Section):
 
 
 class Admin(Section):
-    """Where operators and Prometheus reach it."""
+    """Where operators and Prometheus connect."""
 
     host: str = "127.0.0.1"
     port: Port = 8789
@@ -89,7 +89,7 @@ class BackendSettings(Section):
 
 
 class BreakerSettings(Section):
-    """When to stop asking, and when to try again."""
+    """When to stop the calls to the backend, and when to try again."""
 
     failure_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     minimum_calls: Count = 10
@@ -138,7 +138,7 @@ class DecisionEndpoint(Section):
 
 
 class Endpoints(Section):
-    """Policy by endpoint."""
+    """Policy of each endpoint."""
 
     room_created: ConfigEndpoint = Field(default=ConfigEndpoint(), alias="room-created")
     validate_access: DecisionEndpoint = Field(default=DecisionEndpoint(), alias="validate-access")
@@ -169,7 +169,7 @@ class DecisionOverride(Section):
 
 
 class RoomRule(Section):
-    """Policy for the rooms whose name fits a pattern: `*` any text, `?` one character, nothing else is special."""
+    """Policy for rooms whose name matches a pattern: `*` any text, `?` one character, all else is literal."""
 
     match: Annotated[str, Field(min_length=1)]
     room_created: ConfigOverride = Field(default=ConfigOverride(), alias="room-created")
@@ -199,7 +199,7 @@ class CacheSettings(Section):
 
 
 class OutboxSettings(Section):
-    """The events on their way to the backend."""
+    """The events that wait for the backend."""
 
     max_events: Count = 100_000
     max_age: Positive = 604_800

@@ -1,4 +1,4 @@
-"""Settings -> the policy of an endpoint for a room: the first pattern that fits, or the endpoint's own."""
+"""Settings -> the policy of an endpoint for a room: the first matching pattern, or the endpoint's own policy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def policies_from(settings: Settings) -> PolicyFor:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    # Not fnmatch: the rooms of a tenant are named "[tenant]room", so brackets must mean themselves.
+    # Not fnmatch: the rooms of a tenant are named "[tenant]room", so brackets must be literal.
     return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 

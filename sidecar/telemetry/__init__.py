@@ -1,1 +1,1 @@
-"""What operators see of what happens: logs, metrics, health and the last minutes. All observe facts."""
+"""What operators see: logs, metrics, health and the last minutes. All observe facts."""

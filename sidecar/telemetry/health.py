@@ -1,18 +1,18 @@
-"""Facts -> is it well, and if not, why, in words. An observer like logs and metrics; it keeps no history."""
+"""Facts -> whether the service is degraded, and the reasons in words. An observer; it keeps no history."""
 
 from __future__ import annotations
 
 from sidecar.facts import Asked, BreakerChanged, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
 
 FAILURES_IN_A_ROW = 3
-"""Calls that fail one after the other before that is a reason, though the breaker may have seen too few to open."""
+"""Failed calls in sequence that are a reason, even if they are not enough to open the breaker."""
 
 
 class Health:
-    """The reasons why the service is degraded now. It may be degraded and still answer every join rightly."""
+    """The reasons why the service is degraded now. A degraded service still answers every join."""
 
     def __init__(self) -> None:
-        """All is well until a fact says otherwise."""
+        """No reason until a fact gives one."""
         self.serving = False
         self._failures = 0
         self._reasons: dict[str, str] = {}
@@ -27,7 +27,7 @@ class Health:
             case BreakerChanged(state="open"):
                 reason = fact.reason or "too many failures"
                 self._reasons[f"breaker {fact.endpoint}"] = (
-                    f"backend: {fact.endpoint} is not asked for now ({reason}); answers come from memory and policy"
+                    f"backend: {fact.endpoint} is not asked for now ({reason}); cached answers and the policy are used"
                 )
             case BreakerChanged():
                 self._reasons.pop(f"breaker {fact.endpoint}", None)
@@ -37,7 +37,7 @@ class Health:
                 else:
                     self._reasons[f"disk {fact.file}"] = f"disk: {fact.file}: {fact.reason}"
             case OutboxChanged(full=True):
-                self._reasons["outbox"] = f"outbox: {fact.reason}; new ones are refused until some are delivered"
+                self._reasons["outbox"] = f"outbox: {fact.reason}; new events are refused until some are delivered"
             case OutboxChanged():
                 self._reasons.pop("outbox", None)
             case Reloaded():
@@ -61,5 +61,5 @@ class Health:
                 self._reasons.pop("backend", None)
 
     def reasons(self) -> list[str]:
-        """Why it is degraded; empty when all is well."""
+        """Why the service is degraded; empty if it is not."""
         return list(self._reasons.values())

@@ -1,4 +1,4 @@
-"""Facts -> lines on standard output, JSON or for the console; one canonical line per request."""
+"""Facts -> lines on standard output, JSON or for the console; one line for each request."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from sidecar.facts import (
 )
 
 TEXT_LIMIT = 300
-"""Characters of a stranger's text in a line."""
+"""The most characters of a text from outside in a line."""
 
 
 class NonBlockingOutput:
-    """A file, or the writing end of a pipe or socket that never waits for its reader: a log collector that is stuck
-    must not stop the sidecar. What does not fit is lost, whole lines at a time."""
+    """A file, or the writing end of a pipe or socket. A write never waits for the reader: a log collector that hangs
+    must not stop the sidecar. Lines that do not fit are lost; never a part of a line."""
 
     encoding = "utf-8"
 
@@ -56,13 +56,13 @@ class NonBlockingOutput:
 
     def _write(self, data: bytes) -> None:
         written = os.write(self._descriptor, self._rest + data)
-        self._rest = (self._rest + data)[written:]  # the end of a line that was begun goes before the next one
+        self._rest = (self._rest + data)[written:]  # the rest of a partly written line comes before the next line
 
     def flush(self) -> None:
-        """Nothing is held back but the end of a line that does not fit yet."""
+        """Only the rest of a partly written line is kept."""
 
     def isatty(self) -> bool:
-        """It is no terminal."""
+        """It is not a terminal."""
         return False
 
 
@@ -76,8 +76,8 @@ def _standard_output() -> TextIO | NonBlockingOutput:
     return NonBlockingOutput(descriptor) if direct else sys.stdout
 
 
-class _Page:
-    """A stream that may fail: what cannot be written is counted, and said once writing works again."""
+class _Lines:
+    """A stream that may fail: lost lines are counted, and reported when writing works again."""
 
     def __init__(self, stream: TextIO | NonBlockingOutput) -> None:
         self._stream = stream
@@ -91,32 +91,32 @@ class _Page:
                 encoding = getattr(self._stream, "encoding", None) or "utf-8"
                 self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
             self._stream.flush()
-        except (OSError, ValueError):  # a full disk, a reader that has gone, a stream that was closed
+        except (OSError, ValueError):  # a full disk, a reader that has ended, a closed stream
             self.lost += 1
 
     debug = info = warning = error = msg
 
 
 class Log:
-    """An observer that writes. Its stream may fail; nothing is ever raised for that."""
+    """An observer that writes lines. If its stream fails, nothing is raised."""
 
     def __init__(
         self, level: str, style: Literal["json", "console"], stream: TextIO | NonBlockingOutput | None = None
     ) -> None:
-        """`level` is the least that is written: debug, info, warning or error. No stream: standard output."""
+        """`level` is the lowest level that is written: debug, info, warning or error. No stream: standard output."""
         self._stream = _standard_output() if stream is None else stream
-        self._page = _Page(self._stream)
+        self._lines = _Lines(self._stream)
         self.configure(level, style)
 
     def configure(self, level: str, style: Literal["json", "console"]) -> None:
-        """Change level and form, also while running."""
+        """Change level and format, also while running."""
         self._plain = style == "json"
-        self._tells_all = level in ("debug", "info")
+        self._writes_info = level in ("debug", "info")
         renderer: Any = _as_json
         if style == "console":
             renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
         self._log = structlog.wrap_logger(
-            self._page,
+            self._lines,
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -124,17 +124,17 @@ class Log:
                 renderer,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        ).bind()  # once, and not for every line
+        ).bind()  # once, not for every line
 
     def observe(self, fact: Fact) -> None:
-        """Write one fact, at the level it deserves."""
-        page = self._page
-        lost = page.lost
+        """Write one fact, at its level."""
+        lines = self._lines
+        lost = lines.lost
         self._write_fact(fact)
-        if lost and page.lost == lost:
-            page.lost = 0
+        if lost and lines.lost == lost:
+            lines.lost = 0
             self._log.warning("lines of this log could not be written", lost=lost)
-            page.lost = lost if page.lost else 0
+            lines.lost = lost if lines.lost else 0
 
     def _write_fact(self, fact: Fact) -> None:
         match fact:
@@ -171,8 +171,8 @@ class Log:
 
     def _resolved(self, fact: Resolved) -> None:
         if fact.answer is not None and not fact.problem and self._plain:
-            if self._tells_all:
-                self._page.msg(_usual_line(fact, fact.answer))
+            if self._writes_info:
+                self._lines.msg(_usual_line(fact, fact.answer))
             return
         level = "info" if fact.status < 500 or fact.answer is not None else "error"
         getattr(self._log, level)("request", **_request_fields(fact))
@@ -189,12 +189,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def _as_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    """The last processor. structlog's own makes a new encoder for every line."""
+    """The last processor. The one of structlog makes a new encoder for every line."""
     return _encode(event)
 
 
 def _request_fields(fact: Resolved) -> dict[str, Any]:
-    """What the line of a request says."""
+    """The fields in the line of a request."""
     said: dict[str, Any] = {"endpoint": fact.endpoint, "status": fact.status}
     if fact.answer is not None:
         said |= _way(fact.answer)
@@ -209,8 +209,8 @@ def _way(answer: Answer) -> dict[str, Any]:
 
 
 def _usual_line(fact: Resolved, answer: Answer) -> str:
-    """The same, for nearly all requests there are. By way of structlog this line takes as long as everything else about
-    a warm decision."""
+    """The same line for nearly all requests. With structlog, it takes as long as all the rest of a decision from the
+    cache."""
     sort = answer.source, answer.allowed, answer.detail, answer.forward_status, answer.collapsed
     line = f'{_begun(fact.endpoint, fact.status, *sort)}, "ms": {fact.seconds * 1e3:.2f}'
     if fact.room:
@@ -224,7 +224,7 @@ def _usual_line(fact: Resolved, answer: Answer) -> str:
 
 @lru_cache(maxsize=1000)
 def _begun(endpoint: str, status: int, *sort: Any) -> str:
-    """The beginning that all requests have in common which came to such an end."""
+    """The beginning of the line, the same for all requests with this result."""
     source, allowed, detail, forward_status, collapsed = sort
     answer = Answer(status, b"", source, allowed, forward_status=forward_status, collapsed=collapsed, detail=detail)
     fields = _request_fields(Resolved(endpoint, status, 0.0, answer))

@@ -1,4 +1,4 @@
-"""Facts -> Prometheus metrics. Labels come from small fixed sets: no room, no user ever becomes a series."""
+"""Facts -> Prometheus metrics. Labels come from small fixed sets: a room or a user is never a label."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class _Requests(Collector):
-    """What is counted at every request, in plain numbers that become metrics when Prometheus asks. The library's own
-    counters, made for many threads, take four times as long, which is a tenth of a warm decision."""
+    """Counts each request in plain numbers, which become metrics when Prometheus asks. The library's own counters are
+    made for many threads and take four times as long: a tenth of a decision from the cache."""
 
     def __init__(self) -> None:
         self._answers: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -39,18 +39,18 @@ class _Requests(Collector):
         self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_SECONDS) + 1))
 
     def note(self, endpoint: str, source: str, seconds: float) -> None:
-        """Count one."""
+        """Count one request."""
         self._answers[endpoint, source] += 1
         self._seconds[endpoint] += seconds
         self._buckets[endpoint][bisect_left(_SECONDS, seconds)] += 1
 
     def collect(self) -> Iterable[Metric]:
-        """As metrics."""
+        """The counts as metrics."""
         text = "Requests of Prosody by where the answer came from"
         answers = CounterMetricFamily("prosody_sidecar_requests", text, labels=["endpoint", "source"])
         for labels, count in self._answers.items():
             answers.add_metric(labels, count)
-        text = "Seconds from a request's head to its answer"
+        text = "Seconds from the head of a request to its answer"
         seconds = HistogramMetricFamily("prosody_sidecar_request_seconds", text, labels=["endpoint"])
         limits = [*map(str, _SECONDS), "+Inf"]
         for endpoint, counts in self._buckets.items():
@@ -70,20 +70,22 @@ class Metrics:
         GCCollector(registry=self._registry)
         self._requests = _Requests()
         self._registry.register(self._requests)
-        self._asked = self._counter("backend_requests", "Calls to the backend by what came of them", "outcome")
+        self._asked = self._counter("backend_requests", "Calls to the backend by outcome", "outcome")
         self._backend_seconds = Histogram(
             "prosody_sidecar_backend_seconds",
-            "Seconds of a call to the backend",
+            "Duration of a call to the backend in seconds",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._retries = self._counter("backend_retries", "Calls to the backend that were second attempts")
-        self._moves = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
-        self._events = self._counter("events", "Events by what became of them", "fate")
+        self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
+        self._breaker_changes = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
+        self._events = self._counter("events", "Events that were accepted, delivered, parked", "fate")
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
         self._defects = Counter(
-            "prosody_sidecar_defects", "Defects caught at an edge; should stay 0", registry=self._registry
+            "prosody_sidecar_defects",
+            "Defects of this program that were caught; should stay 0",
+            registry=self._registry,
         )
         build = Gauge("prosody_sidecar_build_info", "The running version", ["version"], registry=self._registry)
         build.labels(__version__).set(1)
@@ -92,7 +94,7 @@ class Metrics:
         return Counter(f"prosody_sidecar_{name}", text, ["endpoint", *labels], registry=self._registry)
 
     def watch(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
-        """Add a gauge that is read when Prometheus asks. Calls with one name share its labels' names."""
+        """Add a gauge that is read when Prometheus asks. Calls with the same name must have the same label names."""
         full_name = f"prosody_sidecar_{name}"
         gauge = self._gauges.get(full_name)
         if gauge is None:
@@ -112,7 +114,7 @@ class Metrics:
                 if fact.retry:
                     self._retries.labels(fact.endpoint).inc()
             case BreakerChanged():
-                self._moves.labels(fact.endpoint, fact.state).inc()
+                self._breaker_changes.labels(fact.endpoint, fact.state).inc()
             case EventAccepted():
                 self._events.labels(fact.endpoint, "accepted").inc()
             case EventDelivered():
@@ -127,5 +129,5 @@ class Metrics:
                 pass
 
     def expose(self) -> bytes:
-        """The text Prometheus scrapes."""
+        """The text that Prometheus scrapes."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The last two minutes, second by second: what `status` shows of the present. An observer that forgets."""
+"""The last two minutes, second by second, for `status`. An observer with a limited history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidecar.facts import Asked, Fact, Reloaded, Resolved
 
 SECONDS = 120
 SAMPLES = 1000
-"""Latencies kept of one second; what comes after them in that second is counted, but not measured."""
+"""Latencies kept of one second; more requests in that second are counted, but not measured."""
 
 GROUPS = {
     Source.HIT: "memory",
@@ -22,7 +22,7 @@ GROUPS = {
     Source.POLICY: "policy",
     Source.OUTBOX: "events",
 }
-"""Where answers come from, as few words as a small graph can show; everything else is a problem of the request."""
+"""Where answers come from, in few groups for a small graph; everything else is a problem of the request."""
 
 NAMES = ("memory", "stale", "backend", "policy", "events", "problem")
 
@@ -71,7 +71,7 @@ class Recent:
         return self._seconds[-1]
 
     def document(self) -> dict[str, Any]:
-        """Lists of one number a second, the oldest first; the second that has only begun is left out."""
+        """Lists of one number for each second, the oldest first, without the current second."""
         now = int(self._clock.monotonic())
         by_second = {second.at: second for second in self._seconds}
         line = [by_second.get(at) for at in range(now - SECONDS, now)]

@@ -555,7 +555,7 @@ async def test_a_command_without_a_daemon_ends_with_3_and_says_what_to_try(tmp_p
     for arguments in (["status"], ["explain", "standup"], ["purge", "--all"], ["outbox", "list"]):
         ended = await run_to_the_end(*arguments, "--config", file)
         assert ended.code == 3
-        assert "is it running" in ended.err
+        assert "check whether it runs" in ended.err
         assert len(ended.err.splitlines()) == 1
 
 

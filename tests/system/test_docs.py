@@ -1,10 +1,9 @@
-"""The documents: their commands run, their links lead somewhere, and what they name is there."""
+"""The documents' commands, run as they stand. tests/unit/test_documents.py sees to what they name."""
 
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -76,18 +75,6 @@ def test_every_other_command_is_one_of_make_or_of_a_server() -> None:
             assert line.split()[1] in targets
         elif word(line) not in {"prosody-sidecar", "curl", "printf"}:
             assert word(line) in FOREIGN, line
-
-
-@pytest.mark.parametrize("file", [*DOCUMENTS, ROOT / "README.md"], ids=lambda file: file.name)
-def test_links_lead_somewhere(file: Path) -> None:
-    links = re.findall(r"\]\(((?!https?:)[^)#\s]+)", file.read_text())
-    assert [link for link in links if not (file.parent / link).exists()] == []
-
-
-def test_the_files_they_name_are_shipped() -> None:
-    text = "\n".join(file.read_text() for file in DOCUMENTS)
-    named = set(re.findall(r"`((?:config|systemd|tests|lua)/[\w./-]+)`", text))
-    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_part_is_in_the_architecture_or_too_small_to_be() -> None:

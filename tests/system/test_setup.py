@@ -46,7 +46,7 @@ def bare(tmp_path: Path) -> Path:
 def test_an_unknown_purpose_is_refused_with_those_that_there_are(tmp_path: Path, bare: Path) -> None:
     done = set_up("dance", folder=tmp_path, path=bare)
     assert done.returncode == 1
-    assert "run|demo|test" in done.stderr
+    assert "unit|run|demo|test" in done.stderr
 
 
 def test_without_root_and_sudo_it_says_what_is_missing_why_and_what_to_run(tmp_path: Path, bare: Path) -> None:
@@ -60,6 +60,20 @@ def test_make_help_names_every_target() -> None:
     text = (ROOT / "Makefile").read_text() + (ROOT / "packaging" / "packaging.mk").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.M))
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    ours = {"help", "demo", "run", "test", "lint", "faults", "crash", "bench", "clean"}
+    ours = {
+        "help",
+        "demo",
+        "run",
+        "unit",
+        "test",
+        "lint",
+        "format",
+        "faults",
+        "crash",
+        "damage",
+        "soak",
+        "bench",
+        "clean",
+    }
     assert targets == ours | {"install", "install-module", "uninstall", "deb", "test-systemd"}
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))

@@ -86,7 +86,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot be used together"):
         target_from(settings(tmp_path, 1, ca="ours"), {})
     (tmp_path / "ours.pem").write_text("no certificate")
-    with pytest.raises(StartError, match=r"backend\.ca_file: .* holds no certificate"):
+    with pytest.raises(StartError, match=r"backend\.ca_file: .* contains no certificate"):
         target_from(settings(tmp_path, 1, ca="ours"), {})
     (tmp_path / "ours.pem").unlink()
     with pytest.raises(StartError, match=r"backend\.ca_file: .* cannot be read"):

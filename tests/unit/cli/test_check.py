@@ -31,10 +31,10 @@ def test_a_good_config_is_good(tmp_path: Path) -> None:
         (None, "cannot be read"),
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        ("geheimnißvoll-0123".encode(), "characters an HTTP header cannot carry"),
+        ("geheimnißvoll-0123".encode(), "characters that are not allowed in an HTTP header"),
         (b"\xff\xfe0123456789abcdef", "is not text"),
         (b"0123456789abcdef ", "begins or ends with a space"),
-        (b"0123456789\nabcdef", "characters an HTTP header cannot carry"),
+        (b"0123456789\nabcdef", "characters that are not allowed in an HTTP header"),
     ],
 )
 def test_a_secret_that_cannot_be_used_is_a_problem_at_its_line(tmp_path: Path, secret: bytes | None, says: str) -> None:
@@ -48,8 +48,8 @@ def test_a_secret_that_cannot_be_used_is_a_problem_at_its_line(tmp_path: Path, s
     ("secret", "mode", "says"),
     [
         (b"0123456789abcdef\n", 0o600, "ends with a line end"),
-        (b"0123456789abcdef", 0o644, "everybody on this machine can read"),
-        (b"0123456789abcdef", 0o622, "everybody on this machine can change"),
+        (b"0123456789abcdef", 0o644, "every user of this machine can read"),
+        (b"0123456789abcdef", 0o622, "every user of this machine can change"),
         (b"0123456789abcdef", 0o640, "its group can read"),
         (b"hunter2", 0o600, "can be guessed"),
     ],

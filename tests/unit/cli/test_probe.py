@@ -101,7 +101,7 @@ async def test_a_backend_that_does_not_ask_for_the_secret(serve: Callable[..., A
 async def test_a_wrong_path(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(missing)}/webhooks/jitsi")
     assert states(walked)[-1] == ("answer", "failed")
-    assert "is the path in backend.url right?" in walked[-1].advice
+    assert "check the path in backend.url" in walked[-1].advice
 
 
 async def test_a_certificate_nobody_has_signed(serve: Callable[..., Awaitable[int]], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ async def test_a_trusted_certificate_tells_its_days(
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
     assert states(walked)[2] == ("TLS", state)
-    assert f"good for {days} more days" in walked[2].found
+    assert f"valid for {days} more days" in walked[2].found
     assert walked[-1].name == "latency"
 
 
