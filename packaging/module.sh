@@ -79,7 +79,7 @@ take_module() {
 $guard stays and refuses every join,
 because Prosody's configuration names muc_webhook. Without the file, Prosody would open all rooms to everybody.
 To take it out, in this order:
-  1. take muc_webhook out of Prosody's configuration:
+  1. take muc_webhook, and muc_room_default_members_only if it is set, out of Prosody's configuration:
 $(echo "$named" | sed 's/^/       /')
   2. run: systemctl restart prosody
   3. run: rm $guard
