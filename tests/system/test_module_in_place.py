@@ -106,7 +106,7 @@ def test_a_disk_that_is_full_leaves_a_whole_guard(place: Place, tmp_path: Path) 
     (checkout / "lua" / "muc_webhook" / "start.lib.lua").touch()
     (checkout / "lua" / "mod_muc_webhook.lua").write_text(NEW)
     cut = 0
-    for size in range(0, len(NEW) + 512, 512):
+    for size in range(0, len(NEW.encode()) + 512, 512):
         place.holds(OLD)
         place.run(
             "module",
