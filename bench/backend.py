@@ -13,7 +13,7 @@ from collections import Counter
 
 from aiohttp import web
 
-from sidecar.demo_backend import DEFAULT_CONFIG
+from sidecar.demo_backend.rooms import DEFAULT_CONFIG
 
 PREFIX = "/webhooks/jitsi"
 SECRET = "a-secret-for-the-benchmark"

@@ -16,7 +16,11 @@ from bench.sample import Sample
 from sidecar.clock import SystemClock
 from sidecar.core.events import Limits
 from sidecar.core.model import Endpoint, Event, Outcome, Unavailable
-from sidecar.core.schedule import Pacing
+from sidecar.core.schedule import Pacing, Schedule
+from sidecar.events.attempts import Attempts
+from sidecar.events.backlog import Backlog
+from sidecar.events.delivery import Delivery
+from sidecar.events.marks import Marks
 from sidecar.events.outbox import Outbox
 from sidecar.store import Store, read_boot_id
 
@@ -61,16 +65,21 @@ async def accepted(folder: Path, seconds: float, at_once: int) -> float:
         return Unavailable("not now")
 
     async with Store(folder, clock, read_boot_id(), ignore) as store:
-        outbox = Outbox(
+        limits = Limits(max_events=10_000_000, max_bytes=2**40)
+        marks = Marks(store.events, limits)
+        backlog = Backlog(store.events, marks, limits, clock, ignore)
+        delivery = Delivery(
             store.events,
-            away,
+            Attempts(away, clock, ignore),
+            Schedule(Pacing()),
+            marks,
+            backlog,
             clock=clock,
             jitter=lambda: 0.0,
             emit=ignore,
-            limits=Limits(max_events=10_000_000, max_bytes=2**40),
-            pacing=Pacing(),
-            accept_within=30.0,
+            max_age=limits.max_age,
         )
+        outbox = Outbox(store.events, backlog, delivery, ignore, accept_within=30.0)
         done, until = 0, time.perf_counter() + seconds
 
         async def bring(who: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from sidecar import __version__, demo_backend
+from sidecar import __version__
 from sidecar.cli import check, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.live_status import watch
@@ -23,6 +23,7 @@ from sidecar.config.credentials import read_token
 from sidecar.config.loader import load, parse
 from sidecar.config.models import Settings
 from sidecar.daemon import lifecycle
+from sidecar.demo_backend.server import serve
 from sidecar.errors import SidecarError, StartError
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
@@ -217,7 +218,7 @@ def demo_backend_command(file: Path | None, host: str, port: int, secret: str | 
 
 async def _demo_backend(host: str, port: int, secret: str | None) -> None:
     try:
-        await demo_backend.serve(host, port, secret)
+        await serve(host, port, secret)
     except OSError as error:
         what = f"the demo backend cannot listen on {host} port {port}: {error.strerror}"
         raise StartError(f"{what}; stop the program that uses it, or give `demo-backend` another --port") from None

@@ -1,18 +1,28 @@
-"""Listeners: on the socket that systemd passed or one of our own, closed without dropping anybody."""
+"""Listeners: on the socket that systemd passed or one of our own, closed without dropping anybody.
+
+A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener closes.
+"""
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sidecar.core.addresses import is_loopback
 from sidecar.errors import StartError
 from sidecar.facts import Emit, Notice
-from sidecar.web.connections import Connections
+from sidecar.web.admin import Admin
+from sidecar.web.auth import require_token
+from sidecar.web.connections import KEEP_ALIVE, Connections, note_requests
+from sidecar.web.server import WebhookServer
+from sidecar.web.status_page import page
+from sidecar.web.webhooks import Webhooks
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -30,6 +40,30 @@ class Address:
     port: int
     remote_allowed: bool = False
     """Whether other machines may ask: `allow_remote` is set, and so is `token_file`."""
+
+
+def admin_runner(
+    admin: Admin, connections: Connections, token: Callable[[], str | None], shutdown: float
+) -> web.BaseRunner:
+    """What operators ask, and the page. `token` is read at each request; `shutdown`: seconds for what is under way."""
+    app = admin.app()
+    app.router.add_get("/", page)
+    app.middlewares[:] = [note_requests(connections), require_token(token), *app.middlewares]
+    quiet = _only_our_own_defects()
+    return web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown, logger=quiet)
+
+
+def webhook_runner(webhooks: Webhooks, connections: Connections, shutdown: float) -> web.BaseRunner:
+    """What Prosody asks. `shutdown`: seconds for what is under way."""
+    server = WebhookServer(webhooks, connections.note_request, KEEP_ALIVE)
+    return web.ServerRunner(server, shutdown_timeout=shutdown)
+
+
+def _only_our_own_defects() -> logging.Logger:
+    """aiohttp's log, without a traceback for every stranger who does not speak HTTP."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return logger
 
 
 async def listen(

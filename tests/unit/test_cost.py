@@ -19,16 +19,15 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from sidecar.clock import SystemClock
-from sidecar.config.loader import parse
 from sidecar.core.model import Endpoint, Entry, Verdict
 from sidecar.core.wire import query_of, read_message
-from sidecar.daemon.lifecycle import Daemon
-from sidecar.telemetry.logs import Log
+from sidecar.daemon.build import Parts
+from tests.unit.daemon.builders import a_sidecar
 
 STEPS, CALLS = 2_300, 115
 """Measured on Python 3.11: 2,033 and 94; a second that begins just then adds about a hundred."""
 
-CONFIG = "state_dir: null\nbackend: {url: 'http://127.0.0.1:1/x', secret_env: SECRET}\n"
+CONFIG = "state_dir: null\nbackend: {url: 'http://127.0.0.1:1/x'}\n"
 
 
 class Body:
@@ -61,17 +60,16 @@ def a_body(user: int) -> bytes:
     return json.dumps({**question, "userName": "Somebody", "guest": False, "timestamp": 1_763_830_000}).encode()
 
 
-def remembering(users: int) -> tuple[Daemon, io.StringIO]:
-    """A daemon that knows all of them, and its log."""
+def remembering(users: int) -> tuple[Parts, io.StringIO]:
+    """A sidecar that knows all of them, and its log."""
     clock, out = SystemClock(), io.StringIO()
-    daemon = Daemon(parse(CONFIG, "test"), None, clock, {"SECRET": "x"})
-    daemon._observers.log.__dict__.update(Log("info", "json", out).__dict__)
-    policy, now = daemon._resolver.policy_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
+    parts = a_sidecar(CONFIG, clock=clock, output=out)
+    policy, now = parts.resolver.policy_for(Endpoint.VALIDATE_ACCESS, "room-1"), clock.monotonic()
     for user in range(users):
         message = read_message(Endpoint.VALIDATE_ACCESS, a_body(user))
         key = query_of(Endpoint.VALIDATE_ACCESS, message, now, "", frozenset()).key
-        daemon._cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, policy.allow))
-    return daemon, out
+        parts.cache.put(key, Entry(Verdict.ALLOW, b'{"allowed":true}', now, now, policy.allow))
+    return parts, out
 
 
 def ended(handling: Any) -> Any:
@@ -106,10 +104,10 @@ def counted(work: Callable[[], Any]) -> tuple[int, Counter[str], Any]:
 
 @pytest.mark.parametrize("endpoint", ["validate-access", "join"])
 async def test_a_warm_decision_takes_no_more_steps_than_it_did(endpoint: str) -> None:
-    daemon, out = remembering(100)
+    parts, out = remembering(100)
 
     def handling(user: int) -> Any:
-        return daemon._webhooks.handle(cast("web.BaseRequest", Request(endpoint, a_body(user))))
+        return parts.webhooks.handle(cast("web.BaseRequest", Request(endpoint, a_body(user))))
 
     for user in range(50):
         ended(handling(user))
@@ -122,8 +120,8 @@ async def test_a_warm_decision_takes_no_more_steps_than_it_did(endpoint: str) ->
 
 
 async def test_the_count_notices_a_few_more_steps() -> None:
-    daemon, _ = remembering(1)
-    cache = daemon._cache
+    parts, _ = remembering(1)
+    cache = parts.cache
     key = next(key for key, _ in cache.items())
     once, _, _ = counted(lambda: cache.get(key))
     twice, _, _ = counted(lambda: (cache.get(key), cache.get(key)))

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.demo_backend import ENDPOINTS, serve
+from sidecar.demo_backend.server import serve
+from sidecar.demo_backend.service import ENDPOINTS
 
 SECRET = "a-secret-of-the-tests"
 

@@ -1,0 +1,174 @@
+"""All parts, made from settings: the only file that knows what each of them needs.
+
+Nothing is opened, read or started here; `lifecycle` does that. So a test can build the whole sidecar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import random
+from secrets import token_hex
+from typing import TextIO
+
+from sidecar.backend.client import Backend
+from sidecar.backend.guard import Guard
+from sidecar.clock import Clock
+from sidecar.config.models import OutboxSettings, Settings
+from sidecar.config.policies import policies_from
+from sidecar.core.breaker import BreakerRules
+from sidecar.core.events import Limits as EventLimits
+from sidecar.core.model import Endpoint, Event, Query
+from sidecar.core.schedule import Pacing, Schedule
+from sidecar.daemon.current import Current, Secrets
+from sidecar.daemon.heartbeat import Heartbeat
+from sidecar.daemon.status import add_gauges, document, sentence
+from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.resolver import Resolver
+from sidecar.decisions.write_behind import WriteBehind
+from sidecar.events.attempts import Attempts
+from sidecar.events.backlog import Backlog
+from sidecar.events.delivery import Delivery
+from sidecar.events.marks import Marks
+from sidecar.events.outbox import Outbox
+from sidecar.facts import BreakerChanged, Emit, Fact, broadcast
+from sidecar.store import Store
+from sidecar.store.events import Events
+from sidecar.telemetry.health import Health
+from sidecar.telemetry.logs import Log
+from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.recent import Recent
+from sidecar.web.admin import Admin
+from sidecar.web.connections import Connections
+from sidecar.web.webhooks import Webhooks, WebhookSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The whole sidecar, at rest."""
+
+    current: Current
+    clock: Clock
+    emit: Emit
+    """Tells log, metrics, health and recent."""
+    log: Log
+    health: Health
+    store: Store
+    backend: Backend
+    guards: Mapping[Endpoint, Guard]
+    cache: Cache
+    memory: WriteBehind
+    backlog: Backlog
+    delivery: Delivery
+    outbox: Outbox
+    resolver: Resolver
+    webhooks: Webhooks
+    admin: Admin
+    connections: Mapping[str, Connections]
+    """By section of the config: `listen` and `admin`."""
+    heartbeat: Heartbeat
+
+
+def build(
+    settings: Settings,
+    secrets: Secrets,
+    source: Path | None,
+    *,
+    clock: Clock,
+    boot: str,
+    watchdog: float | None = None,
+    notify: Callable[[str], None],
+    output: TextIO | None = None,
+) -> Parts:
+    """`boot` is the kernel's name of this boot, `watchdog` and `notify` are systemd's; no `output`: standard output."""
+    log = Log(settings.log.level, settings.log.format, output)
+    metrics, health, recent = Metrics(), Health(), Recent(clock)
+    emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
+    now = clock.wall()
+    current = Current(settings, secrets.admin_token, now, now, source)
+    store = Store(settings.state_dir, clock, boot, emit)
+    backend = Backend(secrets.target, clock)
+    backlog, delivery, outbox = _events(settings.outbox, store.events, backend, clock, emit)
+    guards = _guards(settings, backend, clock, broadcast(emit, partial(_nudge, delivery)))
+    cache = Cache(Limits(**settings.cache.model_dump()))
+    memory = WriteBehind(cache, store.decisions)
+    later = partial(_deliver_later, outbox, clock)
+    resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
+    webhooks = Webhooks(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
+    facts = partial(document, current, recent, heartbeat, clock)
+    admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
+    add_gauges(metrics.watch, guards, cache, outbox, health, heartbeat, clock)
+    return Parts(
+        current=current,
+        clock=clock,
+        emit=emit,
+        log=log,
+        health=health,
+        store=store,
+        backend=backend,
+        guards=guards,
+        cache=cache,
+        memory=memory,
+        backlog=backlog,
+        delivery=delivery,
+        outbox=outbox,
+        resolver=resolver,
+        webhooks=webhooks,
+        admin=admin,
+        connections={section: Connections(clock) for section in ("listen", "admin")},
+        heartbeat=heartbeat,
+    )
+
+
+def breaker_rules(settings: Settings) -> BreakerRules:
+    """When the breakers open and close."""
+    return BreakerRules(**settings.breaker.model_dump())
+
+
+def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
+    """What the listener for Prosody goes by."""
+    domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
+    return WebhookSettings(settings.listen.prefix, domains, settings.log.identities, secrets.listen_token)
+
+
+def _guards(settings: Settings, backend: Backend, clock: Clock, emit: Emit) -> Mapping[Endpoint, Guard]:
+    rules, most = breaker_rules(settings), settings.backend.max_in_flight
+    return {
+        endpoint: Guard(endpoint, backend, rules, most, clock, random, emit)
+        for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
+    }
+
+
+def _events(
+    settings: OutboxSettings, store: Events, backend: Backend, clock: Clock, emit: Emit
+) -> tuple[Backlog, Delivery, Outbox]:
+    limits = EventLimits(max_events=settings.max_events, max_age=settings.max_age)
+    marks = Marks(store, limits)
+    backlog = Backlog(store, marks, limits, clock, emit)
+    delivery = Delivery(
+        store,
+        Attempts(backend.deliver, clock, emit, settings.timeout),
+        Schedule(Pacing(max_in_flight=settings.max_in_flight, cap=settings.backoff_cap)),
+        marks,
+        backlog,
+        clock=clock,
+        jitter=random,
+        emit=emit,
+        max_age=limits.max_age,
+    )
+    return backlog, delivery, Outbox(store, backlog, delivery, emit)
+
+
+def _nudge(delivery: Delivery, fact: Fact) -> None:
+    """What the joins find out about the backend is of use to the events: they need not wait for their own probe."""
+    if isinstance(fact, BreakerChanged) and fact.state == "closed":
+        delivery.nudge()
+
+
+def _deliver_later(outbox: Outbox, clock: Clock, query: Query) -> None:
+    """The backend was away when this room was made: tell it afterwards, before the room's other events."""
+    key = query.key
+    outbox.deliver_later(Event(key.endpoint, key.room, query.body, token_hex(16), clock.wall(), query.traceparent))

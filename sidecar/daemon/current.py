@@ -1,0 +1,45 @@
+"""The config that is in force: what the file says, and what the files that it names hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sidecar.backend.client import Target
+from sidecar.config.backend_target import target_from
+from sidecar.config.credentials import read_token
+from sidecar.config.models import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What the settings name without holding it."""
+
+    target: Target
+    """Where the backend is, with its secret, its key and its TLS files."""
+    listen_token: str | None = field(default=None, repr=False)
+    """What Prosody has to send; None: nothing."""
+    admin_token: str | None = field(default=None, repr=False)
+    """What operators have to send; None: nothing."""
+
+
+def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
+    """From credentials, files and the environment. Raises StartError for one that cannot be read."""
+    admin_token = read_token("admin-token", settings.admin.token_file, environ)
+    target = target_from(settings, environ)
+    listen_token = read_token("listen-token", settings.listen.token_file, environ)
+    return Secrets(target, listen_token, admin_token)
+
+
+@dataclass(slots=True)
+class Current:
+    """What the daemon runs with; a reload replaces the first three."""
+
+    settings: Settings
+    admin_token: str | None = field(repr=False)
+    read_at: float
+    """Unix seconds, as `started_at`."""
+    started_at: float
+    source: Path | None
+    """The file that a reload reads again; None: the settings are built in."""

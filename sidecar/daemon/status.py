@@ -1,0 +1,98 @@
+"""How the sidecar is: a sentence for systemd, a document for `status`, gauges for Prometheus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from sidecar import __version__
+from sidecar.backend.guard import Guard
+from sidecar.clock import Clock
+from sidecar.core.breaker import Permit
+from sidecar.core.model import Endpoint, Verdict
+from sidecar.daemon.current import Current
+from sidecar.daemon.heartbeat import Heartbeat
+from sidecar.decisions.cache import Cache
+from sidecar.events.outbox import Outbox
+from sidecar.telemetry.health import Health
+from sidecar.telemetry.recent import Recent
+
+_PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
+
+
+class Watch(Protocol):
+    """Adds a gauge that is read when Prometheus asks."""
+
+    def __call__(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
+        """`text` is the help of the gauge; calls with one name have the same labels."""
+        ...
+
+
+def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
+    """One sentence for `systemctl status`."""
+    reasons = health.reasons()
+    if not health.serving:
+        return "Stopping: answering what is under way"
+    if reasons:
+        more = f" (and {len(reasons) - 1} more: prosody-sidecar status)" if len(reasons) > 1 else ""
+        return f"Degraded: {reasons[0][:300]}{more}"
+    remembered = sum(cache.count(verdict) for verdict in Verdict)
+    return f"Well: {remembered} answers remembered, {outbox.pending():.0f} events on their way"
+
+
+def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Clock) -> dict[str, Any]:
+    """What `status` shows beside what the admin listener knows itself."""
+    settings = current.settings
+    return {
+        "version": __version__,
+        "uptime_seconds": round(clock.wall() - current.started_at, 1),
+        "started_at": round(current.started_at, 3),
+        "memory_bytes": _memory_bytes(),
+        "loop_lag_seconds": round(heartbeat.lag, 4),
+        "recent": recent.document(),
+        "config": str(current.source) if current.source else "built in",
+        "config_read_at": round(current.read_at, 3),
+        "backend": settings.backend.url,
+        "state_dir": str(settings.state_dir) if settings.state_dir else None,
+    }
+
+
+def _memory_bytes() -> int:
+    """What the process holds of the machine's memory."""
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def add_gauges(
+    watch: Watch,
+    guards: Mapping[Endpoint, Guard],
+    cache: Cache,
+    outbox: Outbox,
+    health: Health,
+    heartbeat: Heartbeat,
+    clock: Clock,
+) -> None:
+    """The gauges of all parts."""
+
+    def breaker_reader(guard: Guard) -> Callable[[], float]:
+        return lambda: _PERMIT_NUMBER[guard.permit(clock.monotonic(), "")]
+
+    def calls_reader(guard: Guard) -> Callable[[], float]:
+        return lambda: guard.calls_under_way
+
+    def entries_reader(verdict: Verdict) -> Callable[[], float]:
+        return lambda: cache.count(verdict)
+
+    for endpoint, guard in guards.items():
+        text = "0 closed, 1 half-open, 2 open"
+        watch("breaker_state", text, breaker_reader(guard), endpoint=str(endpoint))
+        text = "Calls to the backend that hold a place now"
+        watch("backend_calls_under_way", text, calls_reader(guard), endpoint=str(endpoint))
+    for verdict in Verdict:
+        watch("cache_entries", "Answers in memory", entries_reader(verdict), verdict=verdict.value)
+    watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: heartbeat.lag)
+    watch("degraded", "Reasons why /readyz says degraded", lambda: len(health.reasons()))
+    watch("outbox_pending", "Events not delivered yet", outbox.pending)
+    watch("outbox_parked", "Events the backend will not take", outbox.parked)
+    watch("outbox_oldest_seconds", "Age of the oldest event not delivered yet", outbox.oldest_age)

@@ -1,0 +1,149 @@
+"""A reload takes over all of a config or nothing of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.config.loader import load
+from sidecar.core.breaker import Permit
+from sidecar.core.model import Endpoint
+from sidecar.daemon.build import Parts
+from sidecar.daemon.current import read_secrets
+from sidecar.daemon.reload import reload
+from tests.unit.daemon.builders import a_sidecar, open_the_breaker
+
+OLD = """
+state_dir: null
+backend: {{url: 'http://127.0.0.1:1/old', secret_file: {folder}/secret}}
+admin: {{token_file: {folder}/admin}}
+listen: {{token_file: {folder}/listen}}
+log: {{level: error}}
+"""
+NEW = """
+state_dir: null
+backend: {{url: 'http://127.0.0.1:1/new', secret_file: {folder}/secret, max_in_flight: 7}}
+admin: {{token_file: {folder}/admin}}
+listen: {{token_file: {folder}/listen}}
+breaker: {{open_for: 9}}
+endpoints: {{validate-access: {{deadline: 2.5}}}}
+identity: {{anonymous_domains: [Guest.example.com]}}
+log: {{level: info}}
+"""
+SECRETS = ("secret", "admin", "listen")
+
+
+class Reloading:
+    """A sidecar, the files that its config names, and its log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "sidecar.yaml"
+        self.output = io.StringIO()
+        for name in SECRETS:
+            (folder / name).write_text(f"old-{name}")
+        self.write(OLD)
+        settings = load(self.file)
+        self.parts = a_sidecar(self.file.read_text(), read_secrets(settings, {}), self.file, output=self.output)
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text.format(folder=self.folder))
+
+    def renew_secrets(self) -> None:
+        for name in SECRETS:
+            (self.folder / name).write_text(f"new-{name}")
+
+    def reload(self) -> None:
+        reload(self.parts, {})
+
+    def logged(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.getvalue().splitlines()]
+
+
+def in_force(parts: Parts) -> dict[str, Any]:
+    """All that a reload may change."""
+    guards = parts.guards.values()
+    return {
+        "settings": parts.current.settings,
+        "admin token": parts.current.admin_token,
+        "target": parts.backend.target,
+        "policies": parts.resolver.policy_for,
+        "webhooks": parts.webhooks.settings,
+        "breakers": [guard.breaker.rules for guard in guards],
+    }
+
+
+@pytest.fixture
+def reloading(tmp_path: Path) -> Reloading:
+    return Reloading(tmp_path)
+
+
+def test_everything_is_taken_over(reloading: Reloading) -> None:
+    reloading.write(NEW)
+    reloading.renew_secrets()
+    reloading.reload()
+    parts = reloading.parts
+    target, webhooks = parts.backend.target, parts.webhooks.settings
+    assert (target.url, target.secret) == ("http://127.0.0.1:1/new", "new-secret")
+    assert (parts.current.admin_token, webhooks.token) == ("new-admin", "new-listen")
+    assert webhooks.anonymous_domains == {"guest.example.com"}
+    assert {guard.breaker.rules.open_for for guard in parts.guards.values()} == {9}
+    assert parts.resolver.policy_for(Endpoint.VALIDATE_ACCESS, "standup").deadline == 2.5
+    assert parts.current.settings.backend.max_in_flight == 7
+    assert reloading.logged()[0]["event"] == "reloaded"
+
+
+@pytest.mark.parametrize("missing", SECRETS)
+def test_a_secret_that_cannot_be_read_leaves_everything_as_it_was(reloading: Reloading, missing: str) -> None:
+    before = in_force(reloading.parts)
+    reloading.write(NEW)
+    reloading.renew_secrets()
+    (reloading.folder / missing).unlink()
+    reloading.reload()
+    assert in_force(reloading.parts) == before
+    (line,) = reloading.logged()
+    assert line["event"] == "reload refused, the old settings stay"
+    assert str(reloading.folder / missing) in line["problems"][0]
+
+
+@pytest.mark.parametrize("more", ["bakend: {}", "breaker: {open_for: soon}", "{", "backend: {}"])
+def test_a_file_that_cannot_be_used_leaves_everything_as_it_was(reloading: Reloading, more: str) -> None:
+    before = in_force(reloading.parts)
+    reloading.renew_secrets()
+    reloading.file.write_text(f"{reloading.file.read_text()}\n{more}\n")
+    reloading.reload()
+    assert in_force(reloading.parts) == before
+    assert reloading.logged()[0]["event"] == "reload refused, the old settings stay"
+
+
+def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
+    reloading.write(NEW.replace("listen: {{", "listen: {{prefix: /other, ") + "cache: {{allows: 5}}")
+    reloading.reload()
+    assert reloading.logged()[0]["needs_restart"] == ["listen", "cache"]
+    assert reloading.parts.webhooks.settings.prefix == "/webhooks/jitsi"
+
+
+@pytest.mark.parametrize(("text", "permit"), [(NEW, Permit.PROBE_FREE), (OLD, Permit.OPEN)])
+def test_a_breaker_tries_at_once_only_where_the_backend_is_another(
+    reloading: Reloading, text: str, permit: Permit
+) -> None:
+    parts = reloading.parts
+    guard, now = parts.guards[Endpoint.VALIDATE_ACCESS], parts.clock.monotonic()
+    open_the_breaker(guard, now)
+    assert guard.permit(now, "standup") is Permit.OPEN
+    reloading.write(text)
+    reloading.reload()
+    assert guard.permit(parts.clock.monotonic(), "standup") is permit
+
+
+def test_settings_that_are_built_in_are_not_read_again() -> None:
+    output = io.StringIO()
+    parts = a_sidecar(output=output)
+    before = in_force(parts)
+    reload(parts, {})
+    assert in_force(parts) == before
+    assert output.getvalue() == ""
