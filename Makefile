@@ -14,7 +14,7 @@ TESTS ?=
 include packaging/packaging.mk
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## A short demonstration: real Prosody, real sidecar, a backend that stops and starts again
 	@tools/setup.sh demo

@@ -14,7 +14,8 @@ deb=dist/prosody-sidecar_${version}_${arch}.deb
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"
-PREFIX=/usr DESTDIR=$stage PYTHON=$PYTHON packaging/install.sh install
+# postinst puts the module into Prosody's plugin folder; the reason is in module.sh.
+PREFIX=/usr DESTDIR=$stage PYTHON=$PYTHON MODULES=/usr/share/prosody-sidecar/prosody-plugins packaging/install.sh install
 
 mkdir -p "$stage/DEBIAN" dist
 cat >"$stage/DEBIAN/control" <<CONTROL
@@ -35,7 +36,10 @@ Description: keeps Jitsi meetings open while the meeting service is away
  meeting service is slow, broken or gone.
 CONTROL
 echo /etc/prosody-sidecar/sidecar.yaml >"$stage/DEBIAN/conffiles"
-install -m 755 packaging/debian/{postinst,prerm,postrm} "$stage/DEBIAN"
+for script in preinst postinst prerm postrm; do
+    sed -e '/^\. packaging.module\.sh/ { r packaging/module.sh' -e 'd }' packaging/debian/$script >"$stage/DEBIAN/$script"
+    chmod 755 "$stage/DEBIAN/$script"
+done
 (cd "$stage" && find etc usr -type f -print0 | sort -z | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
 dpkg-deb --root-owner-group -Zgzip --build "$stage" "$deb" >/dev/null
 echo "$deb"

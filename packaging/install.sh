@@ -1,11 +1,13 @@
 #!/bin/bash
-# Puts the sidecar on a machine, or takes it off: packaging/install.sh install|uninstall
+# Puts the sidecar and its module on a machine, or takes them off: packaging/install.sh install|module|uninstall
 #
 #   PREFIX   where programs go (/usr/local)        DESTDIR  a folder that stands for / (none)
+#   MODULES  Prosody's plugin folder, as Jitsi has it by default; `module` touches nothing but that
 #   PYTHON   the interpreter it will run with (Debian's own, as it must be there on the machine that it is for)
 #
 # It gets a virtual environment of its own, so it shares no Python package with anything else. What is in /etc is
-# never overwritten and never taken away.
+# never overwritten and never taken away. Each file is put in place by rename, so that an interruption leaves the old
+# file or the new one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022
@@ -14,10 +16,16 @@ PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 PYTHON=${PYTHON:-/usr/bin/python3}
 HOME_IN=$PREFIX/lib/prosody-sidecar
-UNITS=$PREFIX/lib/systemd/system
 MODULES=${MODULES:-/usr/share/jitsi-meet/prosody-plugins}
 DOC=$PREFIX/share/doc/prosody-sidecar
 SHARE=$PREFIX/share/prosody-sidecar
+case $PREFIX in
+    /usr) UNITS=/usr/lib/systemd/system ;;
+    *) UNITS=/usr/local/lib/systemd/system ;; # systemd looks nowhere below another prefix
+esac
+root=$DESTDIR
+modules=$DESTDIR$MODULES
+. packaging/module.sh
 
 say() { printf '%s\n' "$*"; }
 
@@ -26,48 +34,60 @@ make_environment() {
         say "$PYTHON cannot make virtual environments; type: apt-get install python3-venv" >&2
         exit 1
     }
-    local home=$DESTDIR$HOME_IN
-    rm -rf "$home"
+    # Made beside its place: the sidecar that runs needs the old one until the new one is whole.
+    local home=$DESTDIR$HOME_IN.new
+    rm -rf "$home" "$DESTDIR$HOME_IN.old"
     mkdir -p "$home"
     "$PYTHON" -m venv "$home"
-    # Not in place, or setuptools would leave its folders in the sources.
-    "$home/bin/python3" -m pip install --disable-pip-version-check -qq --no-compile "$(sources_apart)"
+    copy_sources
+    "$home/bin/python3" -m pip install --disable-pip-version-check -qq --no-compile "$sources"
     "$home/bin/python3" -m pip uninstall --quiet --yes pip setuptools
     find "$home/bin" -type f ! -name prosody-sidecar -delete
     rm -rf "$home/include"
     sed -i "1s|.*|#!$HOME_IN/bin/python3|" "$home/bin/prosody-sidecar"
     sed -i "/^command/d" "$home/pyvenv.cfg"
-    "$home/bin/python3" -m compileall -q -s "$DESTDIR" "$home/lib"
+    "$home/bin/python3" -m compileall -q -s "$home" -p "$HOME_IN" "$home/lib"
+    if [ -e "$DESTDIR$HOME_IN" ]; then
+        mv -T "$DESTDIR$HOME_IN" "$DESTDIR$HOME_IN.old"
+    fi
+    mv -T "$home" "$DESTDIR$HOME_IN"
+    rm -rf "$DESTDIR$HOME_IN.old"
 }
 
-sources_apart() {
-    sources=$(mktemp -d)
+# Not in place, or setuptools would leave its folders in the sources.
+copy_sources() {
     cp -r sidecar setup.cfg pyproject.toml README.md LICENSE "$sources"
     find "$sources" -name __pycache__ -prune -exec rm -rf {} +
-    printf '%s' "$sources"
 }
 
-put() { install -D -m 644 "$1" "$DESTDIR$2"; }
+put() { # FROM TO
+    mkdir -p "$DESTDIR${2%/*}"
+    put_whole "$1" "$DESTDIR$2"
+}
+
+# Those of a package name /usr/bin and /usr/share/doc.
+put_units() {
+    local unit
+    for unit in systemd/*; do
+        sed "s|/usr/bin/prosody-sidecar|$PREFIX/bin/prosody-sidecar|; s|/usr/share/doc|$PREFIX/share/doc|" \
+            "$unit" >"$sources/unit"
+        put "$sources/unit" "$UNITS/${unit##*/}"
+    done
+}
 
 put_config() {
-    local file=$DESTDIR/etc/prosody-sidecar/sidecar.yaml
-    [ -e "$file" ] && return
-    put config/minimal.yaml /etc/prosody-sidecar/sidecar.yaml
-    sed -i "1s|schema=.*|schema=$SHARE/sidecar.schema.json|" "$file"
+    local file=/etc/prosody-sidecar/sidecar.yaml
+    [ -e "$DESTDIR$file" ] && return
+    sed "1s|schema=.*|schema=$SHARE/sidecar.schema.json|" config/minimal.yaml >"$sources/config"
+    put "$sources/config" $file
 }
 
 do_install() {
+    local file
     make_environment
     mkdir -p "$DESTDIR$PREFIX/bin"
-    ln -sf ../lib/prosody-sidecar/bin/prosody-sidecar "$DESTDIR$PREFIX/bin/prosody-sidecar"
-    for unit in systemd/*; do
-        put "$unit" "$UNITS/${unit##*/}"
-    done
-    sed -i -e "s|/usr/bin/prosody-sidecar|$PREFIX/bin/prosody-sidecar|; s|/usr/share/doc|$PREFIX/share/doc|" \
-        "$DESTDIR$UNITS"/prosody-sidecar*.{service,socket}
-    for file in lua/muc_webhook/*.lib.lua lua/mod_muc_webhook.lua; do
-        put "$file" "$MODULES/${file#lua/}"
-    done
+    ln -sfT ../lib/prosody-sidecar/bin/prosody-sidecar "$DESTDIR$PREFIX/bin/prosody-sidecar"
+    put_units
     for file in config/*; do
         put "$file" "$DOC/examples/${file##*/}"
     done
@@ -76,28 +96,45 @@ do_install() {
     done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
     put_config
+    put_module lua
 }
 
 do_uninstall() {
-    rm -rf "$DESTDIR$HOME_IN" "$DESTDIR$DOC" "$DESTDIR$SHARE"
-    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar" "$DESTDIR$MODULES/mod_muc_webhook.lua"
+    local unit
+    if on_this_machine; then
+        (cd systemd && systemctl --quiet disable --now -- *) || true
+    fi
+    rm -rf "$DESTDIR$HOME_IN" "$DESTDIR$HOME_IN".{new,old} "$DESTDIR$DOC" "$DESTDIR$SHARE"
+    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar"
     for unit in systemd/*; do
         rm -f "$DESTDIR$UNITS/${unit##*/}"
     done
+    if on_this_machine; then
+        systemctl daemon-reload || true
+    fi
     say "Taken away. What is yours stays: /etc/prosody-sidecar and /var/lib/private/prosody-sidecar."
+    take_module
 }
 
-sources=
+on_this_machine() { [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; }
+
+sources=$(mktemp -d)
 trap 'rm -rf "$sources"' EXIT
 case ${1:-} in
     install)
         do_install
         [ -n "$DESTDIR" ] || say "Installed. Next: the meeting service's address in /etc/prosody-sidecar/sidecar.yaml," \
-            "the secret in /etc/prosody-sidecar/webhook-secret, then: systemctl enable --now prosody-sidecar"
+            "the secret in /etc/prosody-sidecar/webhook-secret, then: systemctl enable --now prosody-sidecar." \
+            "If it runs already: systemctl daemon-reload && systemctl restart prosody-sidecar"
+        say_how_to_load
+        ;;
+    module)
+        put_module lua
+        say_how_to_load
         ;;
     uninstall) do_uninstall ;;
     *)
-        say "packaging/install.sh install|uninstall" >&2
+        say "packaging/install.sh install|module|uninstall" >&2
         exit 2
         ;;
 esac

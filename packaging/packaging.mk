@@ -1,12 +1,16 @@
 # Onto machines. `make install PREFIX=/usr DESTDIR=/tmp/x` needs no root, `make install` does.
+# MODULES is Prosody's plugin folder, if it is not Jitsi's.
 PREFIX ?= /usr/local
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: install uninstall deb
+.PHONY: install install-module uninstall deb
 
 install: ## Onto this machine, with a virtual environment of its own (PREFIX, DESTDIR)
 	@packaging/install.sh install
+
+install-module: ## Only the module for Prosody (DESTDIR, MODULES)
+	@packaging/install.sh module
 
 uninstall: ## Off this machine again; config and state stay (PREFIX, DESTDIR)
 	@packaging/install.sh uninstall

@@ -19,8 +19,15 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DEBIAN = ROOT / ".cache" / "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
+ON_TOP = ("prosody", "lua-unbound", "make")
+"""Installed when the rest works: Prosody's own installation needs a system that is whole."""
 PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "SYSTEMD_COLORS": "0",
+}
 
 
 class CannotBoot(Exception):
@@ -40,7 +47,9 @@ def mirror() -> list[str]:
 
 def debian() -> Path:
     """The folder with a Debian in it; made once, beside its place and moved there when whole."""
-    if (DEBIAN / "usr/lib/systemd/systemd").exists() or (DEBIAN / "lib/systemd/systemd").exists():
+    made_of = DEBIAN / "made-of"
+    wanted = " ".join([PACKAGES, *ON_TOP])
+    if made_of.exists() and made_of.read_text() == wanted:
         return DEBIAN
     for tool, package in (("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")):
         if shutil.which(tool) is None:
@@ -50,13 +59,27 @@ def debian() -> Path:
     DEBIAN.parent.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bookworm.", dir=DEBIAN.parent))
     work.chmod(0o755)
-    order = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror()]
-    done = subprocess.run(order, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    try:
+        _make("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror())
+        policy = work / "usr/sbin/policy-rc.d"  # nothing of what is installed may start a daemon
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        _make("chroot", str(work), "apt-get", "install", "--yes", "--no-install-recommends", *ON_TOP)
+        policy.unlink()
+    except CannotBoot:
         shutil.rmtree(work, ignore_errors=True)
-        raise CannotBoot(f"debootstrap failed: {done.stdout[-300:]}")
+        raise
+    (work / "made-of").write_text(wanted)
+    shutil.rmtree(DEBIAN, ignore_errors=True)
     work.rename(DEBIAN)
     return DEBIAN
+
+
+def _make(*command: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise CannotBoot(f"{command[0]} failed: {(done.stdout + done.stderr)[-600:]}")
 
 
 class Machine:
@@ -125,6 +148,13 @@ class Machine:
         return subprocess.Popen(
             self._command(*command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+
+    def join(self, room: str) -> str:
+        """How somebody fares who joins a room on the machine's Prosody: "joined", or the error."""
+        order = ["nsenter", "-t", str(self._leader), "-n", sys.executable, "-m", "tests.booted.join", room]
+        done = subprocess.run(order, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Write a file inside."""

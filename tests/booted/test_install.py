@@ -20,12 +20,12 @@ def test_what_is_installed_works_and_goes_again(tmp_path: Path) -> None:
     there = files(tmp_path)
     assert {
         "/opt/x/bin/prosody-sidecar",
-        "/opt/x/lib/systemd/system/prosody-sidecar.service",
-        "/opt/x/lib/systemd/system/prosody-sidecar.socket",
+        "/usr/local/lib/systemd/system/prosody-sidecar.service",
+        "/usr/local/lib/systemd/system/prosody-sidecar.socket",
         "/etc/prosody-sidecar/sidecar.yaml",
         "/usr/share/jitsi-meet/prosody-plugins/mod_muc_webhook.lua",
     } <= there
-    unit = (tmp_path / "opt/x/lib/systemd/system/prosody-sidecar.service").read_text()
+    unit = (tmp_path / "usr/local/lib/systemd/system/prosody-sidecar.service").read_text()
     assert "ExecStart=/opt/x/bin/prosody-sidecar run\n" in unit
     assert (tmp_path / "opt/x/bin/prosody-sidecar").read_text().startswith("#!/opt/x/lib/prosody-sidecar/bin/python3\n")
     python = tmp_path / "opt/x/lib/prosody-sidecar/bin/python3"

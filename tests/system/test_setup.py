@@ -75,5 +75,5 @@ def test_make_help_names_every_target() -> None:
         "bench",
         "clean",
     }
-    assert targets == ours | {"install", "uninstall", "deb", "test-systemd"}
+    assert targets == ours | {"install", "install-module", "uninstall", "deb", "test-systemd"}
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))
