@@ -267,7 +267,7 @@ async def test_a_connection_that_was_free_for_long_is_not_used(stages: Stages, r
     async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
         await ann.join(room, nick="ann")
         await stage.server.lua("""
-            local pool = module:shared("/*/muc_webhook/guards")["conference.localhost"].gate.pool
+            local pool = module:shared("/*/muc_webhook/guards")["conference.localhost"].gate.parts.connections.pool
             for conn, since in pairs(pool.since) do pool.since[conn] = since - 31 end""")
         await bob.join(room, nick="bob")
     first, second = stage.hook.asked("validate-access", room)

@@ -34,7 +34,7 @@ async def test_a_wrong_option_is_said_and_opens_nothing(
     stage = await stages(fresh=True, options=options)
     log = stage.server.log()
     assert complaint in log
-    assert "Every join is refused until this is mended" in log
+    assert "Every join is refused until this is fixed" in log
     assert "two" not in log
     async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
         assert str((await ann.join(room)).error) == "wait/internal-server-error"

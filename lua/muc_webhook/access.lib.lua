@@ -1,0 +1,105 @@
+-- Asks whether somebody may join, and reads the decision.
+--
+-- A sidecar can give the room's config along with its yes. The first join into a room then leads: it makes the record
+-- and fills it with its answer. Whoever else comes meanwhile asks for a decision only, and waits for the record as
+-- always. What becomes of the lead's session does not matter, since all this is done where the answer comes in.
+
+local async = require "util.async";
+local jid = require "util.jid";
+local json = require "util.json";
+local now = require "util.time".now;
+
+local state, options, safely, people, rooms, webhook, answers, config, records; -- handed over by start.lib.lua
+
+local function question_about(origin, stanza, room_jid, room)
+	local identity = people.identity_of(origin);
+	return {
+		roomName = jid.node(room_jid) or room_jid;
+		roomJid = room_jid;
+		userJid = jid.bare(stanza.attr.from);
+		userName = people.display_name(stanza, identity);
+		userId = identity.id;
+		userEmail = identity.email;
+		guest = people.is_guest(origin, identity);
+		bearerToken = options.send_token and type(origin.auth_token) == "string" and origin.auth_token or nil;
+		meetingId = options.send_meeting_id and rooms.meeting_id(room) or nil;
+		timestamp = os.time();
+	};
+end
+
+-- "allow", "deny" with a reason, or "unavailable" with the cause.
+local function read_decision(code, text)
+	if code == 0 then return "unavailable", text; end
+	local answer = answers.read_object(text);
+	if answer and code >= 200 and code < 300 and answer.allowed == true then
+		return "allow";
+	elseif answer and answer.allowed == false and (code >= 200 and code < 300 or code >= 400 and code < 500) then
+		return "deny", answers.presentable(answer.reason, "You are not allowed to join this meeting");
+	end
+	return "unavailable", "no decision in an answer with status "..code;
+end
+
+-- The lead has no config to give.
+local function pass_on(record)
+	if record.waiters[1] or rooms.of(record.jid) then
+		records.fetch(record);
+	elseif state.records[record.jid] == record then
+		state.records[record.jid] = nil;
+	end
+end
+
+local function settle_lead(record, text, headers)
+	local status = text and headers and tonumber(headers["config-status"]);
+	if status then
+		records.settle(record, config.read_answer(status, text));
+	else
+		pass_on(record);
+	end
+end
+
+-- Calls on_answer(code, decision, record); the record is there if it was settled along with the decision.
+local function ask_for_join(body, question, on_answer)
+	local room_jid, record = question.roomJid, nil;
+	if not state.records[room_jid] then record = records.begin(room_jid, rooms.of(room_jid), question.userJid); end
+	webhook.ask(record and "join?config=1" or "join", body, function (code, answer, headers)
+		local is_too_old = headers and (code == 404 or code == 405);
+		local decision, room_config = answers.read_sequence(answer);
+		if record then safely("Taking in the config of "..room_jid, settle_lead, record, room_config, headers); end
+		local settled = record and record.state ~= "pending" and record or nil;
+		if not is_too_old then return on_answer(code, decision, settled); end
+		state.no_joins_until = now() + 60;
+		webhook.ask("validate-access", body, function (later_code, later_decision)
+			on_answer(later_code, later_decision, settled);
+		end);
+	end);
+end
+
+-- Only in an async context: waits for the answer. Gives what read_decision does, and the room's record if that was
+-- settled along with it.
+local function ask(question)
+	local wait, done = async.waiter();
+	local body = json.encode(question);
+	local code, decision, record;
+
+	local function take(...)
+		code, decision, record = ...;
+		done();
+	end
+
+	if state.is_sidecar and now() >= state.no_joins_until then
+		ask_for_join(body, question, take);
+	else
+		webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
+	end
+	wait();
+	local verdict, detail = read_decision(code, decision);
+	return verdict, detail, record;
+end
+
+local function new(need)
+	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
+	webhook, answers, config, records = need.webhook, need.answers, need.config, need.records;
+	return { question_about = question_about; ask = ask };
+end
+
+return { version = "0.2.0"; new = new };

@@ -1,0 +1,85 @@
+-- Ends meetings that have lasted as long as their config allows.
+--
+-- Counted from the first real participant's join, by the clock on the wall and in the room's own data, so that it
+-- goes on over a reload of the module and, for a persistent room, over a restart of Prosody.
+
+local json = require "util.json";
+local st = require "util.stanza";
+local timer = require "util.timer";
+
+local xmlns_jitmeet = "http://jitsi.org/jitmeet";
+
+local options, safely, people, rooms; -- handed over by start.lib.lua
+
+local function end_meeting(room, minutes)
+	local text = ("The meeting has reached its limit of %g minutes"):format(minutes);
+	module:log("info", "Meeting in %s ends: %s", room.jid, text);
+	rooms.life_of(room).ending = "max-duration";
+	room._data.muc_webhook_started_at = nil;
+	if not room:get_persistent() or rooms.is_in_breakout(room) then
+		room:set_persistent(false);
+		room:destroy(nil, text);
+		return;
+	end
+	-- Destroyed, a persistent room would be a tombstone for weeks; only its meeting is over.
+	for nick, occupant in room:each_occupant() do
+		if not people.is_exempt(occupant.bare_jid) then room:set_role(true, nick, nil, text); end
+	end
+	rooms.life_of(room).ending = nil;
+end
+
+local function warn_of_end(room, minutes)
+	local text = ("This meeting ends in %g %s."):format(minutes, minutes == 1 and "minute" or "minutes");
+	room:broadcast(st.message({ from = room.jid, type = "groupchat" }, text)
+		:tag("json-message", { xmlns = xmlns_jitmeet })
+			:text(json.encode({ type = "MEETING_ENDING", minutesLeft = minutes; reason = "max-duration" })):up());
+end
+
+-- Or starts again, when the config or the meeting has changed.
+local function start(room)
+	local record, life = rooms.record_of(room), rooms.life_of(room);
+	rooms.stop_timer(life);
+	local minutes = record and record.settings.maxDurationMinutes;
+	local started_at = room._data.muc_webhook_started_at;
+	if not options.enforce_duration or not minutes or not started_at then return; end
+
+	local warning_minutes = options.warning_minutes;
+	local left = started_at + minutes * 60 - os.time();
+	local until_warning = left - warning_minutes * 60;
+	local warns = not life.warned and warning_minutes > 0 and until_warning > 0;
+	life.timer = timer.add_task(math.max(0, warns and until_warning or left), function ()
+		life.timer = nil;
+		if rooms.of(room.jid) ~= room then return; end
+		if not warns then
+			safely("Ending the meeting in "..room.jid, end_meeting, room, minutes);
+			return;
+		end
+		life.warned = true;
+		safely("Warning of the end in "..room.jid, warn_of_end, room, warning_minutes);
+		start(room);
+	end);
+end
+
+local function on_joined(event)
+	local room = event.room;
+	if room._data.muc_webhook_started_at or people.is_exempt(event.occupant.bare_jid) then return; end
+	if rooms.is_healthcheck(room.jid) then return; end
+	room._data.muc_webhook_started_at = os.time();
+	start(room);
+end
+
+local function on_left(event)
+	local room = event.room;
+	if room.destroying or not room._data.muc_webhook_started_at or not room:get_persistent() then return; end
+	if rooms.is_in_breakout(room) or rooms.real_occupants(room) > 0 then return; end
+	local life = rooms.life_of(room);
+	room._data.muc_webhook_started_at, life.warned, life.recording = nil, nil, nil;
+	start(room);
+end
+
+local function new(need)
+	options, safely, people, rooms = need.options, need.safely, need.people, need.rooms;
+	return { start = start; on_joined = on_joined; on_left = on_left };
+end
+
+return { version = "0.2.0"; new = new };

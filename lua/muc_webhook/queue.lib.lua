@@ -1,0 +1,132 @@
+-- Events on their way to the meeting service.
+--
+-- A queue per room keeps the order of the room's events; a few queues send side by side. An event stays at the head of
+-- its queue until the other side has taken it, with the same id at each try. All queues together are bounded, and the
+-- event's number within the life of the room shows what had to be left out.
+
+local now = require "util.time".now;
+local timer = require "util.timer";
+
+local state, options, metrics, http, answers, store; -- handed over by start.lib.lua
+
+local most_in_flight = 4;
+local taken_as_poison = { [400] = true; [409] = true; [410] = true; [413] = true; [422] = true };
+
+local send; -- refers to itself through the answers that it waits for
+
+local function drop_event(room_jid, why)
+	local queue = state.queue;
+	queue.dropped = queue.dropped + 1;
+	metrics.event_was_dropped(1);
+	if now() - (queue.complained_at or 0) > 10 then
+		queue.complained_at = now();
+		module:log("warn", "An event of %s was dropped: %s (%d dropped so far)", room_jid, why, queue.dropped);
+	end
+end
+
+local function send_later()
+	local queue = state.queue;
+	if queue.timer then return; end
+	queue.timer = timer.add_task(math.max(0, queue.paused_until - now()), function ()
+		queue.timer = nil;
+		send();
+	end);
+end
+
+local function pause()
+	local queue = state.queue;
+	queue.failures = queue.failures + 1;
+	queue.paused_until = now() + math.min(30, 0.25 * 2 ^ queue.failures) * (0.75 + math.random() / 2);
+end
+
+local function settle(room_queue, item, code, answer)
+	local queue = state.queue;
+	queue.in_flight = queue.in_flight - 1;
+	local poison = taken_as_poison[code] or code == 404 and answers.read_object(answer) ~= nil;
+	if code >= 200 and code < 300 or poison then
+		if poison then drop_event(room_queue.jid, "it was answered with status "..code); end
+		queue.failures = 0;
+		queue.size = queue.size - 1;
+		table.remove(room_queue, 1);
+		metrics.events_are_queued(queue.size);
+	else
+		module:log("debug", "%s of %s waits: %s", item.endpoint, room_queue.jid, code == 0 and answer or code);
+		pause();
+	end
+	if room_queue[1] then
+		table.insert(queue.ready, room_queue);
+	else
+		queue.by_room[room_queue.jid] = nil;
+	end
+	send();
+end
+
+function send()
+	local queue = state.queue;
+	if not options.url or state.stopped then return; end
+	if queue.ready[1] and now() < queue.paused_until then return send_later(); end
+	while queue.in_flight < most_in_flight and queue.ready[1] and now() >= queue.paused_until do
+		local room_queue = table.remove(queue.ready, 1);
+		local item = room_queue[1];
+		queue.in_flight = queue.in_flight + 1;
+		local url = options.url.."/"..item.endpoint;
+		local headers = http.headers_for(options.secret, { ["Idempotency-Key"] = item.id });
+		http.post(state.deliveries, url, item.body, headers, options.timeout, function (code, answer)
+			settle(room_queue, item, code, answer);
+		end);
+	end
+end
+
+-- `item` has an id, an endpoint and a body.
+local function add(room_jid, item)
+	local queue = state.queue;
+	if queue.size >= options.queue_size then
+		drop_event(room_jid, "the queue is full");
+		return;
+	end
+	local room_queue = queue.by_room[room_jid];
+	if not room_queue then
+		room_queue = { jid = room_jid };
+		queue.by_room[room_jid] = room_queue;
+		table.insert(queue.ready, room_queue);
+	end
+	table.insert(room_queue, item);
+	queue.size = queue.size + 1;
+	metrics.events_are_queued(queue.size);
+	send();
+end
+
+local function save()
+	local items = {};
+	for _, room_queue in pairs(state.queue.by_room) do
+		for _, item in ipairs(room_queue) do
+			table.insert(items, { room = room_queue.jid; id = item.id; endpoint = item.endpoint; body = item.body });
+		end
+	end
+	if not items[1] then return; end
+	local ok, err = store:set(nil, { items = items });
+	if not ok then module:log("error", "%d events could not be kept for later: %s", #items, err); end
+end
+
+local function restore()
+	local kept = store:get(nil);
+	if not kept or type(kept.items) ~= "table" then return; end
+	store:set(nil, nil);
+	for _, item in ipairs(kept.items) do
+		add(item.room, { id = item.id; endpoint = item.endpoint; body = item.body });
+	end
+end
+
+local function stop_timer()
+	local queue = state.queue;
+	if queue.timer then timer.stop(queue.timer); end
+	queue.timer = nil;
+end
+
+local function new(need)
+	state, options, metrics, http, answers = need.state, need.options, need.metrics, need.http, need.answers;
+	store = module:open_store("muc_webhook_queue");
+	return { add = add; send = send; save = save; restore = restore; stop_timer = stop_timer };
+end
+
+return { version = "0.2.0"; new = new };

@@ -1,0 +1,169 @@
+-- A room's config, asked for once in the room's life.
+--
+-- A record is kept by the room's JID and not in the room, because it is there before the room is: from the first
+-- allowed join, through mod_muc's making of the room, until the room is destroyed.
+--
+--   pending ──> ready      settings are known; applied once the room is there
+--          ├──> refused    the meeting service wants no such room; forgotten, the next join asks again
+--          └──> failed     nobody could say; forgotten likewise (or, with fail_open, ready without settings)
+
+local async = require "util.async";
+local jid = require "util.jid";
+local json = require "util.json";
+local now = require "util.time".now;
+local st = require "util.stanza";
+
+local xmlns_jitmeet = "http://jitsi.org/jitmeet";
+
+-- Handed over by start.lib.lua.
+local state, options, safely, people, rooms, webhook, config, setup, on_config;
+
+-- ROOM_CONFIG for one session, or without `to` for all.
+local function message_to(record, to)
+	if not record.message then
+		record.message = st.message({ from = record.jid, type = "groupchat" })
+			:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	end
+	local message = st.clone(record.message);
+	message.attr.to = to;
+	return message;
+end
+
+-- Once in the life of a room.
+local function apply(record, room)
+	record.room = room;
+	if record.applied_to == room or not record.settings then return; end
+	record.applied_to = room;
+	safely("Applying the config of "..record.jid, setup.apply, room, record.settings, record.frontend, record.text);
+end
+
+local function take(record, new_config)
+	record.state, record.text, record.degraded = "ready", new_config.text, nil;
+	record.settings, record.frontend = new_config.settings, new_config.frontend;
+	record.payload, record.message = new_config.payload, nil;
+	if new_config.dropped[1] then
+		table.sort(new_config.dropped);
+		local names = table.concat(new_config.dropped, ", ");
+		module:log("warn", "Settings of %s with a wrong type were dropped: %s", record.jid, names);
+	end
+	local room = state.records[record.jid] == record and rooms.of(record.jid);
+	if not room then return; end
+	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
+	apply(record, room);
+	setup.finish(room, record.settings);
+	if room:has_occupant() then room:broadcast(message_to(record)); end
+	on_config(room);
+end
+
+-- What a persistent room brought through a restart is better than nothing.
+local function stored_config(room_jid)
+	local room = rooms.of(room_jid);
+	local text = room and room._data.muc_webhook_config;
+	return type(text) == "string" and config.read(text) or nil;
+end
+
+local function settle(record, outcome, detail)
+	local current = state.records[record.jid] == record;
+	local stored = outcome == "failed" and current and stored_config(record.jid);
+	if outcome == "ready" then
+		safely("Taking in the config of "..record.jid, take, record, detail);
+	elseif outcome == "refused" then
+		module:log("info", "Room %s is refused: %s", record.jid, detail);
+		record.state, record.reason = "refused", detail;
+	elseif stored then
+		module:log("warn", "No config for %s (%s), it keeps the one it had", record.jid, detail);
+		safely("Taking in the config of "..record.jid, take, record, stored);
+	else
+		module:log("warn", "No config for %s: %s", record.jid, detail);
+		record.state, record.degraded = options.fail_open and "ready" or "failed", options.fail_open or nil;
+	end
+	if current and (record.state == "failed" or record.state == "refused") then
+		state.records[record.jid] = nil;
+	end
+	local waiters = record.waiters;
+	record.waiters = {};
+	for _, wake in ipairs(waiters) do safely("A join into "..record.jid, wake); end
+end
+
+local function fetch(record)
+	record.asked_at = now();
+	local body = {
+		roomName = jid.node(record.jid) or record.jid; roomJid = record.jid; timestamp = os.time();
+		creator = record.creator;
+	};
+	webhook.ask("room-created", json.encode(body), function (code, answer)
+		settle(record, config.read_answer(code, answer));
+	end);
+end
+
+-- Records whose room was never made, or went without an event.
+local function forget_leftovers()
+	if now() - state.swept_at < 60 then return; end
+	state.swept_at = now();
+	for room_jid, record in pairs(state.records) do
+		if record.state ~= "pending" and now() - record.asked_at > 60 and not rooms.of(room_jid) then
+			state.records[room_jid] = nil;
+		end
+	end
+	for room_jid, life in pairs(state.lives) do
+		if not life.timer and not rooms.of(room_jid) then state.lives[room_jid] = nil; end
+	end
+end
+
+-- The record of a room whose config is asked for from now on.
+local function begin(room_jid, room, creator)
+	forget_leftovers();
+	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; asked_at = now(); waiters = {}; };
+	state.records[room_jid] = record;
+	return record;
+end
+
+-- Only in an async context: waits until it is known how the room shall be.
+local function await(room_jid, creator)
+	local record = state.records[room_jid];
+	if not record then
+		record = begin(room_jid, rooms.of(room_jid), creator);
+		fetch(record);
+	end
+	if record.state == "pending" then
+		local wait, done = async.waiter();
+		table.insert(record.waiters, done);
+		wait();
+	elseif record.degraded and now() - record.asked_at > 10 then
+		fetch(record); -- in the background: the meeting service may be back
+	end
+	return record;
+end
+
+-- After mod_muc's defaults and the creator's wishes, and before the room is tracked.
+local function on_pre_create(event)
+	local room, creator = event.room, event.stanza.attr.from;
+	local record = state.records[room.jid];
+	if record then
+		apply(record, room);
+	elseif not options.are_wrong and not (rooms.is_healthcheck(room.jid) and people.is_exempt(creator)) then
+		fetch(begin(room.jid, room, jid.bare(creator)));
+	end
+end
+
+local function on_tracked(event)
+	local record = rooms.record_of(event.room);
+	if record then setup.finish(event.room, record.settings); end
+end
+
+local function on_destroyed(event)
+	local room = event.room;
+	local record = state.records[room.jid];
+	if record and (record.room == nil or record.room == room) then state.records[room.jid] = nil; end
+end
+
+local function new(need)
+	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
+	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
+	return {
+		begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
+		on_pre_create = on_pre_create; on_tracked = on_tracked; on_destroyed = on_destroyed;
+	};
+end
+
+return { version = "0.2.0"; new = new };
