@@ -1,4 +1,4 @@
--- Reads what the other side answers. All of it is text of strangers.
+-- Reads what the other side answers. None of it can be trusted to be well-formed.
 
 local json = require "util.json";
 local valid_utf8 = require "util.encodings".utf8.valid;
@@ -12,7 +12,7 @@ local function read_object(text)
 	return nil;
 end
 
--- Text of strangers that goes into a stanza.
+-- Text from outside that goes into a stanza.
 local function presentable(text, default)
 	if type(text) ~= "string" then return default; end
 	text = text:gsub("%c+", " "):match("^%s*(.-)%s*$");

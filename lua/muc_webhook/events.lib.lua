@@ -1,4 +1,4 @@
--- Tells the meeting service what happens in the rooms, as far as it asked to hear of it.
+-- Sends the meeting service the events of the rooms that it asked for.
 
 local jid = require "util.jid";
 local json = require "util.json";
@@ -6,7 +6,7 @@ local new_uuid = require "util.uuid".generate;
 
 local state, options, people, rooms, queue; -- handed over by start.lib.lua
 
-local function tell(name, room, details)
+local function send(name, room, details)
 	if not options.events[name] or options.are_wrong then return; end
 	local life = rooms.life_of(room);
 	life.sequence = life.sequence + 1;
@@ -43,7 +43,7 @@ local function on_joined(event)
 	rooms.life_of(room).people[event.nick] = person;
 	local details = about(person, event.nick);
 	details.role, details.moderator, details.participants = occupant.role, person.moderator, rooms.real_occupants(room);
-	tell("user-joined", room, details);
+	send("user-joined", room, details);
 end
 
 local departures = { ["301"] = "banned"; ["307"] = "kicked"; ["321"] = "removed"; ["322"] = "removed"; ["333"] = "disconnected" };
@@ -74,7 +74,7 @@ local function on_presence(event)
 		details.actorNick = jid.resource(room:get_occupant_jid(event.actor));
 	end
 	details.reason = event.reason;
-	tell("moderator-changed", room, details);
+	send("moderator-changed", room, details);
 end
 
 local function departure_of(event, person)
@@ -105,16 +105,16 @@ local function on_left(event)
 	details.actorJid = person.departed_by and jid.bare(person.departed_by) or nil;
 	details.durationSeconds = math.max(0, os.time() - person.joined_at);
 	details.participants = rooms.real_occupants(room);
-	tell("user-left", room, details);
+	send("user-left", room, details);
 end
 
 local function on_destroyed(event)
 	local room = event.room;
 	local life = state.lives[room.jid];
-	-- Health checks, and rooms of the lobby and of other modules that nobody was asked for, are no news.
+	-- Health checks, and rooms of the lobby and of other modules that nobody was asked for, have no events.
 	if is_watched(room) and not room._data.destroyed and not room.muc_webhook_over then
 		room.muc_webhook_over = true;
-		tell("room-destroyed", room, {
+		send("room-destroyed", room, {
 			reason = life and life.ending or (room.destroying and "destroyed") or "empty";
 			reasonText = event.reason;
 		});

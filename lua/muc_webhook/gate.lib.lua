@@ -118,7 +118,7 @@ local function let_through(event_name, event)
 end
 
 -- Stanzas of components and of other servers share one thread, and those sent from a timer have none: waiting there
--- would hold up strangers. Their joins wait in a thread of their own and are sent through again afterwards.
+-- would hold up other users. Their joins wait in a thread of their own and are sent through again afterwards.
 local function decide_detached(event_name, event, room_jid)
 	local key = event.stanza.attr.from.."\0"..room_jid;
 	if state.detached[key] then state.detached[key].cancelled = true; end

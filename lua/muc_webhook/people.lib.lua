@@ -29,7 +29,7 @@ local function is_exempt(full_jid)
 	local node, host = jid.split(full_jid);
 	local bare = node and node.."@"..host or host;
 	if admins[bare] or exempt[bare] or exempt[host] then return true; end
-	if prosody.hosts[host] then -- a prefix names no whole host, and strangers have servers of any name
+	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
 		for _, list in ipairs(bot_prefixes) do
 			for _, prefix in ipairs(list) do
 				if bare:sub(1, #prefix) == prefix then return true; end

@@ -16,7 +16,7 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
 -- Handed over by start.lib.lua.
-local state, options, safely, people, rooms, webhook, config, setup, on_config;
+local state, options, safely, people, rooms, webhook, config, setup, members_only, on_config;
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
@@ -32,9 +32,11 @@ end
 -- Once in the life of a room.
 local function apply(record, room)
 	record.room = room;
-	if record.applied_to == room or not record.settings then return; end
-	record.applied_to = room;
-	safely("Applying the config of "..record.jid, setup.apply, room, record.settings, record.frontend, record.text);
+	if record.settings and record.applied_to ~= room then
+		record.applied_to = room;
+		safely("Applying the config of "..record.jid, setup.apply, room, record.settings, record.frontend, record.text);
+	end
+	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
 
 local function take(record, new_config)
@@ -76,6 +78,8 @@ local function settle(record, outcome, detail)
 	else
 		module:log("warn", "No config for %s: %s", record.jid, detail);
 		record.state, record.degraded = options.fail_open and "ready" or "failed", options.fail_open or nil;
+		local room = record.degraded and current and rooms.of(record.jid);
+		if room then apply(record, room); end
 	end
 	if current and (record.state == "failed" or record.state == "refused") then
 		state.records[record.jid] = nil;
@@ -159,7 +163,8 @@ end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
+	webhook, config, setup, members_only = need.webhook, need.config, need.setup, need.members_only;
+	on_config = need.on_config;
 	return {
 		begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_destroyed = on_destroyed;

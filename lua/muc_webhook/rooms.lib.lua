@@ -22,7 +22,7 @@ local function record_of(room)
 	return record and record.settings and record or nil;
 end
 
--- From the first thing that is told of a room, until it is destroyed.
+-- What has happened in a room, from the first event or meeting until it is destroyed.
 local function life_of(room)
 	local life = state.lives[room.jid];
 	if not life then

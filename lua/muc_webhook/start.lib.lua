@@ -5,7 +5,7 @@
 
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "settings"; "config";
-	"setup"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events"; "shell";
+	"setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -30,10 +30,11 @@ local function build(libraries, saved)
 	local settings = libraries.settings.new { options = options };
 	local config = libraries.config.new { answers = answers, settings = settings };
 	local setup = libraries.setup.new { options = options, settings = settings };
+	local members_only = libraries.members_only.new();
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		config = config, setup = setup, on_config = duration.start,
+		config = config, setup = setup, members_only = members_only, on_config = duration.start,
 	};
 
 	local access = libraries.access.new {
@@ -56,7 +57,7 @@ local function build(libraries, saved)
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
-		duration = duration, records = records, gate = gate, occupants = occupants,
+		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
 		queue = queue, events = events, shell = shell,
 	};
 end
@@ -73,10 +74,13 @@ end
 
 -- What only watches: an error in here must not spoil the join that it watches.
 local function watching_hooks(parts)
-	local records, duration, events = parts.records, parts.duration, parts.events;
+	local members_only, records, duration, events = parts.members_only, parts.records, parts.duration, parts.events;
 	return {
+		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
-		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is told
+		{ "muc-room-restored", 0, members_only.on_restored }; -- it is another object now
+		{ "muc-config-submitted/muc#roomconfig_membersonly", 1, members_only.on_form }; -- before it takes effect
+		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
 		{ "muc-occupant-joined", 0, events.on_joined }; -- the occupant is in
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, events.on_presence }; -- roles and removals show in it

@@ -26,7 +26,7 @@ local function new(saved)
 	for key, value in pairs(initial()) do
 		if state[key] == nil then state[key] = value; end
 	end
-	state.queue.by_room = state.queue.by_room or state.queue.lanes; -- as 0.1 calls it, which may still be sending
+	state.queue.by_room = state.queue.by_room or state.queue.lanes; -- 0.1 calls it so, and its functions may still be sending
 	state.is_sidecar = false; -- the URL may be another one now
 	state.stopped = nil;
 	return state;
