@@ -4,8 +4,9 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "settings"; "config";
-	"setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events"; "shell";
+	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
+	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
+	"shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -27,9 +28,9 @@ local function build(libraries, saved)
 	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
 	local answers = libraries.answers.new();
 
-	local settings = libraries.settings.new { options = options };
+	local settings = libraries.setting_types.new { options = options };
 	local config = libraries.config.new { answers = answers, settings = settings };
-	local setup = libraries.setup.new { options = options, settings = settings };
+	local setup = libraries.room_setup.new { options = options, settings = settings };
 	local members_only = libraries.members_only.new();
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
 	local records = libraries.records.new {

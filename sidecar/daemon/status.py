@@ -25,8 +25,8 @@ _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, P
 class Watch(Protocol):
     """Adds a gauge that is read when Prometheus asks."""
 
-    def __call__(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
-        """`text` is the help of the gauge; calls with one name have the same labels."""
+    def __call__(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Calls with one name have the same labels."""
         ...
 
 
@@ -85,14 +85,12 @@ def add_gauges(
         return lambda: cache.count(verdict)
 
     for endpoint, guard in guards.items():
-        text = "0 closed, 1 half-open, 2 open"
-        watch("breaker_state", text, breaker_reader(guard), endpoint=str(endpoint))
-        text = "Calls to the backend that hold a place now"
-        watch("backend_calls_under_way", text, calls_reader(guard), endpoint=str(endpoint))
+        watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
+        watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
     for verdict in Verdict:
-        watch("cache_entries", "Answers in memory", entries_reader(verdict), verdict=verdict.value)
-    watch("loop_lag_seconds", "Seconds by which the event loop was late a moment ago", lambda: heartbeat.lag)
-    watch("degraded", "Reasons why /readyz says degraded", lambda: len(health.reasons()))
-    watch("outbox_pending", "Events not delivered yet", outbox.pending)
-    watch("outbox_parked", "Events the backend will not take", outbox.parked)
-    watch("outbox_oldest_seconds", "Age of the oldest event not delivered yet", outbox.oldest_age)
+        watch("cache_entries", entries_reader(verdict), verdict=verdict.value)
+    watch("loop_lag_seconds", lambda: heartbeat.lag)
+    watch("degraded", lambda: len(health.reasons()))
+    watch("outbox_pending", outbox.pending)
+    watch("outbox_parked", outbox.parked)
+    watch("outbox_oldest_seconds", outbox.oldest_age)

@@ -2,7 +2,7 @@
 
 look, decide, plan   cache, policy and breaker as they are now (view.py); no await from here to the act
 act                  answer from the cache | ask the backend | wait for the probe | answer by policy
-ask                  start a call or join one (calls.py), and wait for it
+ask                  start a call or join one (shared_calls.py), and wait for it
 answer               the backend's reply; without a reply, what the plan for an open breaker says
 
 If an act brings no answer (the call was released, the probe has ended), the question starts again with a new look.
@@ -20,8 +20,8 @@ from sidecar.core.breaker import Permit
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, PolicyFor, Reply, Settled
 from sidecar.decisions.cache import Cache, Selector
-from sidecar.decisions.calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.disk import Disk, Memory
+from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.single_flight import Call, Pending
 from sidecar.decisions.view import View, look
 from sidecar.facts import Emit

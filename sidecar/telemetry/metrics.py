@@ -29,6 +29,19 @@ from sidecar.facts import (
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
+_GAUGES = {
+    "breaker_state": "0 closed, 1 half-open, 2 open",
+    "backend_calls_under_way": "Calls to the backend that hold a place now",
+    "cache_entries": "Answers in memory",
+    "loop_lag_seconds": "Seconds by which the event loop was late a moment ago",
+    "degraded": "Reasons why /readyz says degraded",
+    "outbox_pending": "Events not delivered yet",
+    "outbox_parked": "Events the backend will not take",
+    "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
+}
+"""The gauges and their help texts; `daemon/status.py` connects them with what they read."""
+
+
 class _Requests(Collector):
     """Counts each request in plain numbers, which become metrics when Prometheus asks. The library's own counters are
     made for many threads and take four times as long: a tenth of a decision from the cache."""
@@ -93,12 +106,12 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"prosody_sidecar_{name}", text, ["endpoint", *labels], registry=self._registry)
 
-    def watch(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
-        """Add a gauge that is read when Prometheus asks. Calls with the same name must have the same label names."""
+    def watch(self, name: str, read: Callable[[], float], **labels: str) -> None:
+        """Add a gauge of `_GAUGES`, read when Prometheus asks. Calls with one name must have the same label names."""
         full_name = f"prosody_sidecar_{name}"
         gauge = self._gauges.get(full_name)
         if gauge is None:
-            gauge = Gauge(full_name, text, list(labels), registry=self._registry)
+            gauge = Gauge(full_name, _GAUGES[name], list(labels), registry=self._registry)
             self._gauges[full_name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 

@@ -50,7 +50,7 @@ def test_no_name_of_a_room_or_user_becomes_a_series() -> None:
 
 def test_every_name_begins_with_the_products() -> None:
     metrics = Metrics()
-    metrics.watch("breaker_state", "0 closed", lambda: 2.0, endpoint="validate-access")
+    metrics.watch("breaker_state", lambda: 2.0, endpoint="validate-access")
     metrics.observe(Crashed("call", LookupError()))
     found = samples(metrics)
     assert found["prosody_sidecar_breaker_state", (("endpoint", "validate-access"),)] == 2
