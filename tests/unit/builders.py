@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.model import CacheControl, Endpoint, Entry, Key, Lifetimes, Query, Rejected, Replied, Verdict
 from sidecar.core.policy import OnUnavailable, Policy
@@ -81,3 +84,10 @@ def breaker_rules(
 ) -> BreakerRules:
     """The breaker of the contract."""
     return BreakerRules(failure_ratio, minimum_calls, minimum_rooms, window)
+
+
+def make_certificate(certificate: Path, key: Path, name: str = "localhost", days: int = 30) -> None:
+    """A certificate that its own key has signed, in files."""
+    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    order += ["-days", str(days), "-subj", f"/O=Test/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    subprocess.run([*order, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True)
