@@ -54,7 +54,7 @@ async def test_both_sides_show_their_certificates(port: int, tmp_path: Path) -> 
         assert isinstance(await backend.ask(a_query(), 5), Replied)
 
 
-async def test_a_backend_signed_by_somebody_else_is_not_told_the_question(port: int, tmp_path: Path) -> None:
+async def test_a_backend_signed_by_somebody_else_never_gets_the_question(port: int, tmp_path: Path) -> None:
     async with Backend(target_from(settings(tmp_path, port, ca="other"), {}), SystemClock()) as backend:
         assert isinstance(await backend.ask(a_query(), 5), Misconfigured)
 
