@@ -16,7 +16,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One question or event as it came in."""
 
@@ -29,7 +29,7 @@ class Request:
     """Seconds of the monotonic clock."""
     connection: int
     """Tells connections apart: the port at the other end."""
-    web_request: web.Request = field(repr=False, compare=False)
+    web_request: web.Request = field(repr=False)
     status: int = 0
     """Of the answer; 0 until there is one."""
 
