@@ -2,6 +2,9 @@
 
 POST /webhooks/jitsi/<endpoint> answers after the latency. GET /counts returns the calls of each endpoint and the most
 calls at the same time, and resets the counts.
+
+It is not the backend of the tests (tests/rig/backend.py): that one records every request and runs in the process that
+asks, and both would be measured too. This one is a process of its own, and does little for a request.
 """
 
 from __future__ import annotations

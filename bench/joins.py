@@ -28,8 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.sample import Sample
+from tests.rig.ports import free_port
 from tests.rig.prosody import VERSIONS, Prosody, why_missing
-from tests.rig.sidecar import Sidecar, free_port
+from tests.rig.sidecar import Sidecar
 
 BARE, SIDECAR, DIRECT, NGINX = "bare Prosody", "module + sidecar", "module, no sidecar", "module + nginx"
 CPU = "Prosody CPU us/join"

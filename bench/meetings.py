@@ -2,8 +2,8 @@
 
     python -m bench.meetings PORT
 
-It implements only the HTTP that Prosody and the sidecar need, so that it does not limit the measurement. Joins into
-rooms whose name begins with "closed" are denied.
+It implements only the HTTP that Prosody and the sidecar need, so that it does not limit the measurement: the
+backend of the tests reads a whole request with aiohttp. Joins into rooms whose name begins with "closed" are denied.
 """
 
 from __future__ import annotations

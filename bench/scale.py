@@ -22,7 +22,7 @@ from bench.peers.ours import Ours
 from bench.program import SERVER_CORE, WentWrong
 from bench.remembered import BODY, IN_A_ROOM, Load, fill
 from bench.sample import Sample
-from tests.rig.sidecar import free_port
+from tests.rig.ports import free_port
 
 ENTRIES = (1_000, 100_000, 1_000_000)
 LOAD_WITHIN = 120.0

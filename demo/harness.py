@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 
-from demo.parts import Program, WentOtherwise, answers, free_ports, is_listening, is_running, start
+from demo.parts import Program, WentOtherwise, answers, is_running, start
+from tests.rig.ports import free_ports, is_listening
 from tests.rig.prosody import Prosody
 from tests.rig.xmpp import Client
 

@@ -16,18 +16,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 from rich.console import Console
 
-from tests.rig.ledger import Body, Ledger, Sidecar, sidecar
+from tests.rig.answers import allow_if, reply, taken
+from tests.rig.backend import Backend
+from tests.rig.sidecar import Sidecar
 
 JOINERS = 4
 ROOMS = 12
 BACK_WITHIN = 5.0
 EMPTY_WITHIN = 30.0
 NOBODY = (aiohttp.ClientError, TimeoutError)
-SETTINGS: Body = {"outbox": {"backoff_cap": 0.5}}
+SETTINGS: dict[str, Any] = {"outbox": {"backoff_cap": 0.5}}
 
 
 @dataclass(slots=True)
@@ -55,19 +58,19 @@ class Report:
         return not self.problems and max(self.back_after, default=0.0) < BACK_WITHIN
 
 
-async def keep_joining(service: Sidecar, number: int, report: Report) -> None:
+async def keep_joining(sidecar: Sidecar, number: int, report: Report) -> None:
     """One joiner after the other, into open rooms and cancelled ones, until cancelled."""
     chance = random.Random(number)
     while True:
         room = chance.choice(["open", "cancelled"])
         try:
-            asked = await service.join(f"{room}-{chance.randrange(20)}", f"user-{chance.randrange(10)}@example.com")
+            asked = await sidecar.decides(f"{room}-{chance.randrange(20)}", f"user-{chance.randrange(10)}@example.com")
         except NOBODY:
             report.down += 1
             await asyncio.sleep(0.02)
             continue
-        allowed = asked.body.get("allowed")
-        if allowed is (room == "open") or (asked.status == 200 and not allowed and "refused" in asked.cache_status):
+        refused = asked.allowed is False and "refused" in asked.cache_status
+        if asked.allowed is (room == "open") or refused:
             report.right += 1
         else:
             report.wrong.append(f"{room}: {asked}")
@@ -75,14 +78,14 @@ async def keep_joining(service: Sidecar, number: int, report: Report) -> None:
 
 
 async def keep_telling(
-    service: Sidecar, room: str, acknowledged: list[int], *, again: bool, until: asyncio.Event
+    sidecar: Sidecar, room: str, acknowledged: list[int], *, again: bool, until: asyncio.Event
 ) -> None:
     """A room's events, one after the other. `again`: like the module, until each is acknowledged, under one key."""
     number = 0
     while not until.is_set():
         key = f"{room}/{number}" if again else None
         with contextlib.suppress(*NOBODY):
-            if (await service.post("user-joined", {"roomName": room, "number": number}, key)).status == 202:
+            if (await sidecar.event("user-joined", room, key, number=number)).status == 202:
                 acknowledged.append(number)
                 number += 1
                 continue
@@ -90,39 +93,39 @@ async def keep_telling(
         number += not again
 
 
-async def keep_flapping(ledger: Ledger, chance: random.Random) -> None:
+async def keep_flapping(backend: Backend, chance: random.Random) -> None:
     """The meeting service is away for a moment, fails for a moment, is well for a moment."""
     while True:
         await asyncio.sleep(chance.uniform(0.2, 0.8))
-        ledger.refuse = lambda body: 500
+        backend.on("user-joined", reply({}, status=500))
         await asyncio.sleep(chance.uniform(0.05, 0.3))
-        ledger.refuse = lambda body: None
+        backend.on("user-joined", taken())
         await asyncio.sleep(chance.uniform(0.2, 0.8))
-        await ledger.close()
+        await backend.stop()
         await asyncio.sleep(chance.uniform(0.05, 0.3))
-        await ledger.open()
+        await backend.listen()
 
 
 async def crash(kills: int, seed: int) -> Report:
     """Kills at random moments; returns what was seen."""
     report, chance = Report(), random.Random(seed)
-    ledger = Ledger(decide=lambda body: not body["roomName"].startswith("cancelled"))
     rooms = {f"room-{number}": number % 2 == 0 for number in range(ROOMS)}
     acknowledged: dict[str, list[int]] = {room: [] for room in rooms}
     enough = asyncio.Event()
-    async with sidecar(SETTINGS, ledger) as service:
-        await service.start()
-        beside = [asyncio.create_task(keep_joining(service, number, report)) for number in range(JOINERS)]
-        flapping = asyncio.create_task(keep_flapping(ledger, chance))
+    async with Backend() as backend, Sidecar.prepared(backend.url, SETTINGS, on_disk=True) as sidecar:
+        backend.on("validate-access", allow_if(lambda body: not body["roomName"].startswith("cancelled")))
+        await sidecar.run()
+        beside = [asyncio.create_task(keep_joining(sidecar, number, report)) for number in range(JOINERS)]
+        flapping = asyncio.create_task(keep_flapping(backend, chance))
         telling = [
-            asyncio.create_task(keep_telling(service, room, acknowledged[room], again=again, until=enough))
+            asyncio.create_task(keep_telling(sidecar, room, acknowledged[room], again=again, until=enough))
             for room, again in rooms.items()
         ]
         try:
             for _ in range(kills):
                 await asyncio.sleep(chance.uniform(0.02, 0.4))
-                await service.kill()
-                await came_back(service, report)
+                await sidecar.kill()
+                await came_back(sidecar, report)
             await asyncio.sleep(0.2)
             enough.set()
             await asyncio.gather(*telling)
@@ -131,37 +134,37 @@ async def crash(kills: int, seed: int) -> Report:
                 task.cancel()
             flapping.cancel()
             await asyncio.gather(*beside, *telling, flapping, return_exceptions=True)
-        await ledger.close()
-        ledger.refuse = lambda body: None
-        await ledger.open()
-        await emptied(service)
+        await backend.stop()
+        backend.on("user-joined", taken())
+        await backend.listen()
+        await emptied(sidecar)
         for room, again in rooms.items():
-            check(room, again, acknowledged[room], ledger, report)
-        report.defects = [line for line in service.log().splitlines() if "Traceback" in line or '"error"' in line]
+            check(room, again, acknowledged[room], backend, report)
+        report.defects = [line for line in sidecar.output().splitlines() if "Traceback" in line or '"error"' in line]
     return report
 
 
-async def came_back(service: Sidecar, report: Report) -> None:
+async def came_back(sidecar: Sidecar, report: Report) -> None:
     begun = time.monotonic()
-    await service.start()
+    await sidecar.run()
     report.back_after.append(time.monotonic() - begun)
     report.kills += 1
 
 
-async def emptied(service: Sidecar) -> None:
+async def emptied(sidecar: Sidecar) -> None:
     """Wait until the outbox is empty."""
     async with asyncio.timeout(EMPTY_WITHIN):
-        while await service.metric("prosody_sidecar_outbox_pending") > 0:
+        while await sidecar.metric("outbox_pending") > 0:
             await asyncio.sleep(0.02)
 
 
-def check(room: str, again: bool, acknowledged: list[int], ledger: Ledger, report: Report) -> None:
+def check(room: str, again: bool, acknowledged: list[int], backend: Backend, report: Report) -> None:
     """Hold what arrived against what was acknowledged."""
-    keys: dict[int, set[str]] = {}
-    arrived = [told for told in ledger.told if told.room == room]
-    for told in arrived:
-        keys.setdefault(told.body["number"], set()).add(told.key)
-    firsts = [told.body["number"] for told in ledger.first_arrivals(room)]
+    keys: dict[int, set[str | None]] = {}
+    arrived = backend.events(room)
+    for event in arrived:
+        keys.setdefault(event.body["number"], set()).add(event.key)
+    firsts = [event.body["number"] for event in backend.first_arrivals(room)]
     report.acknowledged += len(acknowledged)
     report.duplicates += len(arrived) - len(firsts)
     report.lost += [
@@ -170,62 +173,60 @@ def check(room: str, again: bool, acknowledged: list[int], ledger: Ledger, repor
     report.disordered += [f"{room}: {b} came after {a}" for a, b in pairwise(firsts) if b <= a]
     for number, used in keys.items():
         if len(used) > 1 or (again and used != {f"{room}/{number}"}):
-            report.renamed.append(f"{room}: {number} came as {sorted(used)}")
+            report.renamed.append(f"{room}: {number} came as {sorted(map(str, used))}")
 
 
 async def crash_at(point: str, times: int) -> Report:
     """Kills placed exactly: `accepted` is between commit and answer, `delivered` between delivery and mark."""
     report = Report()
-    ledger = Ledger()
-    async with sidecar(SETTINGS, ledger) as service:
+    async with Backend() as backend, Sidecar.prepared(backend.url, SETTINGS, on_disk=True) as sidecar:
         for round_ in range(times):
             # The first passing, and a few later ones. A room per round: what comes before is checked in the end.
             room, environ = f"room-{round_}", {"KILL_AT": point, "KILL_NTH": str(round_ % 3 + 1)}
-            await service.start(module="tests.rig.killed", environ=environ)
+            await sidecar.run(module="tests.rig.killed", environ=environ)
             number = 0
-            while service.process is not None and service.process.returncode is None:
+            while sidecar.process is not None and sidecar.process.returncode is None:
                 with contextlib.suppress(*NOBODY):
-                    await service.post("user-left", {"roomName": room, "number": number}, f"{room}/{number}")
+                    await sidecar.event("user-left", room, f"{room}/{number}", number=number)
                     number += 1
                 await asyncio.sleep(0.01)
-            await came_back(service, report)
+            await came_back(sidecar, report)
             acknowledged = list(range(number + 1))  # the module sends the one it got no answer for again
-            body = {"roomName": room, "number": number}
-            assert (await service.post("user-left", body, f"{room}/{number}")).status == 202
-            await emptied(service)
-            check(room, True, acknowledged, ledger, report)
-            await service.kill()
+            assert (await sidecar.event("user-left", room, f"{room}/{number}", number=number)).status == 202
+            await emptied(sidecar)
+            check(room, True, acknowledged, backend, report)
+            await sidecar.kill()
     return report
 
 
 async def deny_then_crash(point: str, times: int) -> list[str]:
-    """Allowed, then denied, killed at the deny, the backend gone: what the user is told afterwards, if it is wrong."""
+    """Allowed, then denied, killed at the deny, the backend gone: what the user gets afterwards, if it is wrong."""
     wrong = []
     cancelled: set[str] = set()
-    ledger = Ledger(decide=lambda body: body["roomName"] not in cancelled)
-    fresh: Body = {"fresh": 0, "stale_while_revalidate": 0}
-    settings: Body = {"endpoints": {"validate-access": {"allow": fresh, "deny": fresh}}}
+    fresh = {"fresh": 0, "stale_while_revalidate": 0}
+    settings = {"endpoints": {"validate-access": {"allow": fresh, "deny": fresh}}}
     for round_ in range(times):
-        async with sidecar(settings, ledger) as service:
+        async with Backend() as backend, Sidecar.prepared(backend.url, settings, on_disk=True) as sidecar:
+            backend.on("validate-access", allow_if(lambda body: body["roomName"] not in cancelled))
             room = f"room-{round_}"
             cancelled.discard(room)
             if point == "answered":
-                await service.start()
+                await sidecar.run()
             else:
-                await service.start(module="tests.rig.killed", environ={"KILL_AT": point})
-            first = await service.join(room, "ann@example.com")
-            assert first.body["allowed"], first
+                await sidecar.run(module="tests.rig.killed", environ={"KILL_AT": point})
+            first = await sidecar.decides(room, "ann@example.com")
+            assert first.allowed, first
             await asyncio.sleep(0.5)  # the allow is on disk
             cancelled.add(room)
             with contextlib.suppress(*NOBODY):
-                denied = await service.join(room, "ann@example.com")
+                denied = await sidecar.decides(room, "ann@example.com")
                 assert point == "answered", denied
-                assert denied.body["allowed"] is False
-            await service.kill()
-            await ledger.close()
-            await service.start()
-            after = await service.join(room, "ann@example.com")
-            if after.body.get("allowed") is not False:
+                assert denied.allowed is False
+            await sidecar.kill()
+            await backend.stop()
+            await sidecar.run()
+            after = await sidecar.decides(room, "ann@example.com")
+            if after.allowed is not False:
                 wrong.append(f"{point}, round {round_}: {after}")
     return wrong
 

@@ -14,7 +14,7 @@ from bench.peers.nginx import nginx
 from bench.peers.ours import Ours
 from bench.peers.place import Place, Server
 from bench.peers.varnish import varnish
-from tests.rig.sidecar import free_port
+from tests.rig.ports import free_port
 
 Peer = Callable[[Place], AbstractAsyncContextManager[Server]]
 

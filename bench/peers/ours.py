@@ -12,7 +12,8 @@ import yaml
 from bench.backend import PREFIX, SECRET
 from bench.peers.place import PYTHON, Place, Server, serving
 from bench.program import WentWrong
-from tests.rig.sidecar import free_port, merged
+from tests.rig.ports import free_port
+from tests.rig.sidecar import merged
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Real Prosody, both versions, one server for all tests that want the same options.
 
-A test asks for `stage` (a server and the meeting service it asks), or for `stages` to have one with other
-options.
+A test asks for `prosody` (a server, and the meeting service that its module asks), or for `start_prosody` to have one
+with other options.
 After each test the server's log must hold no traceback.
 """
 
@@ -12,60 +12,60 @@ import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from tests.rig.backend import Backend
 from tests.rig.prosody import VERSIONS, Prosody, why_missing
-from tests.rig.webhook import Webhook
 
 NOT_TESTED = {v: why for v in VERSIONS[1:] if (why := why_missing(v))}
 TRACEBACK = re.compile(r"Traceback|attempt to |stack traceback|error in callback", re.IGNORECASE)
 
 
 @dataclass(slots=True)
-class Stage:
-    """A running Prosody and the meeting service that its module asks."""
+class Server(Prosody):
+    """A running Prosody, and the meeting service that its module asks."""
 
-    server: Prosody
-    hook: Webhook
-    mark: int = 0
+    backend: Backend = field(init=False)
+    test_began: int = 0
+    """Where the log was then."""
 
-    def log(self) -> str:
+    def log_of_test(self) -> str:
         """What Prosody logged since the test began."""
-        return self.server.log_since(self.mark)
+        return self.log_since(self.test_began)
 
     def log_is_read(self) -> None:
         """The errors that the log holds so far are meant to be there."""
-        self.mark = self.server.mark()
+        self.test_began = self.mark()
 
 
-Stages = Callable[..., Awaitable[Stage]]
+StartProsody = Callable[..., Awaitable[Server]]
 
 
-class Theatre:
-    """Starts stages when they are first wanted and keeps them until the end of the run."""
+class Pool:
+    """Starts servers when they are first wanted and keeps them until the end of the run."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
-        self._stages: dict[str, Stage] = {}
+        self._servers: dict[str, Server] = {}
 
-    async def stage(self, stack: AsyncExitStack | None, version: str, **start: Any) -> Stage:
+    async def get(self, version: str, **start: Any) -> Server:
+        """The server with these options."""
         key = repr((version, sorted(start.items())))
-        if stack is None and key in self._stages:
-            return self._stages[key]
-        into = stack or self._stack
-        hook = await into.enter_async_context(Webhook.start())
-        options = dict(start.pop("options", {}))
-        start.setdefault("webhook_url", hook.url)
-        start = {k: (v.format(hook=hook) if isinstance(v, str) and "{hook" in v else v) for k, v in start.items()}
-        server = await into.enter_async_context(Prosody.start(version=version, options=options, **start))
-        stage = Stage(server, hook)
-        if stack is None:
-            self._stages[key] = stage
-        return stage
+        if key not in self._servers:
+            self._servers[key] = await self.start(self._stack, version, **start)
+        return self._servers[key]
+
+    @staticmethod
+    async def start(stack: AsyncExitStack, version: str, **start: Any) -> Server:
+        """One that ends with the stack."""
+        backend = await stack.enter_async_context(Backend())
+        server = await stack.enter_async_context(Server.start(version=version, **{"webhook_url": backend.url, **start}))
+        server.backend = backend
+        return server
 
 
 @pytest.fixture(scope="session", params=[v for v in VERSIONS if v not in NOT_TESTED])
@@ -74,36 +74,36 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def theatre() -> AsyncIterator[Theatre]:
+async def pool() -> AsyncIterator[Pool]:
     async with AsyncExitStack() as stack:
-        yield Theatre(stack)
+        yield Pool(stack)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stages(theatre: Theatre, version: str) -> AsyncIterator[Stages]:
-    """Gives a stage with these arguments for `Prosody.start`; `fresh=True` for one that nobody shares."""
-    used: list[Stage] = []
+async def start_prosody(pool: Pool, version: str) -> AsyncIterator[StartProsody]:
+    """Gives a server with these arguments for `Prosody.start`; `fresh=True` for one that no other test uses."""
+    used: list[Server] = []
     async with AsyncExitStack() as own:
 
-        async def give(fresh: bool = False, **start: Any) -> Stage:
-            stage = await theatre.stage(own if fresh else None, version, **start)
-            if stage not in used:
-                stage.hook.forget()
-                stage.mark = stage.server.mark()
-                used.append(stage)
-            return stage
+        async def give(fresh: bool = False, **start: Any) -> Server:
+            server = await (pool.start(own, version, **start) if fresh else pool.get(version, **start))
+            if server not in used:
+                server.backend.begin_again()
+                server.test_began = server.mark()
+                used.append(server)
+            return server
 
         yield give
-        logs = [stage.log() for stage in used]
+        logs = [server.log_of_test() for server in used]
     for log in logs:
         bad = TRACEBACK.search(log)
         assert bad is None, f"Prosody's log holds an error:\n{log[max(0, bad.start() - 2000) : bad.end() + 2000]}"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def stage(stages: Stages) -> Stage:
-    """The stage with the module's defaults."""
-    return await stages()
+async def prosody(start_prosody: StartProsody) -> Server:
+    """The server with the module's defaults."""
+    return await start_prosody()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def room(request: pytest.FixtureRequest) -> str:
 
 
 async def eventually(look: Callable[[], Awaitable[Any]], expected: object, within: float = 5.0) -> None:
-    """Waits for something in the server that nobody announces."""
+    """Waits for something in the server that no event announces."""
     async with asyncio.timeout(within):
         while await look() != expected:
             await asyncio.sleep(0.01)

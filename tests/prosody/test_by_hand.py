@@ -6,17 +6,17 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.prosody.conftest import Stage
+from tests.prosody.conftest import Server
+from tests.rig.answers import deny
 from tests.rig.by_hand import HELP, Session, obey
-from tests.rig.webhook import deny
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_each_command_prints_what_a_user_or_an_operator_sees(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", deny("Cancelled"), room=f"{room}-no")
+async def test_each_command_prints_what_a_user_or_an_operator_sees(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", deny("Cancelled"), room=f"{room}-no")
     async with AsyncExitStack() as users:
-        session = Session(stage.server, users)
+        session = Session(prosody, users)
         assert (await obey(session, f"join {room} ann")).startswith("joined as ")
         assert await obey(session, f"who {room}") == "ann"
         assert (await obey(session, f"join {room}-no ann")).startswith("refused: cancel/not-allowed")

@@ -9,62 +9,64 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from aiohttp import web
 
-from tests.prosody.conftest import Stage, Stages, eventually
-from tests.rig.webhook import Request, allow, deny, hold, reset
+from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.rig.answers import Request, allow, deny, hold, reset
 from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_connection_is_used_again(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann:
+async def test_a_connection_is_used_again(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann:
         for number in range(50):
             assert (await ann.join(f"{room}-{number}", nick="ann")).joined
             await ann.leave(f"{room}-{number}", "ann")
-    assert len(stage.hook.requests) == 100
-    assert len({q.connection for q in stage.hook.requests}) == 1
+    assert len(prosody.backend.requests) == 100
+    assert len({q.connection for q in prosody.backend.requests}) == 1
 
 
-async def test_a_crowd_leaves_sixteen_connections_behind(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
+async def test_a_crowd_leaves_sixteen_connections_behind(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
+    prosody.backend.on("validate-access", slow)
     async with AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(Client.connect(stage.server)) for _ in range(40)]
-        before = stage.server.sockets()
+        crowd = [await stack.enter_async_context(Client.connect(prosody)) for _ in range(40)]
+        before = prosody.sockets()
         for number, client in enumerate(crowd):
             await client.begin_join(room, f"n{number}")
-        await stage.hook.received("validate-access", room, count=40)
+        await prosody.backend.received("validate-access", room, count=40)
         slow.release()
         assert all(r.joined for r in await asyncio.gather(*(c.await_join(room) for c in crowd)))
 
         async def kept() -> int:
-            return stage.server.sockets() - before
+            return prosody.sockets() - before
 
         await eventually(kept, 16)
-        await stage.server.unload()
+        await prosody.unload()
         await eventually(kept, 0)
 
 
-async def test_the_next_user_never_gets_the_answer_to_another_question(stages: Stages, room: str) -> None:
+async def test_the_next_user_never_gets_the_answer_to_another_question(start_prosody: StartProsody, room: str) -> None:
     """A time-out must close the connection: its late answer would be taken for that of the next question."""
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 1})
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
         await ann.join("warm-" + room, nick="ann")
         late = hold(allow())
-        stage.hook.on("validate-access", late)
+        prosody.backend.on("validate-access", late)
         assert str((await ann.join(room, nick="ann")).error) == "wait/remote-server-timeout"
-        stage.hook.on("validate-access", deny("No", after=0.1))
+        prosody.backend.on("validate-access", deny("No", after=0.1))
         await eve.begin_join(room, "eve")
-        await stage.hook.received("validate-access", room, count=2)
+        await prosody.backend.received("validate-access", room, count=2)
         late.release()
         assert str((await eve.await_join(room)).error) == "cancel/not-allowed"
 
 
 @pytest.mark.parametrize("how", ["politely", "at the next question"])
-async def test_a_backend_that_closes_its_connections_refuses_nobody(stages: Stages, room: str, how: str) -> None:
-    stage = await stages(fresh=True)
+async def test_a_backend_that_closes_its_connections_refuses_nobody(
+    start_prosody: StartProsody, room: str, how: str
+) -> None:
+    prosody = await start_prosody(fresh=True)
     used: set[int] = set()
 
     async def answer(request: Request) -> web.StreamResponse:
@@ -76,30 +78,30 @@ async def test_a_backend_that_closes_its_connections_refuses_nobody(stages: Stag
         used.add(request.connection)
         return response
 
-    stage.hook.on("validate-access", answer)
-    stage.hook.on("room-created", answer)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", answer)
+    prosody.backend.on("room-created", answer)
+    async with Client.connect(prosody) as ann:
         for number in range(10):
             assert (await ann.join(f"{room}-{number}")).joined
             await ann.leave(f"{room}-{number}")
 
 
-async def test_a_backend_that_restarted_refuses_nobody(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann:
+async def test_a_backend_that_restarted_refuses_nobody(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann:
         for number in range(5):
             assert (await ann.join(f"{room}-{number}")).joined
-            await stage.hook.stop()
-            await stage.hook.listen()
+            await prosody.backend.stop()
+            await prosody.backend.listen()
 
 
-async def test_two_questions_at_once_have_two_connections(stage: Stage, room: str) -> None:
+async def test_two_questions_at_once_have_two_connections(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
         await bob.begin_join(room, "bob")
-        first, second = await stage.hook.received("validate-access", room, count=2)
+        first, second = await prosody.backend.received("validate-access", room, count=2)
         slow.release()
         assert first.connection != second.connection
         assert (await ann.await_join(room)).joined
@@ -176,17 +178,19 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-async def test_every_way_to_say_yes_is_understood(stages: Stages, room: str, way: Speak) -> None:
+async def test_every_way_to_say_yes_is_understood(start_prosody: StartProsody, room: str, way: Speak) -> None:
     async with speaking(way) as url:
-        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
-        async with Client.connect(stage.server) as ann:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(prosody) as ann:
             for number in range(3):
                 assert (await ann.join(f"{room}-{number}")).joined
                 await ann.leave(f"{room}-{number}")
 
 
 @pytest.mark.parametrize("head", ["1.1, Connection: close", "1.1, Connection: Close", "1.0"])
-async def test_a_connection_that_is_not_to_be_used_again_is_not(stages: Stages, room: str, head: str) -> None:
+async def test_a_connection_that_is_not_to_be_used_again_is_not(
+    start_prosody: StartProsody, room: str, head: str
+) -> None:
     used: list[int] = []
     version, *headers = head.split(", ")
 
@@ -195,8 +199,8 @@ async def test_a_connection_that_is_not_to_be_used_again_is_not(stages: Stages, 
         writer.write(http(YES, version, *headers))
 
     async with speaking(speak) as url:
-        stage = await stages(fresh=True, webhook_url=url)
-        async with Client.connect(stage.server) as ann:
+        prosody = await start_prosody(fresh=True, webhook_url=url)
+        async with Client.connect(prosody) as ann:
             assert (await ann.join(room)).joined
     assert len(used) == len(set(used)) == 2
 
@@ -212,14 +216,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("way", BROKEN.values(), ids=BROKEN.keys())
-async def test_a_broken_yes_is_none(stages: Stages, room: str, way: Speak) -> None:
+async def test_a_broken_yes_is_none(start_prosody: StartProsody, room: str, way: Speak) -> None:
     async with speaking(way) as url:
-        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 3})
-        async with Client.connect(stage.server) as ann:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 3})
+        async with Client.connect(prosody) as ann:
             assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
 
 
-async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> None:
+async def test_what_comes_unasked_answers_nobody(start_prosody: StartProsody, room: str) -> None:
     """A second answer on a free connection must not become that to the next user's question."""
 
     used: list[int] = []
@@ -233,8 +237,8 @@ async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> N
             writer.write(http(YES))
 
     async with speaking(speak) as url:
-        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
-        async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
             assert (await ann.join(room)).joined
             await asyncio.sleep(0.1)
             assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
@@ -242,7 +246,7 @@ async def test_what_comes_unasked_answers_nobody(stages: Stages, room: str) -> N
 
 
 async def test_a_question_that_dies_on_a_free_connection_is_sent_once_more_and_no_oftener(
-    stages: Stages, room: str
+    start_prosody: StartProsody, room: str
 ) -> None:
     asked = 0
 
@@ -255,52 +259,52 @@ async def test_a_question_that_dies_on_a_free_connection_is_sent_once_more_and_n
             writer.transport.abort()
 
     async with speaking(speak) as url:
-        stage = await stages(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
-        async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
             assert (await ann.join(room)).joined
             assert str((await bob.join(room, nick="bob")).error) == "wait/remote-server-timeout"
     assert asked == 4
 
 
-async def test_a_connection_that_was_free_for_long_is_not_used(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_a_connection_that_was_free_for_long_is_not_used(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.join(room, nick="ann")
-        await stage.server.lua("""
+        await prosody.lua("""
             local pool = module:shared("/*/muc_webhook/guards")["conference.localhost"].gate.parts.connections.pool
             for conn, since in pairs(pool.since) do pool.since[conn] = since - 31 end""")
         await bob.join(room, nick="bob")
-    first, second = stage.hook.asked("validate-access", room)
+    first, second = prosody.backend.asked("validate-access", room)
     assert first.connection != second.connection
 
 
-async def test_a_time_out_closes_the_connection(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
-    stage.hook.on("validate-access", hold(allow()))
-    async with Client.connect(stage.server) as ann:
-        before = stage.server.sockets()
+async def test_a_time_out_closes_the_connection(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 1})
+    prosody.backend.on("validate-access", hold(allow()))
+    async with Client.connect(prosody) as ann:
+        before = prosody.sockets()
         assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
 
         async def open_connections() -> int:
-            return stage.server.sockets() - before
+            return prosody.sockets() - before
 
         await eventually(open_connections, 0)
 
 
-async def test_a_reload_closes_what_is_free_and_what_becomes_so(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
-        before = stage.server.sockets()
+async def test_a_reload_closes_what_is_free_and_what_becomes_so(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
+        before = prosody.sockets()
         await ann.join(room, nick="ann")
         slow = hold(allow())
-        stage.hook.on("validate-access", slow)
+        prosody.backend.on("validate-access", slow)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2)
-        await stage.server.reload()
+        await prosody.backend.received("validate-access", room, count=2)
+        await prosody.reload()
         slow.release()
         assert (await bob.await_join(room)).joined
 
         async def open_connections() -> int:
-            return stage.server.sockets() - before
+            return prosody.sockets() - before
 
         await eventually(open_connections, 0)

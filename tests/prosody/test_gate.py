@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.prosody.conftest import Stage, Stages
-from tests.rig.webhook import Answer, allow, deny, hold, raw, reply, reset
+from tests.prosody.conftest import Server, StartProsody
+from tests.rig.answers import Answer, allow, deny, hold, raw, reply, reset
 from tests.rig.xmpp import CLIENT, Client, StanzaError, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,106 +21,106 @@ UNAVAILABLE = StanzaError(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("smacks", [False, True])
-async def test_an_allowed_user_gets_in(stage: Stage, room: str, transport: str, smacks: bool) -> None:
+async def test_an_allowed_user_gets_in(prosody: Server, room: str, transport: str, smacks: bool) -> None:
     if smacks and transport == "bosh":
         smacks = False  # BOSH has its own acknowledgements
-    async with Client.connect(stage.server, transport=transport, smacks=smacks) as ann:
+    async with Client.connect(prosody, transport=transport, smacks=smacks) as ann:
         result = await ann.join(room, nick="ann")
         assert result.joined
         assert result.statuses == {"110", "201"}
-        assert await stage.server.occupants(room) == ["ann"]
+        assert await prosody.occupants(room) == ["ann"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("smacks", [False, True])
-async def test_a_denied_user_learns_why(stage: Stage, room: str, transport: str, smacks: bool) -> None:
+async def test_a_denied_user_learns_why(prosody: Server, room: str, transport: str, smacks: bool) -> None:
     if smacks and transport == "bosh":
         smacks = False
-    stage.hook.on("validate-access", deny("Meeting has been cancelled"))
-    async with Client.connect(stage.server, transport=transport, smacks=smacks) as ann:
+    prosody.backend.on("validate-access", deny("Meeting has been cancelled"))
+    async with Client.connect(prosody, transport=transport, smacks=smacks) as ann:
         result = await ann.join(room, nick="ann")
         assert result.error == StanzaError("cancel", "not-allowed", "Meeting has been cancelled")
-        assert room not in await stage.server.rooms()
+        assert room not in await prosody.rooms()
 
 
-async def test_a_denied_first_joiner_leaves_no_room_and_no_announcement(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", deny())
-    async with Client.connect(stage.server) as ann:
+async def test_a_denied_first_joiner_leaves_no_room_and_no_announcement(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", deny())
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).denied
-    assert room not in await stage.server.rooms()
-    assert stage.hook.asked("room-created") == []
+    assert room not in await prosody.rooms()
+    assert prosody.backend.asked("room-created") == []
 
 
-async def test_a_denied_user_is_never_seen_by_those_inside(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
+async def test_a_denied_user_is_never_seen_by_those_inside(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
         await ann.join(room, nick="ann")
-        stage.hook.on("validate-access", deny())
+        prosody.backend.on("validate-access", deny())
         assert (await eve.join(room, nick="eve")).denied
         await ann.ping()
         assert not ann.has(lambda s: s.get("from", "").endswith("/eve"))
-        assert await stage.server.occupants(room) == ["ann"]
+        assert await prosody.occupants(room) == ["ann"]
 
 
-async def test_fifty_denied_at_once_leave_nothing(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", deny(after=0.05))
+async def test_fifty_denied_at_once_leave_nothing(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", deny(after=0.05))
     async with AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(Client.connect(stage.server)) for _ in range(50)]
+        crowd = [await stack.enter_async_context(Client.connect(prosody)) for _ in range(50)]
         results = await asyncio.gather(*(c.join(room, nick=f"n{i}") for i, c in enumerate(crowd)))
         assert all(r.denied for r in results)
-        assert room not in await stage.server.rooms()
+        assert room not in await prosody.rooms()
 
 
-async def test_two_at_once_into_a_new_room_share_one_room_and_one_config(stage: Stage, room: str) -> None:
+async def test_two_at_once_into_a_new_room_share_one_room_and_one_config(prosody: Server, room: str) -> None:
     slow = hold(reply({"meetingTitle": "Board"}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2)
-        await stage.hook.received("room-created", room)
+        await prosody.backend.received("validate-access", room, count=2)
+        await prosody.backend.received("room-created", room)
         slow.release()
         results = await asyncio.gather(ann.await_join(room), bob.await_join(room))
         assert [r.joined for r in results] == [True, True]
         assert [r.config for r in results] == [{"meetingTitle": "Board"}] * 2
-        assert await stage.server.occupants(room) == ["ann", "bob"]
+        assert await prosody.occupants(room) == ["ann", "bob"]
         assert sorted(len(r.statuses & {"201"}) for r in results) == [0, 1], "one of them made the room"
-        assert len(stage.hook.asked("room-created", room)) == 1
+        assert len(prosody.backend.asked("room-created", room)) == 1
 
 
-async def test_same_nick_twice_is_a_conflict(stage: Stage, room: str) -> None:
+async def test_same_nick_twice_is_a_conflict(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as eve:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
         await ann.begin_join(room, "ann")
         await eve.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room, count=2)
+        await prosody.backend.received("validate-access", room, count=2)
         slow.release()
         results = await asyncio.gather(ann.await_join(room), eve.await_join(room))
         assert sorted(r.joined for r in results) == [False, True]
         assert [str(r.error) for r in results if r.error] == ["cancel/conflict"]
 
 
-async def test_the_same_presence_twice_is_one_question(stage: Stage, room: str) -> None:
+async def test_the_same_presence_twice_is_one_question(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, "ann")
         await ann.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         slow.release()
         assert (await ann.await_join(room)).joined
         await ann.ping()
-        assert len(stage.hook.asked("validate-access", room)) == 1
+        assert len(prosody.backend.asked("validate-access", room)) == 1
 
 
-async def test_those_inside_are_not_asked_for_again(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_those_inside_are_not_asked_for_again(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.join(room, nick="ann")
         await ann.send(f"<presence to='{ann.room_jid(room)}/ann'><show>away</show></presence>")
         await ann.send(f"<presence to='{ann.room_jid(room)}/anna'/>")
         renamed = await ann.expect(lambda s: s.get("from", "").endswith("/anna") and "110" in statuses(s))
         assert renamed.get("type") is None
-        assert len(stage.hook.asked("validate-access", room)) == 1
+        assert len(prosody.backend.asked("validate-access", room)) == 1
 
 
 NO_CLEAR_YES = {
@@ -147,31 +147,31 @@ NO_CLEAR_YES = {
 
 
 @pytest.mark.parametrize("answer", NO_CLEAR_YES.values(), ids=NO_CLEAR_YES.keys())
-async def test_only_a_clear_yes_opens(stages: Stages, room: str, answer: Answer) -> None:
-    stage = await stages(options={"muc_webhook_timeout": 1.5})
-    stage.hook.on("validate-access", answer)
-    async with Client.connect(stage.server) as ann:
+async def test_only_a_clear_yes_opens(start_prosody: StartProsody, room: str, answer: Answer) -> None:
+    prosody = await start_prosody(options={"muc_webhook_timeout": 1.5})
+    prosody.backend.on("validate-access", answer)
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).error == UNAVAILABLE
-        assert room not in await stage.server.rooms()
-        stage.hook.on("validate-access", allow())
+        assert room not in await prosody.rooms()
+        prosody.backend.on("validate-access", allow())
         assert (await ann.join(room)).joined, "the next try is not held back"
 
 
-async def test_a_backend_that_is_not_there_refuses_at_once(stage: Stage, room: str) -> None:
-    await stage.hook.stop()
+async def test_a_backend_that_is_not_there_refuses_at_once(prosody: Server, room: str) -> None:
+    await prosody.backend.stop()
     try:
-        async with Client.connect(stage.server) as ann:
+        async with Client.connect(prosody) as ann:
             result = await ann.join(room)
             assert result.error == UNAVAILABLE
             assert result.took < 2.5, "long before the time-out"
     finally:
-        await stage.hook.listen()
+        await prosody.backend.listen()
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
-async def test_a_4xx_with_a_clear_no_is_a_denial(stage: Stage, room: str, status: int) -> None:
-    stage.hook.on("validate-access", reply({"allowed": False, "reason": "Not invited"}, status=status))
-    async with Client.connect(stage.server) as ann:
+async def test_a_4xx_with_a_clear_no_is_a_denial(prosody: Server, room: str, status: int) -> None:
+    prosody.backend.on("validate-access", reply({"allowed": False, "reason": "Not invited"}, status=status))
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).error == StanzaError("cancel", "not-allowed", "Not invited")
 
 
@@ -187,39 +187,39 @@ async def test_a_4xx_with_a_clear_no_is_a_denial(stage: Stage, room: str, status
         ("<b>&\"'", "<b>&\"'"),
     ],
 )
-async def test_reasons_of_any_kind_are_shown_safely(stage: Stage, room: str, reason: object, shown: str) -> None:
-    stage.hook.on("validate-access", reply({"allowed": False, "reason": reason}))
-    async with Client.connect(stage.server) as ann:
+async def test_reasons_of_any_kind_are_shown_safely(prosody: Server, room: str, reason: object, shown: str) -> None:
+    prosody.backend.on("validate-access", reply({"allowed": False, "reason": reason}))
+    async with Client.connect(prosody) as ann:
         error = (await ann.join(room)).error
         assert error == StanzaError("cancel", "not-allowed", shown)
 
 
 @pytest.mark.parametrize("to", ["{room}@conference.localhost", "conference.localhost"])
-async def test_a_join_without_a_nick_makes_no_room(stage: Stage, room: str, to: str) -> None:
-    stage.hook.on("validate-access", deny())
-    before = await stage.server.rooms()
-    async with Client.connect(stage.server) as ann:
+async def test_a_join_without_a_nick_makes_no_room(prosody: Server, room: str, to: str) -> None:
+    prosody.backend.on("validate-access", deny())
+    before = await prosody.rooms()
+    async with Client.connect(prosody) as ann:
         await ann.send(f"<presence to='{to.format(room=room)}'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
         error = await ann.expect(lambda s: s.get("type") == "error")
         assert error.find(f"{CLIENT}error/") is not None
         await ann.ping()
-    assert await stage.server.rooms() == before
+    assert await prosody.rooms() == before
 
 
-async def test_the_component_itself_is_no_way_around(stage: Stage) -> None:
-    stage.hook.on("validate-access", deny("No"))
-    async with Client.connect(stage.server) as ann:
+async def test_the_component_itself_is_no_way_around(prosody: Server) -> None:
+    prosody.backend.on("validate-access", deny("No"))
+    async with Client.connect(prosody) as ann:
         await ann.send("<presence to='conference.localhost/ann'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
         error = await ann.expect(lambda s: s.get("type") == "error")
         assert error.find(f"{CLIENT}error/{{urn:ietf:params:xml:ns:xmpp-stanzas}}not-allowed") is not None
-    assert "conference.localhost" not in await stage.server.rooms()
+    assert "conference.localhost" not in await prosody.rooms()
 
 
-async def test_fail_open_lets_in_but_not_past_a_denial(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_fail_open": True})
-    async with Client.connect(stage.server) as ann:
-        stage.hook.on("validate-access", raw("nonsense"))
-        stage.hook.on("room-created", raw("nonsense"))
+async def test_fail_open_lets_in_but_not_past_a_denial(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_fail_open": True})
+    async with Client.connect(prosody) as ann:
+        prosody.backend.on("validate-access", raw("nonsense"))
+        prosody.backend.on("room-created", raw("nonsense"))
         assert (await ann.join(room)).joined
-        stage.hook.on("validate-access", deny("No"), room="other-" + room)
+        prosody.backend.on("validate-access", deny("No"), room="other-" + room)
         assert (await ann.join("other-" + room)).error == StanzaError("cancel", "not-allowed", "No")

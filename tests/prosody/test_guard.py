@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.prosody.conftest import Stage, Stages
+from tests.prosody.conftest import Server, StartProsody
+from tests.rig.answers import allow, deny, hold
 from tests.rig.prosody import ROOT, LuaValue, Prosody
-from tests.rig.webhook import allow, deny, hold
 from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -67,19 +67,19 @@ class Damaged:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def denying(stages: Stages) -> Stage:
+async def denying(start_prosody: StartProsody) -> Server:
     """A server whose meeting service denies everybody, and whose files nobody else needs."""
-    stage = await stages(fresh=True, log_level="info")
-    stage.hook.on("validate-access", deny("No"))
-    return stage
+    prosody = await start_prosody(fresh=True, log_level="info")
+    prosody.backend.on("validate-access", deny("No"))
+    return prosody
 
 
-async def who_gets_in(stage: Stage, room: str) -> str:
+async def who_gets_in(prosody: Server, room: str) -> str:
     """What a user hears; jicofo has to get in whatever happens, and nobody who only looks like it."""
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server, user="focus") as focus,
-        Client.connect(stage.server, user="focus") as jigasi,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="focus") as jigasi,
     ):
         heard = str((await ann.join(room, nick="ann")).error)
         if heard == REFUSED:
@@ -95,33 +95,33 @@ def advised_command(text: str) -> str:
     return command
 
 
-async def load_again(stage: Stage) -> None:
+async def load_again(prosody: Server) -> None:
     """What an operator does once the files are right."""
-    is_loaded = await stage.server.module("return webhook ~= nil")
-    await (stage.server.reload() if is_loaded else stage.server.load())
+    is_loaded = await prosody.module("return webhook ~= nil")
+    await (prosody.reload() if is_loaded else prosody.load())
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-async def test_a_reload_with_a_damaged_library_changes_nothing(denying: Stage, room: str, kind: str) -> None:
+async def test_a_reload_with_a_damaged_library_changes_nothing(denying: Server, room: str, kind: str) -> None:
     for library in libraries_for(kind):
-        mark = denying.server.mark()
-        damaged = Damaged(denying.server, library, kind)
+        mark = denying.mark()
+        damaged = Damaged(denying, library, kind)
         with pytest.raises(RuntimeError):
-            await denying.server.reload()
+            await denying.reload()
         assert await who_gets_in(denying, room) == DECIDED, library
-        log = denying.server.log_since(mark)
+        log = denying.log_since(mark)
         assert f"{library}" in log, log
         assert "The reload is refused, and nothing has changed" in log
         damaged.repair()
-    await denying.server.reload()
+    await denying.reload()
     assert await who_gets_in(denying, room) == DECIDED
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-async def test_a_reload_with_a_damaged_guard_lets_nobody_in(denying: Stage, room: str, kind: str) -> None:
-    damaged = Damaged(denying.server, GUARD, kind)
+async def test_a_reload_with_a_damaged_guard_lets_nobody_in(denying: Server, room: str, kind: str) -> None:
+    damaged = Damaged(denying, GUARD, kind)
     with pytest.raises(RuntimeError):
-        await denying.server.reload()
+        await denying.reload()
     # Only running it shows what is wrong with a guard that throws when it is run: then the old one is gone already.
     assert await who_gets_in(denying, room) == (REFUSED if kind in THROWS else DECIDED)
     damaged.repair()
@@ -131,144 +131,150 @@ async def test_a_reload_with_a_damaged_guard_lets_nobody_in(denying: Stage, room
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-async def test_a_restart_with_a_damaged_library_refuses_until_it_is_right(denying: Stage, room: str, kind: str) -> None:
+async def test_a_restart_with_a_damaged_library_refuses_until_it_is_right(
+    denying: Server, room: str, kind: str
+) -> None:
     for library in libraries_for(kind):
-        mark = denying.server.mark()
-        damaged = Damaged(denying.server, library, kind)
-        await denying.server.restart()
+        mark = denying.mark()
+        damaged = Damaged(denying, library, kind)
+        await denying.restart()
         assert await who_gets_in(denying, room) == REFUSED, library
-        log = denying.server.log_since(mark)
+        log = denying.log_since(mark)
         assert library in log, log
         assert "apt-get install --reinstall prosody-sidecar" in log
-        status = await denying.server.shell("muc_webhook:status()")
+        status = await denying.shell("muc_webhook:status()")
         assert "the gate is DOWN" in status
         assert library in status
         damaged.repair()
         command = re.findall('prosodyctl shell "(.*?)"', log)[-1]
-        assert "OK" in await denying.server.shell(command)
+        assert "OK" in await denying.shell(command)
         assert await who_gets_in(denying, room) == DECIDED, library
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DAMAGES if kind != "other version"])
-async def test_a_restart_with_a_damaged_guard_is_for_prosodys_own_options(stages: Stages, room: str, kind: str) -> None:
-    stage = await stages(fresh=True, log_level="info", options=LOCKED)
-    Damaged(stage.server, GUARD, kind)
-    await stage.server.restart()
-    stage.log_is_read()
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_a_restart_with_a_damaged_guard_is_for_prosodys_own_options(
+    start_prosody: StartProsody, room: str, kind: str
+) -> None:
+    prosody = await start_prosody(fresh=True, log_level="info", options=LOCKED)
+    Damaged(prosody, GUARD, kind)
+    await prosody.restart()
+    prosody.log_is_read()
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         assert (await ann.join(room, nick="ann")).denied
         assert (await focus.join(room, nick="focus")).joined
         assert str((await ann.join(room, nick="ann")).error) == "auth/registration-required"
 
 
-async def test_a_guard_alone_refuses_and_says_what_else_to_copy(denying: Stage, room: str) -> None:
-    shutil.rmtree(denying.server.folder / "lua" / "muc_webhook")
-    await denying.server.restart()
+async def test_a_guard_alone_refuses_and_says_what_else_to_copy(denying: Server, room: str) -> None:
+    shutil.rmtree(denying.folder / "lua" / "muc_webhook")
+    await denying.restart()
     assert await who_gets_in(denying, room) == REFUSED
-    assert "Copy mod_muc_webhook.lua and the folder muc_webhook of one release to" in denying.log()
+    assert "Copy mod_muc_webhook.lua and the folder muc_webhook of one release to" in denying.log_of_test()
 
 
-async def test_a_module_that_is_unloaded_refuses_until_it_is_loaded(denying: Stage, room: str) -> None:
-    await denying.server.unload()
+async def test_a_module_that_is_unloaded_refuses_until_it_is_loaded(denying: Server, room: str) -> None:
+    await denying.unload()
     assert await who_gets_in(denying, room) == REFUSED
-    status = await denying.server.shell("muc_webhook:status()")
+    status = await denying.shell("muc_webhook:status()")
     assert "the gate is DOWN" in status
-    assert "OK" in await denying.server.shell(advised_command(status))
+    assert "OK" in await denying.shell(advised_command(status))
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def test_an_unloaded_module_that_cannot_be_loaded_refuses(denying: Stage, room: str) -> None:
-    await denying.server.unload()
-    damaged = Damaged(denying.server, GUARD, "runtime error")
+async def test_an_unloaded_module_that_cannot_be_loaded_refuses(denying: Server, room: str) -> None:
+    await denying.unload()
+    damaged = Damaged(denying, GUARD, "runtime error")
     with pytest.raises(RuntimeError):
-        await denying.server.load()
+        await denying.load()
     denying.log_is_read()
     assert await who_gets_in(denying, room) == REFUSED
     damaged.repair()
-    await denying.server.load()
+    await denying.load()
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def test_mod_muc_reloaded_leaves_the_gate_alive(denying: Stage, room: str) -> None:
-    await denying.server.reload("muc")
+async def test_mod_muc_reloaded_leaves_the_gate_alive(denying: Server, room: str) -> None:
+    await denying.reload("muc")
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def test_mod_muc_unloaded_and_loaded_has_the_gate_again(denying: Stage, room: str) -> None:
-    await denying.server.unload("muc")
-    assert "mod_muc was unloaded" in await denying.server.shell("muc_webhook:status()")
-    await denying.server.load("muc")
+async def test_mod_muc_unloaded_and_loaded_has_the_gate_again(denying: Server, room: str) -> None:
+    await denying.unload("muc")
+    assert "mod_muc was unloaded" in await denying.shell("muc_webhook:status()")
+    await denying.load("muc")
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def test_mod_muc_loaded_while_a_library_is_damaged_refuses(denying: Stage, room: str) -> None:
-    damaged = Damaged(denying.server, LIBRARIES[0], "empty")
-    await denying.server.unload("muc")
-    await denying.server.load("muc")
+async def test_mod_muc_loaded_while_a_library_is_damaged_refuses(denying: Server, room: str) -> None:
+    damaged = Damaged(denying, LIBRARIES[0], "empty")
+    await denying.unload("muc")
+    await denying.load("muc")
     assert await who_gets_in(denying, room) == REFUSED
     damaged.repair()
-    await denying.server.reload()
+    await denying.reload()
     assert await who_gets_in(denying, room) == DECIDED
 
 
 @pytest.mark.parametrize("way", ["unload", "reload"])
 async def test_a_join_that_waits_while_mod_muc_goes_gets_in_only_by_its_decision(
-    stages: Stages, room: str, way: str
+    start_prosody: StartProsody, room: str, way: str
 ) -> None:
-    stage = await stages(fresh=True, log_level="info")
+    prosody = await start_prosody(fresh=True, log_level="info")
     held = hold(deny("No"))
-    stage.hook.on("validate-access", held)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", held)
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, nick="ann")
-        await stage.hook.received("validate-access", room)
-        await getattr(stage.server, way)("muc")
+        await prosody.backend.received("validate-access", room)
+        await getattr(prosody, way)("muc")
         held.release()
         assert str((await ann.await_join(room)).error) == DECIDED
 
 
-async def test_a_join_that_was_allowed_while_mod_muc_was_away_is_refused(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, log_level="info")
+async def test_a_join_that_was_allowed_while_mod_muc_was_away_is_refused(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True, log_level="info")
     held = hold(allow())
-    stage.hook.on("validate-access", held)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", held)
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, nick="ann")
-        await stage.hook.received("validate-access", room)
-        await stage.server.unload("muc")
+        await prosody.backend.received("validate-access", room)
+        await prosody.unload("muc")
         held.release()
         assert str((await ann.await_join(room)).error) == REFUSED
 
 
-async def test_a_host_that_was_off_and_on_has_its_gate(denying: Stage, room: str) -> None:
+async def test_a_host_that_was_off_and_on_has_its_gate(denying: Server, room: str) -> None:
     await host_off_and_on(denying)
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def test_a_host_that_comes_back_with_a_damaged_library_refuses(denying: Stage, room: str) -> None:
-    damaged = Damaged(denying.server, LIBRARIES[0], "first half")
+async def test_a_host_that_comes_back_with_a_damaged_library_refuses(denying: Server, room: str) -> None:
+    damaged = Damaged(denying, LIBRARIES[0], "first half")
     await host_off_and_on(denying)
     assert await who_gets_in(denying, room) == REFUSED
     damaged.repair()
-    await denying.server.reload()
+    await denying.reload()
     assert await who_gets_in(denying, room) == DECIDED
 
 
-async def host_off_and_on(stage: Stage) -> None:
-    await stage.server.lua("""
+async def host_off_and_on(prosody: Server) -> None:
+    await prosody.lua("""
         local hostmanager = require "core.hostmanager"
         assert(hostmanager.deactivate("conference.localhost"))
         assert(hostmanager.activate("conference.localhost"))""")
 
 
-async def test_those_inside_stay_and_can_act_while_the_gate_is_down(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, log_level="info")
+async def test_those_inside_stay_and_can_act_while_the_gate_is_down(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, log_level="info")
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server) as bob,
-        Client.connect(stage.server) as cat,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+        Client.connect(prosody) as cat,
     ):
         await ann.join(room, nick="ann")
         await cat.join(room, nick="cat")
-        await stage.server.unload()
+        await prosody.unload()
         assert (await ann.join(room, nick="annie")).joined  # another nick
         assert str((await bob.join(room, nick="bob")).error) == REFUSED
-        assert await stage.server.occupants(room) == ["annie", "cat"]
+        assert await prosody.occupants(room) == ["annie", "cat"]

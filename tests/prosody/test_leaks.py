@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.prosody.conftest import Stages, eventually
-from tests.rig.webhook import Answer, allow, deny, hold, raw, reply, reset
+from tests.prosody.conftest import StartProsody, eventually
+from tests.rig.answers import Answer, allow, deny, hold, raw, reply, reset
 from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,9 +21,9 @@ LEFT = """
     return n"""
 
 
-async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_timeout": 0.2}, log_level="info")
-    server, hook, rng = stage.server, stage.hook, random.Random(4)
+async def test_a_thousand_joins_with_errors_leave_nothing(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_timeout": 0.2}, log_level="info")
+    server, backend, rng = prosody, prosody.backend, random.Random(4)
     answers: list[Answer] = [
         allow(),
         deny("No"),
@@ -60,8 +60,8 @@ async def test_a_thousand_joins_with_errors_leave_nothing(stages: Stages, room: 
         joined = 0
         for number in range(10):
             for which in range(40):
-                hook.on("validate-access", rng.choice(answers), room=f"{room}-{which}")
-                hook.on("room-created", rng.choice(configs), room=f"{room}-{which}")
+                backend.on("validate-access", rng.choice(answers), room=f"{room}-{which}")
+                backend.on("room-created", rng.choice(configs), room=f"{room}-{which}")
             joined += sum(await asyncio.gather(*(come_and_go(c, i) for i, c in enumerate(crowd, number * 100))))
         assert 0 < joined < 1000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.prosody.conftest import Stage, Stages, eventually
-from tests.rig.webhook import hold, reply
+from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.rig.answers import hold, reply
 from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,91 +26,95 @@ async def submit_form(client: Client, room: str, members_only: bool) -> None:
     assert result.get("type") == "result"
 
 
-async def in_room(stage: Stage, room: str, code: str) -> object:
+async def in_room(prosody: Server, room: str, code: str) -> object:
     """Runs a piece of Lua with `room`."""
-    return await stage.server.module(f'local room = muc.get_room_from_jid("{room}@{stage.server.muc}"); {code}')
+    return await prosody.module(f'local room = muc.get_room_from_jid("{room}@{prosody.muc}"); {code}')
 
 
-async def is_closed(stage: Stage, room: str) -> bool:
-    return await in_room(stage, room, "return room:get_members_only() == true") is True
+async def is_closed(prosody: Server, room: str) -> bool:
+    return await in_room(prosody, room, "return room:get_members_only() == true") is True
 
 
 async def refusal(client: Client, room: str, nick: str = "me") -> str:
     return str((await client.join(room, nick=nick)).error)
 
 
-async def test_who_is_allowed_gets_into_a_room_of_jicofo(stages: Stages, room: str) -> None:
-    stage = await stages(options=AS_ADVISED)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_who_is_allowed_gets_into_a_room_of_jicofo(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options=AS_ADVISED)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         assert (await focus.join(room, nick="focus")).joined
         result = await ann.join(room, nick="ann")
         assert (result.role, result.affiliation) == ("participant", "none")
-        assert not await is_closed(stage, room)
+        assert not await is_closed(prosody, room)
 
 
-async def test_who_is_allowed_gets_into_a_new_room(stages: Stages, room: str) -> None:
-    stage = await stages(options=DEFAULT)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_who_is_allowed_gets_into_a_new_room(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options=DEFAULT)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         assert (await ann.join(room, nick="ann")).joined
         assert (await bob.join(room, nick="bob")).role == "participant"
 
 
-async def test_a_room_of_jicofo_stays_closed_until_its_config_is_there(stages: Stages, room: str) -> None:
-    stage = await stages(options=AS_ADVISED)
+async def test_a_room_of_jicofo_stays_closed_until_its_config_is_there(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options=AS_ADVISED)
     slow = hold(reply({"meetingTitle": "Board"}))
-    stage.hook.on("room-created", slow)
+    prosody.backend.on("room-created", slow)
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server, user="focus") as focus,
-        Client.connect(stage.server, user="recorder", domain="recorder.localhost") as recorder,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="recorder", domain="recorder.localhost") as recorder,
     ):
         await focus.join(room, nick="focus")
         await ann.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
-        assert await is_closed(stage, room)
+        await prosody.backend.received("validate-access", room)
+        assert await is_closed(prosody, room)
         assert await refusal(recorder, room) == "auth/registration-required", "nobody decides about it"
         slow.release()
         assert (await ann.await_join(room)).config == {"meetingTitle": "Board"}
-        assert not await is_closed(stage, room)
+        assert not await is_closed(prosody, room)
         assert (await recorder.join(room, nick="recorder")).joined
 
 
 @pytest.mark.parametrize("maker", ["jicofo", "a user"])
-async def test_a_room_that_is_to_be_members_only_stays_closed(stages: Stages, room: str, maker: str) -> None:
-    stage = await stages(options=DEFAULT)
-    stage.hook.on("room-created", reply({"membersOnly": True}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_a_room_that_is_to_be_members_only_stays_closed(
+    start_prosody: StartProsody, room: str, maker: str
+) -> None:
+    prosody = await start_prosody(options=DEFAULT)
+    prosody.backend.on("room-created", reply({"membersOnly": True}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         if maker == "jicofo":
             await focus.join(room, nick="focus")
         assert (await ann.join(room, nick="ann")).affiliation == ("member" if maker == "jicofo" else "owner")
-        assert await is_closed(stage, room)
+        assert await is_closed(prosody, room)
 
 
 @pytest.mark.parametrize("maker", ["jicofo", "a user"])
-async def test_a_room_without_a_config_is_opened_with_fail_open(stages: Stages, room: str, maker: str) -> None:
-    stage = await stages(options={**DEFAULT, "muc_webhook_fail_open": True})
-    stage.hook.on("room-created", reply({}, status=500))
+async def test_a_room_without_a_config_is_opened_with_fail_open(
+    start_prosody: StartProsody, room: str, maker: str
+) -> None:
+    prosody = await start_prosody(options={**DEFAULT, "muc_webhook_fail_open": True})
+    prosody.backend.on("room-created", reply({}, status=500))
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server, user="focus") as focus,
-        Client.connect(stage.server, user="recorder", domain="recorder.localhost") as recorder,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="recorder", domain="recorder.localhost") as recorder,
     ):
         if maker == "jicofo":
             await focus.join(room, nick="focus")
-            await eventually(lambda: is_closed(stage, room), False)
+            await eventually(lambda: is_closed(prosody, room), False)
             assert (await recorder.join(room, nick="recorder")).joined
         assert (await ann.join(room, nick="ann")).joined
-        assert not await is_closed(stage, room)
+        assert not await is_closed(prosody, room)
 
 
-async def test_a_room_whose_config_fails_stays_closed(stages: Stages, room: str) -> None:
-    stage = await stages(options=AS_ADVISED)
-    stage.hook.on("room-created", reply({}, status=500))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_a_room_whose_config_fails_stays_closed(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options=AS_ADVISED)
+    prosody.backend.on("room-created", reply({}, status=500))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         assert await refusal(ann, room) == "wait/remote-server-timeout"
-        assert await is_closed(stage, room)
-        stage.hook.reset_answers()
+        assert await is_closed(prosody, room)
+        prosody.backend.reset_answers()
         assert (await ann.join(room, nick="ann")).joined
 
 
@@ -125,58 +129,58 @@ async def test_a_room_whose_config_fails_stays_closed(stages: Stages, room: str)
     ],
     ids=["an event", "a moderator"],
 )
-async def test_a_lobby_of_another_module_is_not_opened(stages: Stages, room: str, opened_by: str) -> None:
+async def test_a_lobby_of_another_module_is_not_opened(start_prosody: StartProsody, room: str, opened_by: str) -> None:
     """What Jitsi's lobby does: a moderator finds the room members-only already, and only the lobby is new."""
-    stage = await stages(muc_modules=("muc_webhook", "rig_lobby"), options=AS_ADVISED)
+    prosody = await start_prosody(muc_modules=("muc_webhook", "rig_lobby"), options=AS_ADVISED)
     slow = hold(reply({}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
-        await in_room(stage, room, opened_by)
+        await in_room(prosody, room, opened_by)
         slow.release()
         assert await refusal(ann, room) == "auth/registration-required"
-        assert await is_closed(stage, room)
+        assert await is_closed(prosody, room)
 
 
-async def test_a_lobby_that_the_config_wants_is_not_opened(stages: Stages, room: str) -> None:
-    stage = await stages(muc_modules=("muc_webhook", "rig_lobby"), options=AS_ADVISED)
-    stage.hook.on("room-created", reply({"lobbyEnabled": True}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_a_lobby_that_the_config_wants_is_not_opened(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(muc_modules=("muc_webhook", "rig_lobby"), options=AS_ADVISED)
+    prosody.backend.on("room-created", reply({"lobbyEnabled": True}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         assert await refusal(ann, room) == "auth/registration-required"
-        assert await is_closed(stage, room)
+        assert await is_closed(prosody, room)
 
 
-async def test_a_module_that_closes_the_room_while_it_is_made_is_obeyed(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, options=DEFAULT)
-    await stage.server.module("""
+async def test_a_module_that_closes_the_room_while_it_is_made_is_obeyed(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options=DEFAULT)
+    await prosody.module("""
         host.events.add_handler("muc-room-pre-create", function (event) event.room:set_members_only(true); end, 0)""")
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         assert await refusal(ann, room) == "auth/registration-required"
 
 
 @pytest.mark.parametrize("reloaded", [None, "muc", "muc_webhook"])
 async def test_a_module_that_closes_the_room_while_its_config_is_awaited_is_obeyed(
-    stages: Stages, room: str, reloaded: str | None
+    start_prosody: StartProsody, room: str, reloaded: str | None
 ) -> None:
-    stage = await stages(fresh=True, options=AS_ADVISED)
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
     slow = hold(reply({}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         if reloaded:
-            await stage.server.reload(reloaded)
-        await in_room(stage, room, "room:set_members_only(true)")
+            await prosody.reload(reloaded)
+        await in_room(prosody, room, "room:set_members_only(true)")
         slow.release()
         assert await refusal(ann, room) == "auth/registration-required"
 
 
-async def test_a_moderator_who_opens_and_closes_the_room_is_obeyed(stages: Stages, room: str) -> None:
-    stage = await stages(options=AS_ADVISED)
+async def test_a_moderator_who_opens_and_closes_the_room_is_obeyed(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options=AS_ADVISED)
     slow = hold(reply({}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         await submit_form(focus, room, members_only=False)
         await submit_form(focus, room, members_only=True)
@@ -184,12 +188,12 @@ async def test_a_moderator_who_opens_and_closes_the_room_is_obeyed(stages: Stage
         assert await refusal(ann, room) == "auth/registration-required"
 
 
-async def test_a_form_that_changes_nothing_closes_nothing(stages: Stages, room: str) -> None:
+async def test_a_form_that_changes_nothing_closes_nothing(start_prosody: StartProsody, room: str) -> None:
     """Some clients read the room's form, set what they need, and send all of it back."""
-    stage = await stages(options=AS_ADVISED)
+    prosody = await start_prosody(options=AS_ADVISED)
     slow = hold(reply({}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         await submit_form(focus, room, members_only=True)
         slow.release()
@@ -197,50 +201,54 @@ async def test_a_form_that_changes_nothing_closes_nothing(stages: Stages, room: 
 
 
 @pytest.mark.parametrize("how", ["a module", "a moderator"])
-async def test_a_room_that_is_closed_later_stays_closed(stages: Stages, room: str, how: str) -> None:
-    stage = await stages(options=AS_ADVISED)
+async def test_a_room_that_is_closed_later_stays_closed(start_prosody: StartProsody, room: str, how: str) -> None:
+    prosody = await start_prosody(options=AS_ADVISED)
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server) as bob,
-        Client.connect(stage.server, user="focus") as focus,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+        Client.connect(prosody, user="focus") as focus,
     ):
         await focus.join(room, nick="focus")
         await ann.join(room, nick="ann")
-        await in_room(stage, room, f'room:set_affiliation(true, "{ann.jid.partition("/")[0]}", "member")')
+        await in_room(prosody, room, f'room:set_affiliation(true, "{ann.jid.partition("/")[0]}", "member")')
         if how == "a module":
-            await in_room(stage, room, "room:set_members_only(true)")
+            await in_room(prosody, room, "room:set_members_only(true)")
         else:
             await submit_form(focus, room, members_only=True)
         assert await refusal(bob, room, nick="bob") == "auth/registration-required"
-        assert await stage.server.occupants(room) == ["ann", "focus"]
+        assert await prosody.occupants(room) == ["ann", "focus"]
 
 
 # -- reloads
 
 
 @pytest.mark.parametrize("module", ["muc", "muc_webhook"])
-async def test_a_room_that_waited_across_a_reload_is_opened(stages: Stages, room: str, module: str) -> None:
-    stage = await stages(fresh=True, options=AS_ADVISED)
+async def test_a_room_that_waited_across_a_reload_is_opened(
+    start_prosody: StartProsody, room: str, module: str
+) -> None:
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
     slow = hold(reply({}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
         await ann.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
-        await stage.server.reload(module)
-        assert await is_closed(stage, room)
+        await prosody.backend.received("validate-access", room)
+        await prosody.reload(module)
+        assert await is_closed(prosody, room)
         slow.release()
         assert (await ann.await_join(room)).joined
 
 
-async def test_a_room_that_waits_while_the_gate_is_unloaded_stays_closed(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, options=AS_ADVISED)
-    stage.hook.on("room-created", hold(reply({})))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_a_room_that_waits_while_the_gate_is_unloaded_stays_closed(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
+    prosody.backend.on("room-created", hold(reply({})))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await focus.join(room, nick="focus")
-        await stage.server.unload()
+        await prosody.unload()
         assert await refusal(ann, room) == "wait/internal-server-error"
-        assert await is_closed(stage, room)
-        stage.hook.on("room-created", reply({}))
-        await stage.server.load()
+        assert await is_closed(prosody, room)
+        prosody.backend.on("room-created", reply({}))
+        await prosody.load()
         assert (await ann.join(room, nick="ann")).joined

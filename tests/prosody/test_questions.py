@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.prosody.conftest import Stage, Stages
-from tests.rig.webhook import Webhook, allow, deny, hold, reply
+from tests.prosody.conftest import Server, StartProsody
+from tests.rig.answers import allow, deny, hold, reply
+from tests.rig.backend import Backend
 from tests.rig.xmpp import Client, StanzaError
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -13,10 +14,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 NO = deny("No")
 
 
-async def test_the_question_says_who_wants_to_go_where(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_the_question_says_who_wants_to_go_where(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.join(room, nick="4f2a", name="Ann Example")
-        (question,) = stage.hook.asked("validate-access", room)
+        (question,) = prosody.backend.asked("validate-access", room)
         assert isinstance(question.body.pop("timestamp"), int)
         assert question.body == {
             "roomName": room,
@@ -25,7 +26,7 @@ async def test_the_question_says_who_wants_to_go_where(stage: Stage, room: str) 
             "userName": "Ann Example",
             "guest": True,
         }
-        (wish,) = stage.hook.asked("room-created", room)
+        (wish,) = prosody.backend.asked("room-created", room)
         assert isinstance(wish.body.pop("timestamp"), int)
         assert wish.body == {
             "roomName": room,
@@ -34,85 +35,85 @@ async def test_the_question_says_who_wants_to_go_where(stage: Stage, room: str) 
         }
 
 
-async def test_without_a_display_name_the_nick_is_the_name(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_without_a_display_name_the_nick_is_the_name(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.join(room, nick="ann")
-        assert stage.hook.asked("validate-access", room)[0].body["userName"] == "ann"
+        assert prosody.backend.asked("validate-access", room)[0].body["userName"] == "ann"
 
 
-async def test_a_room_of_a_tenant_keeps_its_whole_name(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_a_room_of_a_tenant_keeps_its_whole_name(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.join(f"[acme]{room}", nick="ann")
-        assert stage.hook.asked("validate-access")[0].body["roomName"] == f"[acme]{room}"
+        assert prosody.backend.asked("validate-access")[0].body["roomName"] == f"[acme]{room}"
 
 
-async def test_an_account_is_no_guest(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server, user="ann") as ann:
+async def test_an_account_is_no_guest(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody, user="ann") as ann:
         await ann.join(room, nick="ann")
-        body = stage.hook.asked("validate-access", room)[0].body
+        body = prosody.backend.asked("validate-access", room)[0].body
         assert body["guest"] is False
         assert body["userJid"] == "ann@auth.localhost"
 
 
-async def test_a_token_tells_who_the_user_is(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_a_token_tells_who_the_user_is(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.set_token("head.claims.sign", id=17, email="ann@example.com", name="Ann")
         await ann.join(room, nick="4f2a")
-        body = stage.hook.asked("validate-access", room)[0].body
+        body = prosody.backend.asked("validate-access", room)[0].body
         assert body["guest"] is False
         assert body["userId"] == "17"
         assert body["userEmail"] == "ann@example.com"
         assert body["bearerToken"] == "head.claims.sign"
         assert body["userName"] == "Ann"
     assert "head.claims.sign" not in "".join(
-        line for line in stage.log().splitlines() if "muc_webhook" in line or "http" in line.split("\t")[0]
+        line for line in prosody.log_of_test().splitlines() if "muc_webhook" in line or "http" in line.split("\t")[0]
     )
 
 
-async def test_the_token_can_be_left_out(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_send_token": False})
-    async with Client.connect(stage.server) as ann:
+async def test_the_token_can_be_left_out(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_send_token": False})
+    async with Client.connect(prosody) as ann:
         await ann.set_token("head.claims.sign", id="u17")
         await ann.join(room)
-        body = stage.hook.asked("validate-access", room)[0].body
+        body = prosody.backend.asked("validate-access", room)[0].body
         assert "bearerToken" not in body
         assert body["userId"] == "u17"
 
 
-async def test_meeting_ids_are_sent_when_wanted(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_send_meeting_id": True})
-    stage.hook.on("room-created", reply({"meetingId": 42}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_meeting_ids_are_sent_when_wanted(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_send_meeting_id": True})
+    prosody.backend.on("room-created", reply({"meetingId": 42}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.join(room, nick="ann")
         await bob.join(room, nick="bob")
-        first, second = stage.hook.asked("validate-access", room)
+        first, second = prosody.backend.asked("validate-access", room)
         assert "meetingId" not in first.body
         assert second.body["meetingId"] == 42
 
 
-async def test_meeting_ids_stay_at_home_otherwise(stage: Stage, room: str) -> None:
-    stage.hook.on("room-created", reply({"meetingId": 42}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_meeting_ids_stay_at_home_otherwise(prosody: Server, room: str) -> None:
+    prosody.backend.on("room-created", reply({"meetingId": 42}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.join(room, nick="ann")
         await bob.join(room, nick="bob")
-        assert all("meetingId" not in q.body for q in stage.hook.asked("validate-access", room))
+        assert all("meetingId" not in q.body for q in prosody.backend.asked("validate-access", room))
 
 
-async def test_the_secret_goes_along(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_secret": "s3cret"})
-    async with Client.connect(stage.server) as ann:
+async def test_the_secret_goes_along(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_secret": "s3cret"})
+    async with Client.connect(prosody) as ann:
         await ann.join(room)
-    for request in stage.hook.requests:
+    for request in prosody.backend.requests:
         assert request.headers["X-Webhook-Secret"] == "s3cret"
         assert request.headers["Content-Type"] == "application/json"
-    assert len(stage.hook.requests) == 2
-    assert "s3cret" not in stage.log()
+    assert len(prosody.backend.requests) == 2
+    assert "s3cret" not in prosody.log_of_test()
 
 
-async def test_without_a_secret_there_is_no_such_header(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann:
+async def test_without_a_secret_there_is_no_such_header(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann:
         await ann.join(room)
-    assert not any("X-Webhook-Secret" in r.headers for r in stage.hook.requests)
+    assert not any("X-Webhook-Secret" in r.headers for r in prosody.backend.requests)
 
 
 # -- exemptions
@@ -122,11 +123,11 @@ async def test_without_a_secret_there_is_no_such_header(stage: Stage, room: str)
     ("user", "domain"),
     [("focus", "auth.localhost"), ("recorder", "recorder.localhost"), ("transcriber", "recorder.localhost")],
 )
-async def test_the_servers_own_users_are_not_asked_for(stage: Stage, room: str, user: str, domain: str) -> None:
-    stage.hook.on("validate-access", NO)
-    async with Client.connect(stage.server, user=user, domain=domain) as own:
+async def test_the_servers_own_users_are_not_asked_for(prosody: Server, room: str, user: str, domain: str) -> None:
+    prosody.backend.on("validate-access", NO)
+    async with Client.connect(prosody, user=user, domain=domain) as own:
         assert (await own.join(room, nick="bot")).joined
-        assert stage.hook.asked("validate-access", room) == []
+        assert prosody.backend.asked("validate-access", room) == []
 
 
 @pytest.mark.parametrize(
@@ -139,13 +140,15 @@ async def test_the_servers_own_users_are_not_asked_for(stage: Stage, room: str, 
         "token_verification_allowlist",
     ],
 )
-async def test_lists_of_the_operator_exempt_users_and_domains(stages: Stages, room: str, option: str) -> None:
-    stage = await stages(options={option: ["Friend@auth.localhost", "recorder.localhost"]})
-    stage.hook.on("validate-access", NO)
+async def test_lists_of_the_operator_exempt_users_and_domains(
+    start_prosody: StartProsody, room: str, option: str
+) -> None:
+    prosody = await start_prosody(options={option: ["Friend@auth.localhost", "recorder.localhost"]})
+    prosody.backend.on("validate-access", NO)
     async with (
-        Client.connect(stage.server, user="friend") as friend,
-        Client.connect(stage.server, user="anybody", domain="recorder.localhost") as other,
-        Client.connect(stage.server, user="stranger") as stranger,
+        Client.connect(prosody, user="friend") as friend,
+        Client.connect(prosody, user="anybody", domain="recorder.localhost") as other,
+        Client.connect(prosody, user="stranger") as stranger,
     ):
         assert (await friend.join(room, nick="friend")).joined
         assert (await other.join(room, nick="other")).joined
@@ -162,16 +165,16 @@ async def test_lists_of_the_operator_exempt_users_and_domains(stages: Stages, ro
         ("focus.auth.localhost", "eve", ""),
     ],
 )
-async def test_no_exemption_can_be_forged(stage: Stage, room: str, user: str, nick: str, extra: str) -> None:
-    stage.hook.on("validate-access", NO)
-    async with Client.connect(stage.server, user=user) as eve:
+async def test_no_exemption_can_be_forged(prosody: Server, room: str, user: str, nick: str, extra: str) -> None:
+    prosody.backend.on("validate-access", NO)
+    async with Client.connect(prosody, user=user) as eve:
         assert (await eve.join(room, nick=nick, extra=extra)).denied
 
 
-async def test_a_recorder_of_another_server_is_a_stranger(stage: Stage, room: str) -> None:
+async def test_a_recorder_of_another_server_is_a_stranger(prosody: Server, room: str) -> None:
     """Anybody may run a server that is called recorder.something."""
-    stage.hook.on("validate-access", NO)
-    answer = await stage.server.module(f"""
+    prosody.backend.on("validate-access", NO)
+    answer = await prosody.module(f"""
         local async, st = require "util.async", require "util.stanza";
         local wait, done = async.waiter();
         local answer;
@@ -187,52 +190,56 @@ async def test_a_recorder_of_another_server_is_a_stranger(stage: Stage, room: st
     assert "not-allowed" in answer
 
 
-async def test_a_resource_is_no_exemption(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", NO)
-    async with Client.connect(stage.server, user="eve", resource="focus@auth.localhost") as eve:
+async def test_a_resource_is_no_exemption(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", NO)
+    async with Client.connect(prosody, user="eve", resource="focus@auth.localhost") as eve:
         assert (await eve.join(room)).denied
 
 
-async def test_the_name_of_a_health_check_room_is_no_exemption(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", NO)
-    async with Client.connect(stage.server) as eve:
+async def test_the_name_of_a_health_check_room_is_no_exemption(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", NO)
+    async with Client.connect(prosody) as eve:
         assert (await eve.join(f"__jicofo-health-check-{room}")).denied
 
 
-async def test_jicofos_health_checks_ask_nobody(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server, user="focus") as focus:
+async def test_jicofos_health_checks_ask_nobody(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody, user="focus") as focus:
         assert (await focus.join(f"__jicofo-health-check-{room}", nick="focus")).joined
         await focus.leave(f"__jicofo-health-check-{room}", nick="focus")
-    assert stage.hook.requests == []
+    assert prosody.backend.requests == []
 
 
-async def test_where_only_admins_make_rooms_the_others_are_not_asked_for(stages: Stages, room: str) -> None:
-    stage = await stages(options={"restrict_room_creation": True})
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+async def test_where_only_admins_make_rooms_the_others_are_not_asked_for(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(options={"restrict_room_creation": True})
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         restricted = StanzaError("cancel", "not-allowed", "Room creation is restricted")
         assert (await ann.join(room, nick="ann")).error == restricted
-        assert stage.hook.requests == []
+        assert prosody.backend.requests == []
         await focus.join(room, nick="focus")
         assert (await ann.join(room, nick="ann")).joined
-        assert len(stage.hook.asked("validate-access", room)) == 1
-        assert len(stage.hook.asked("room-created", room)) == 1
+        assert len(prosody.backend.asked("validate-access", room)) == 1
+        assert len(prosody.backend.asked("room-created", room)) == 1
 
 
-async def test_where_locals_make_rooms_strangers_are_not_asked_for(stages: Stages, room: str, version: str) -> None:
-    stage = await stages(options={"restrict_room_creation": "local"})
-    async with Client.component(stage.server) as bot:
+async def test_where_locals_make_rooms_strangers_are_not_asked_for(
+    start_prosody: StartProsody, room: str, version: str
+) -> None:
+    prosody = await start_prosody(options={"restrict_room_creation": "local"})
+    async with Client.component(prosody) as bot:
         assert str((await bot.join(room, nick="bot")).error) == "cancel/not-allowed"
-        assert stage.hook.requests == []
+        assert prosody.backend.requests == []
 
 
 # -- two ways to the backend
 
 
-async def test_while_the_sidecar_is_away_the_backend_is_asked_itself(stages: Stages, room: str) -> None:
-    async with Webhook.start() as backend:
+async def test_while_the_sidecar_is_away_the_backend_is_asked_itself(start_prosody: StartProsody, room: str) -> None:
+    async with Backend() as backend:
         backend.on("validate-access", deny("Backend says no"), room="no-" + room)
         backend.on("room-created", reply({"meetingTitle": "From the backend"}))
-        stage = await stages(
+        prosody = await start_prosody(
             fresh=True,
             options={
                 "muc_webhook_secret": "local",
@@ -240,10 +247,10 @@ async def test_while_the_sidecar_is_away_the_backend_is_asked_itself(stages: Sta
                 "muc_webhook_fallback_secret": "real",
             },
         )
-        async with Client.connect(stage.server) as ann:
+        async with Client.connect(prosody) as ann:
             assert (await ann.join("with-" + room)).joined
             assert backend.requests == []
-            await stage.hook.stop()
+            await prosody.backend.stop()
             result = await ann.join(room)
             assert result.joined
             assert result.config == {"meetingTitle": "From the backend"}
@@ -252,22 +259,22 @@ async def test_while_the_sidecar_is_away_the_backend_is_asked_itself(stages: Sta
             assert str((await ann.join("no-" + room)).error) == "cancel/not-allowed"
 
 
-async def test_a_sidecar_that_hangs_is_passed_by_after_one_time_out(stages: Stages, room: str) -> None:
-    async with Webhook.start() as backend:
+async def test_a_sidecar_that_hangs_is_passed_by_after_one_time_out(start_prosody: StartProsody, room: str) -> None:
+    async with Backend() as backend:
         options = {"muc_webhook_timeout": 2, "muc_webhook_fallback_url": backend.url}
-        stage = await stages(fresh=True, options=options)
-        stage.hook.on("validate-access", hold(allow()))
-        async with Client.connect(stage.server) as ann:
+        prosody = await start_prosody(fresh=True, options=options)
+        prosody.backend.on("validate-access", hold(allow()))
+        async with Client.connect(prosody) as ann:
             assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
             result = await ann.join(room)
             assert result.joined
             assert result.took < 1.5, "no second time-out"
 
 
-async def test_a_sidecar_that_answers_has_the_last_word(stages: Stages, room: str) -> None:
-    async with Webhook.start() as backend:
-        stage = await stages(fresh=True, options={"muc_webhook_fallback_url": backend.url})
-        stage.hook.on("validate-access", reply({"title": "no decision"}, status=503))
-        async with Client.connect(stage.server) as ann:
+async def test_a_sidecar_that_answers_has_the_last_word(start_prosody: StartProsody, room: str) -> None:
+    async with Backend() as backend:
+        prosody = await start_prosody(fresh=True, options={"muc_webhook_fallback_url": backend.url})
+        prosody.backend.on("validate-access", reply({"title": "no decision"}, status=503))
+        async with Client.connect(prosody) as ann:
             assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
             assert backend.requests == []

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.prosody.conftest import Stage, Stages, eventually
-from tests.rig.webhook import Answer, Request, Webhook, allow, deny, hold, raw, reply, reset
+from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.rig.answers import Answer, Request, allow, deny, hold, raw, reply, reset
+from tests.rig.backend import Backend
 from tests.rig.xmpp import Client, StanzaError
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def introduce(stage: Stage, room: str) -> None:
+async def introduce(prosody: Server, room: str) -> None:
     """Lets the module find out that it asks a sidecar."""
-    stage.hook.is_sidecar = True
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.is_sidecar = True
+    async with Client.connect(prosody) as ann:
         assert (await ann.join("first-" + room)).joined
-    stage.hook.requests.clear()
+    prosody.backend.requests.clear()
 
 
 def sequence(*texts: str, **headers: str) -> Answer:
@@ -33,89 +34,89 @@ def sequence(*texts: str, **headers: str) -> Answer:
     return answer
 
 
-async def test_a_join_is_one_request(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    stage.hook.on("room-created", reply({"chatEnabled": False, "meetingTitle": "Board"}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_a_join_is_one_request(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    prosody.backend.on("room-created", reply({"chatEnabled": False, "meetingTitle": "Board"}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         for client, nick in ((ann, "ann"), (bob, "bob")):
             assert (await client.join(room, nick=nick)).config == {"chatEnabled": False, "meetingTitle": "Board"}
-    assert [(r.endpoint, r.wants_config) for r in stage.hook.requests] == [("join", True), ("join", False)]
-    first = stage.hook.requests[0]
+    assert [(r.endpoint, r.wants_config) for r in prosody.backend.requests] == [("join", True), ("join", False)]
+    first = prosody.backend.requests[0]
     assert first.body["roomName"] == room
     assert first.body["userJid"] == ann.jid.partition("/")[0]
 
 
 async def test_a_hundred_joins_into_new_rooms_are_a_hundred_requests_on_one_connection(
-    stages: Stages, room: str
+    start_prosody: StartProsody, room: str
 ) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    async with Client.connect(stage.server) as ann:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    async with Client.connect(prosody) as ann:
         for number in range(100):
             await ann.join(f"{room}-{number}")
-    assert len(stage.hook.requests) == 100
-    assert len({r.connection for r in stage.hook.requests}) == 1
+    assert len(prosody.backend.requests) == 100
+    assert len({r.connection for r in prosody.backend.requests}) == 1
 
 
-async def test_a_meeting_service_is_asked_as_ever(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann:
+async def test_a_meeting_service_is_asked_as_ever(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann:
         for number in range(3):
             await ann.join(f"{room}-{number}")
-    assert [r.endpoint for r in stage.hook.requests] == ["validate-access", "room-created"] * 3
+    assert [r.endpoint for r in prosody.backend.requests] == ["validate-access", "room-created"] * 3
 
 
 @pytest.mark.parametrize("caches", ["nginx; hit", "prosody-sidecar-like; hit", "hit; by=prosody-sidecar"])
-async def test_another_cache_is_no_sidecar(stages: Stages, room: str, caches: str) -> None:
-    stage = await stages(fresh=True)
+async def test_another_cache_is_no_sidecar(start_prosody: StartProsody, room: str, caches: str) -> None:
+    prosody = await start_prosody(fresh=True)
 
     async def answer(_: Request) -> web.StreamResponse:
         return web.json_response({"allowed": True}, headers={"Cache-Status": caches})
 
-    stage.hook.on("validate-access", answer)
-    stage.hook.on("room-created", answer)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", answer)
+    prosody.backend.on("room-created", answer)
+    async with Client.connect(prosody) as ann:
         for number in range(2):
             assert (await ann.join(f"{room}-{number}")).joined
-    assert stage.hook.asked("join") == []
+    assert prosody.backend.asked("join") == []
 
 
-async def test_a_sidecar_behind_another_cache_is_one(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    stage.hook.is_sidecar = True
+async def test_a_sidecar_behind_another_cache_is_one(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    prosody.backend.is_sidecar = True
 
     async def answer(_: Request) -> web.StreamResponse:
         return web.json_response({"allowed": True}, headers={"Cache-Status": "prosody-sidecar, nginx; fwd=bypass"})
 
-    stage.hook.on("validate-access", answer)
-    stage.hook.on("room-created", answer)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", answer)
+    prosody.backend.on("room-created", answer)
+    async with Client.connect(prosody) as ann:
         await ann.join(f"{room}-1")
         await ann.join(f"{room}-2")
-    assert len(stage.hook.asked("join")) == 1
+    assert len(prosody.backend.asked("join")) == 1
 
 
 # -- the lead
 
 
-async def test_twenty_at_once_into_a_new_room_ask_for_one_config(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_twenty_at_once_into_a_new_room_ask_for_one_config(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     slow = hold(reply({"chatEnabled": False}))
-    stage.hook.on("room-created", slow)
+    prosody.backend.on("room-created", slow)
     async with AsyncExitStack() as stack:
-        crowd = [await stack.enter_async_context(Client.connect(stage.server)) for _ in range(20)]
+        crowd = [await stack.enter_async_context(Client.connect(prosody)) for _ in range(20)]
         for number, client in enumerate(crowd):
             await client.begin_join(room, f"n{number}")
-        await stage.hook.received("join", room, count=20)
+        await prosody.backend.received("join", room, count=20)
         slow.release()
         results = await asyncio.gather(*(c.await_join(room) for c in crowd))
     assert [r.config for r in results] == [{"chatEnabled": False}] * 20
-    assert len(stage.hook.configs(room)) == 1
+    assert len(prosody.backend.configs(room)) == 1
 
 
-def only_for(hook: Webhook, jid: str, answer: Answer, others: Answer) -> Answer:
+def only_for(hook: Backend, jid: str, answer: Answer, others: Answer) -> Answer:
     async def choose(request: Request) -> web.StreamResponse:
         return await (answer if request.body["userJid"] == jid.partition("/")[0] else others)(request)
 
@@ -126,10 +127,10 @@ FATES = ("denied", "reset", "timeout", "without", "garbage", "500")
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_the_fate_of_the_lead_is_its_own(stages: Stages, room: str, fate: str) -> None:
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1})
-    await introduce(stage, room)
-    stage.hook.on("room-created", reply({"chatEnabled": False}))
+async def test_the_fate_of_the_lead_is_its_own(start_prosody: StartProsody, room: str, fate: str) -> None:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 1})
+    await introduce(prosody, room)
+    prosody.backend.on("room-created", reply({"chatEnabled": False}))
     answers = {
         "denied": hold(sequence('{"allowed": false, "reason": "No"}')),
         "reset": hold(reset()),
@@ -138,14 +139,16 @@ async def test_the_fate_of_the_lead_is_its_own(stages: Stages, room: str, fate: 
         "garbage": hold(raw("\x1e\x1e{")),
         "500": hold(reply({}, status=500)),
     }
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         fate_of_lead = answers[fate]
-        stage.hook.on("join", only_for(stage.hook, ann.jid, fate_of_lead, sequence('{"allowed": true}')), room=room)
+        prosody.backend.on(
+            "join", only_for(prosody.backend, ann.jid, fate_of_lead, sequence('{"allowed": true}')), room=room
+        )
         await ann.begin_join(room, "ann")
-        await stage.hook.received("join", room)
+        await prosody.backend.received("join", room)
         await bob.begin_join(room, "bob")
         waiting = f'return #webhook.module.save().records["{room}@conference.localhost"].waiters'
-        await eventually(lambda: stage.server.module(waiting), 1)
+        await eventually(lambda: prosody.module(waiting), 1)
         if fate != "timeout":
             fate_of_lead.release()
         assert (await bob.await_join(room)).config == {"chatEnabled": False}
@@ -154,38 +157,38 @@ async def test_the_fate_of_the_lead_is_its_own(stages: Stages, room: str, fate: 
             assert lead.config == {"chatEnabled": False}
         else:
             assert str(lead.error) == ("cancel/not-allowed" if fate == "denied" else "wait/remote-server-timeout")
-    assert len(stage.hook.asked("room-created", room)) == 1
+    assert len(prosody.backend.asked("room-created", room)) == 1
 
 
-async def test_a_lead_that_goes_away_leaves_the_config_to_others(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_a_lead_that_goes_away_leaves_the_config_to_others(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     slow = hold(reply({"chatEnabled": False}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("join", room)
+        await prosody.backend.received("join", room)
         await ann.rst()
-        await eventually(lambda: stage.server.has_session(ann.jid), False)
+        await eventually(lambda: prosody.has_session(ann.jid), False)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("join", room, count=2)
+        await prosody.backend.received("join", room, count=2)
         slow.release()
         assert (await bob.await_join(room)).config == {"chatEnabled": False}
-        assert await stage.server.occupants(room) == ["bob"]
-    assert len(stage.hook.configs(room)) == 1
+        assert await prosody.occupants(room) == ["bob"]
+    assert len(prosody.backend.configs(room)) == 1
 
 
-async def test_a_lead_whose_session_fails_leaves_the_config_to_others(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_a_lead_whose_session_fails_leaves_the_config_to_others(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     slow = hold(reply({"chatEnabled": False}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("join", room)
+        await prosody.backend.received("join", room)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("join", room, count=2)
-        await stage.server.lua(f"""
+        await prosody.backend.received("join", room, count=2)
+        await prosody.lua(f"""
             local session = prosody.full_sessions["{ann.jid}"];
             local usual = getmetatable(session);
             setmetatable(session, {{ __index = function (_, key)
@@ -196,155 +199,155 @@ async def test_a_lead_whose_session_fails_leaves_the_config_to_others(stages: St
         slow.release()
         assert (await bob.await_join(room)).config == {"chatEnabled": False}
         assert str((await ann.await_join(room)).error) == "wait/internal-server-error"
-        assert "failed: oops" in stage.log()
-        stage.mark = stage.server.mark()
-    assert len(stage.hook.configs(room)) == 1
+        assert "failed: oops" in prosody.log_of_test()
+        prosody.log_is_read()
+    assert len(prosody.backend.configs(room)) == 1
 
 
-async def test_a_denied_lead_leaves_nothing(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    stage.hook.on("validate-access", deny("No"))
-    async with Client.connect(stage.server) as ann:
+async def test_a_denied_lead_leaves_nothing(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    prosody.backend.on("validate-access", deny("No"))
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).error == StanzaError("cancel", "not-allowed", "No")
-    assert stage.hook.asked("room-created") == []
-    assert not await stage.server.module(f'return webhook.module.save().records["{room}@conference.localhost"] ~= nil')
+    assert prosody.backend.asked("room-created") == []
+    assert not await prosody.module(f'return webhook.module.save().records["{room}@conference.localhost"] ~= nil')
 
 
-async def test_jicofos_room_gets_its_config_when_the_lead_is_denied(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_jicofos_room_gets_its_config_when_the_lead_is_denied(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     slow = hold(deny("No"))
-    stage.hook.on("validate-access", slow)
-    stage.hook.on("room-created", reply({"chatEnabled": False}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("validate-access", slow)
+    prosody.backend.on("room-created", reply({"chatEnabled": False}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("join", room)
+        await prosody.backend.received("join", room)
         assert (await focus.join(room, nick="focus")).joined
         slow.release()
         assert (await ann.await_join(room)).denied
-        await stage.hook.received("room-created", room)
-        stage.hook.on("validate-access", allow())
+        await prosody.backend.received("room-created", room)
+        prosody.backend.on("validate-access", allow())
         assert (await ann.join(room, nick="ann")).config == {"chatEnabled": False}
-    assert len(stage.hook.asked("room-created", room)) == 1
+    assert len(prosody.backend.asked("room-created", room)) == 1
 
 
-async def test_jicofo_takes_the_config_of_the_lead(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_jicofo_takes_the_config_of_the_lead(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     slow = hold(reply({"membersOnly": True}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server, user="focus") as focus:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("join", room)
+        await prosody.backend.received("join", room)
         assert (await focus.join(room, nick="focus")).joined
         slow.release()
         assert (await ann.await_join(room)).joined
-        assert await stage.server.module(
-            f'return muc.get_room_from_jid("{room}@{stage.server.muc}"):get_members_only()'
-        )
-    assert len(stage.hook.configs(room)) == 1
+        assert await prosody.module(f'return muc.get_room_from_jid("{room}@{prosody.muc}"):get_members_only()')
+    assert len(prosody.backend.configs(room)) == 1
 
 
 # -- what the sidecar says of the config
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 410, 422])
-async def test_a_room_that_is_refused(stages: Stages, room: str, status: int) -> None:
-    stage = await stages()
-    await introduce(stage, room)
-    stage.hook.on("room-created", reply({"reason": "No such meeting"}, status=status))
-    async with Client.connect(stage.server) as ann:
+async def test_a_room_that_is_refused(start_prosody: StartProsody, room: str, status: int) -> None:
+    prosody = await start_prosody()
+    await introduce(prosody, room)
+    prosody.backend.on("room-created", reply({"reason": "No such meeting"}, status=status))
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).error == StanzaError("cancel", "not-allowed", "No such meeting")
-        assert room not in await stage.server.rooms()
-    assert len(stage.hook.configs(room)) == 1
+        assert room not in await prosody.rooms()
+    assert len(prosody.backend.configs(room)) == 1
 
 
-async def test_a_config_that_cannot_be_had(stages: Stages, room: str) -> None:
-    stage = await stages()
-    await introduce(stage, room)
-    stage.hook.on("room-created", reply({"title": "Service Unavailable"}, status=503))
-    async with Client.connect(stage.server) as ann:
+async def test_a_config_that_cannot_be_had(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody()
+    await introduce(prosody, room)
+    prosody.backend.on("room-created", reply({"title": "Service Unavailable"}, status=503))
+    async with Client.connect(prosody) as ann:
         assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
-        assert len(stage.hook.configs(room)) == 1
-        stage.hook.on("room-created", reply({"chatEnabled": True}))
+        assert len(prosody.backend.configs(room)) == 1
+        prosody.backend.on("room-created", reply({"chatEnabled": True}))
         assert (await ann.join(room)).config == {"chatEnabled": True}
 
 
-async def test_without_a_word_on_the_config_it_is_asked_for(stages: Stages, room: str) -> None:
-    stage = await stages()
-    await introduce(stage, room)
-    stage.hook.on("join", sequence('{"allowed": true}'))
-    stage.hook.on("room-created", reply({"chatEnabled": True}))
-    async with Client.connect(stage.server) as ann:
+async def test_without_a_word_on_the_config_it_is_asked_for(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody()
+    await introduce(prosody, room)
+    prosody.backend.on("join", sequence('{"allowed": true}'))
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with Client.connect(prosody) as ann:
         assert (await ann.join(room)).config == {"chatEnabled": True}
-    assert [r.endpoint for r in stage.hook.requests] == ["join", "room-created"]
+    assert [r.endpoint for r in prosody.backend.requests] == ["join", "room-created"]
 
 
 # -- other sidecars, and none
 
 
 @pytest.mark.parametrize("status", [404, 405])
-async def test_an_older_sidecar_is_asked_in_its_own_way(stages: Stages, room: str, status: int) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    stage.hook.on("join", reply({"title": "Not Found"}, status=status))
-    stage.hook.on("room-created", reply({"chatEnabled": True}))
-    async with Client.connect(stage.server) as ann:
+async def test_an_older_sidecar_is_asked_in_its_own_way(start_prosody: StartProsody, room: str, status: int) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    prosody.backend.on("join", reply({"title": "Not Found"}, status=status))
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with Client.connect(prosody) as ann:
         for number in range(3):
             assert (await ann.join(f"{room}-{number}")).config == {"chatEnabled": True}
-        assert [r.endpoint for r in stage.hook.requests] == ["join", *["validate-access", "room-created"] * 3]
-        stage.hook.reset_answers()
-        await stage.server.module("local s = webhook.module.save(); s.no_joins_until = s.no_joins_until - 61")
+        assert [r.endpoint for r in prosody.backend.requests] == ["join", *["validate-access", "room-created"] * 3]
+        prosody.backend.reset_answers()
+        await prosody.module("local s = webhook.module.save(); s.no_joins_until = s.no_joins_until - 61")
         assert (await ann.join(f"{room}-later")).joined
-        assert stage.hook.requests[-1].endpoint == "join"
+        assert prosody.backend.requests[-1].endpoint == "join"
 
 
-async def test_the_fallback_is_asked_as_a_meeting_service(stages: Stages, room: str) -> None:
-    async with Webhook.start() as backend:
+async def test_the_fallback_is_asked_as_a_meeting_service(start_prosody: StartProsody, room: str) -> None:
+    async with Backend() as backend:
         options = {"muc_webhook_fallback_url": backend.url, "muc_webhook_timeout": 2}
-        stage = await stages(fresh=True, options=options)
-        await introduce(stage, room)
+        prosody = await start_prosody(fresh=True, options=options)
+        await introduce(prosody, room)
         backend.on("room-created", reply({"chatEnabled": True}))
-        async with Client.connect(stage.server) as ann:
-            await stage.hook.stop()
+        async with Client.connect(prosody) as ann:
+            await prosody.backend.stop()
             for number in range(2):
                 assert (await ann.join(f"{room}-{number}")).config == {"chatEnabled": True}
             assert [r.endpoint for r in backend.requests] == ["validate-access", "room-created"] * 2
-            await stage.hook.listen()
-            await stage.server.module("webhook.module.save().primary_down_until = 0")
+            await prosody.backend.listen()
+            await prosody.module("webhook.module.save().primary_down_until = 0")
             assert (await ann.join(f"{room}-back")).joined
-            assert [r.endpoint for r in stage.hook.requests] == ["join"]
+            assert [r.endpoint for r in prosody.backend.requests] == ["join"]
             assert len(backend.requests) == 4
 
 
-async def test_a_meeting_service_in_the_sidecars_place_gets_its_own_calls(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    stage.hook.is_sidecar = False
-    async with Client.connect(stage.server) as ann:
+async def test_a_meeting_service_in_the_sidecars_place_gets_its_own_calls(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    prosody.backend.is_sidecar = False
+    async with Client.connect(prosody) as ann:
         for number in range(2):
             assert (await ann.join(f"{room}-{number}")).joined
-            await stage.server.module("webhook.module.save().no_joins_until = 0")
-    assert [r.endpoint for r in stage.hook.requests] == ["join", *["validate-access", "room-created"] * 2]
+            await prosody.module("webhook.module.save().no_joins_until = 0")
+    assert [r.endpoint for r in prosody.backend.requests] == ["join", *["validate-access", "room-created"] * 2]
 
 
-async def test_after_a_reload_it_has_to_introduce_itself_again(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
-    await stage.server.reload()
-    async with Client.connect(stage.server) as ann:
+async def test_after_a_reload_it_has_to_introduce_itself_again(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
+    await prosody.reload()
+    async with Client.connect(prosody) as ann:
         await ann.join(f"{room}-1")
         await ann.join(f"{room}-2")
-    assert [r.endpoint for r in stage.hook.requests] == ["validate-access", "room-created", "join"]
+    assert [r.endpoint for r in prosody.backend.requests] == ["validate-access", "room-created", "join"]
 
 
 # -- configs that are alike
 
 
-async def test_rooms_that_differ_in_little_get_each_their_own(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    await introduce(stage, room)
+async def test_rooms_that_differ_in_little_get_each_their_own(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await introduce(prosody, room)
     configs: list[dict[str, Any]] = [
         {"meetingTitle": "One", "chatEnabled": True, "moderators": ["a@example.com"], "password": ""},
         {"meetingTitle": "T\u00f6wo", "chatEnabled": True, "moderators": ["b@example.com"], "password": ""},
@@ -358,21 +361,21 @@ async def test_rooms_that_differ_in_little_get_each_their_own(stages: Stages, ro
         {"meetingTitle": "meetingTitle", "chatEnabled": False},
     ]
     wrong = {"moderators", "password"}
-    async with Client.connect(stage.server) as ann:
+    async with Client.connect(prosody) as ann:
         for number, config in enumerate(configs):
-            stage.hook.on("room-created", reply(config), room=f"{room}-{number}")
+            prosody.backend.on("room-created", reply(config), room=f"{room}-{number}")
             seen = (await ann.join(f"{room}-{number}")).config
             drops = wrong | ({"meetingTitle"} if not isinstance(config.get("meetingTitle"), str) else set())
             assert seen == {name: value for name, value in config.items() if name not in drops}, config
 
 
-async def test_what_follows_a_known_config_spoils_it(stages: Stages, room: str) -> None:
-    stage = await stages()
-    await introduce(stage, room)
+async def test_what_follows_a_known_config_spoils_it(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody()
+    await introduce(prosody, room)
     config = '{"chatEnabled": true, "meetingTitle": "Board"}'
-    async with Client.connect(stage.server) as ann:
-        stage.hook.on("room-created", raw(config))
+    async with Client.connect(prosody) as ann:
+        prosody.backend.on("room-created", raw(config))
         assert (await ann.join(f"{room}-1")).joined
         for number, rest in enumerate((" x", "}", config)):
-            stage.hook.on("room-created", raw(config + rest))
+            prosody.backend.on("room-created", raw(config + rest))
             assert (await ann.join(f"{room}-bad-{number}")).denied

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.prosody.conftest import Stage, Stages, eventually
-from tests.rig.webhook import allow, deny, hold, reply
+from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.rig.answers import allow, deny, hold, reply
 from tests.rig.xmpp import CLIENT, BoshTransport, Client, ConnectionGone, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -41,86 +41,86 @@ async def vanish(client: Client, how: str) -> None:
 )
 @pytest.mark.parametrize("room_is", ["new", "there"])
 async def test_who_goes_while_waiting_was_never_there(
-    stage: Stage, room: str, transport: str, how: str, room_is: str
+    prosody: Server, room: str, transport: str, how: str, room_is: str
 ) -> None:
     async with (
-        Client.connect(stage.server) as ann,
-        Client.connect(stage.server, transport=transport) as bob,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody, transport=transport) as bob,
     ):
         if room_is == "there":
             await ann.join(room, nick="ann")
         slow = hold(allow())
-        stage.hook.on("validate-access", slow)
+        prosody.backend.on("validate-access", slow)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2 if room_is == "there" else 1)
+        await prosody.backend.received("validate-access", room, count=2 if room_is == "there" else 1)
         await vanish(bob, how)
-        await eventually(lambda: stage.server.has_session(bob.jid), False)
+        await eventually(lambda: prosody.has_session(bob.jid), False)
         slow.release()
         if room_is == "there":
             await ann.ping()
             assert not ann.has(lambda s: s.get("from", "").endswith("/bob"))
-            assert await stage.server.occupants(room) == ["ann"]
+            assert await prosody.occupants(room) == ["ann"]
         else:
-            stage.hook.on("validate-access", allow())
+            prosody.backend.on("validate-access", allow())
             assert (await ann.join("after-" + room)).joined
-            assert room not in await stage.server.rooms()
-            assert stage.hook.asked("room-created", room) == []
+            assert room not in await prosody.rooms()
+            assert prosody.backend.asked("room-created", room) == []
 
 
-async def test_join_then_leave_ends_outside(stage: Stage, room: str) -> None:
+async def test_join_then_leave_ends_outside(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, "ann")
         await ann.send(f"<presence type='unavailable' to='{ann.room_jid(room)}/ann'/>")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         slow.release()
         await ann.ping()
-        assert await stage.server.occupants(room) == []
-        assert room not in await stage.server.rooms()
+        assert await prosody.occupants(room) == []
+        assert room not in await prosody.rooms()
 
 
-async def test_what_is_sent_after_the_join_comes_after_it(stage: Stage, room: str) -> None:
+async def test_what_is_sent_after_the_join_comes_after_it(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server) as ann:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, "ann")
         await ann.send(f"<message type='groupchat' to='{ann.room_jid(room)}'><body>Hello</body></message>")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         slow.release()
         message = await ann.expect(lambda s: s.findtext(f"{CLIENT}body") == "Hello")
         assert message.get("from") == f"{ann.room_jid(room)}/ann"
 
 
-async def test_a_room_destroyed_meanwhile_is_made_anew(stage: Stage, room: str) -> None:
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_a_room_destroyed_meanwhile_is_made_anew(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.join(room, nick="ann")
         slow = hold(allow())
-        stage.hook.on("validate-access", slow)
+        prosody.backend.on("validate-access", slow)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2)
-        await stage.server.destroy(room)
+        await prosody.backend.received("validate-access", room, count=2)
+        await prosody.destroy(room)
         slow.release()
         result = await bob.await_join(room)
         assert result.statuses >= {"201"}
-        assert await stage.server.occupants(room) == ["bob"]
-        assert len(stage.hook.asked("room-created", room)) == 2, "a new life, a new config"
+        assert await prosody.occupants(room) == ["bob"]
+        assert len(prosody.backend.asked("room-created", room)) == 2, "a new life, a new config"
 
 
-async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(stage: Stage, room: str) -> None:
+async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(prosody: Server, room: str) -> None:
     old, new = hold(reply({"meetingTitle": "Old"})), hold(reply({"meetingTitle": "New"}))
-    stage.hook.on("room-created", old)
-    async with Client.connect(stage.server, user="focus") as focus, Client.connect(stage.server) as bob:
+    prosody.backend.on("room-created", old)
+    async with Client.connect(prosody, user="focus") as focus, Client.connect(prosody) as bob:
         await focus.join(room, nick="focus")
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room)
-        await stage.hook.received("room-created", room)
-        stage.hook.on("room-created", new)
+        await prosody.backend.received("validate-access", room)
+        await prosody.backend.received("room-created", room)
+        prosody.backend.on("room-created", new)
         waiting = f'return #webhook.module.save().records["{room}@conference.localhost"].waiters'
-        await eventually(lambda: stage.server.module(waiting), 1)
-        await stage.server.destroy(room)
+        await eventually(lambda: prosody.module(waiting), 1)
+        await prosody.destroy(room)
         old.release()
-        await stage.hook.received("room-created", room, count=2)
+        await prosody.backend.received("room-created", room, count=2)
         new.release()
         result = await bob.await_join(room)
         assert result.statuses >= {"201"}
@@ -130,39 +130,39 @@ async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(s
 @pytest.mark.parametrize("transport", ["tcp", "websocket"])
 @pytest.mark.parametrize("verdict", ["allow", "deny"])
 async def test_a_session_resumed_while_its_join_waits_gets_the_answer(
-    stage: Stage, room: str, transport: str, verdict: str
+    prosody: Server, room: str, transport: str, verdict: str
 ) -> None:
     slow = hold(allow() if verdict == "allow" else deny("No"))
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server, user="ann", transport=transport, smacks=True) as before:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody, user="ann", transport=transport, smacks=True) as before:
         await before.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         if transport == "tcp":
             await before.rst()
         else:
             await before.close()
-        after = await Client.login(stage.server, user="ann", transport=transport)
+        after = await Client.login(prosody, user="ann", transport=transport)
         try:
             await after.resume(before)
             slow.release()
             result = await after.await_join(room)
             assert result.joined == (verdict == "allow")
             expected = ["ann"] if verdict == "allow" else []
-            assert await stage.server.occupants(room) == expected
+            assert await prosody.occupants(room) == expected
         finally:
             await after.close()
 
 
-async def test_a_session_without_a_connection_joins_and_finds_out_when_it_is_back(stage: Stage, room: str) -> None:
+async def test_a_session_without_a_connection_joins_and_finds_out_when_it_is_back(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.connect(stage.server, user="ann", smacks=True) as before:
+    prosody.backend.on("validate-access", slow)
+    async with Client.connect(prosody, user="ann", smacks=True) as before:
         await before.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         await before.rst()
         slow.release()
-        await eventually(lambda: stage.server.occupants(room), ["ann"])
-        after = await Client.login(stage.server, user="ann")
+        await eventually(lambda: prosody.occupants(room), ["ann"])
+        after = await Client.login(prosody, user="ann")
         try:
             await after.resume(before)
             assert (await after.await_join(room)).joined
@@ -173,142 +173,142 @@ async def test_a_session_without_a_connection_joins_and_finds_out_when_it_is_bac
 @pytest.mark.parametrize("module", ["muc_webhook", "muc"])
 @pytest.mark.parametrize("verdict", ["allow", "deny", "hang"])
 async def test_a_reload_changes_nothing_for_those_who_wait(
-    stages: Stages, room: str, module: str, verdict: str
+    start_prosody: StartProsody, room: str, module: str, verdict: str
 ) -> None:
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 1.5 if verdict == "hang" else 5})
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 1.5 if verdict == "hang" else 5})
     answers = {"allow": hold(allow()), "deny": hold(deny("No")), "hang": hold(allow())}
     slow = answers[verdict]
-    stage.hook.on("validate-access", slow)
-    stage.hook.on("room-created", reply({"maxParticipants": 1}))
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("validate-access", slow)
+    prosody.backend.on("room-created", reply({"maxParticipants": 1}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
-        await stage.server.reload(module)
+        await prosody.backend.received("validate-access", room)
+        await prosody.reload(module)
         if verdict != "hang":
             slow.release()
         result = await ann.await_join(room)
         if verdict == "allow":
             assert result.joined
             assert result.config == {}
-            assert await stage.server.occupants(room) == ["ann"]
-            stage.hook.on("validate-access", allow())
+            assert await prosody.occupants(room) == ["ann"]
+            prosody.backend.on("validate-access", allow())
             assert str((await bob.join(room, nick="bob")).error) == "cancel/service-unavailable"
         else:
             expected = {"deny": "cancel/not-allowed", "hang": "wait/remote-server-timeout"}[verdict]
             assert str(result.error) == expected
-            assert room not in await stage.server.rooms()
+            assert room not in await prosody.rooms()
 
 
-async def test_a_reload_of_mod_muc_leaves_one_room(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_a_reload_of_mod_muc_leaves_one_room(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.join(room, nick="ann")
         slow = hold(allow())
-        stage.hook.on("validate-access", slow)
+        prosody.backend.on("validate-access", slow)
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2)
-        await stage.server.reload("muc")
+        await prosody.backend.received("validate-access", room, count=2)
+        await prosody.reload("muc")
         slow.release()
         assert (await bob.await_join(room)).joined
-        assert await stage.server.occupants(room) == ["ann", "bob"]
+        assert await prosody.occupants(room) == ["ann", "bob"]
 
 
-async def test_a_reload_while_a_config_is_awaited(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True)
+async def test_a_reload_while_a_config_is_awaited(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
     slow = hold(reply({"meetingTitle": "Board"}))
-    stage.hook.on("room-created", slow)
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("room-created", room)
-        await stage.server.reload()
+        await prosody.backend.received("room-created", room)
+        await prosody.reload()
         await bob.begin_join(room, "bob")
-        await stage.hook.received("validate-access", room, count=2)
+        await prosody.backend.received("validate-access", room, count=2)
         slow.release()
         for client in (ann, bob):
             assert (await client.await_join(room)).config == {"meetingTitle": "Board"}
-        assert len(stage.hook.asked("room-created", room)) == 1
+        assert len(prosody.backend.asked("room-created", room)) == 1
 
 
-async def test_unloading_tells_those_who_wait(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 30})
-    stage.hook.on("validate-access", hold(allow()))
-    stage.hook.on("room-created", hold(reply({})), room=room + "-2")
-    stage.hook.on("validate-access", allow(), room=room + "-2")
-    async with Client.connect(stage.server) as ann, Client.connect(stage.server) as bob:
+async def test_unloading_answers_those_who_wait(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 30})
+    prosody.backend.on("validate-access", hold(allow()))
+    prosody.backend.on("room-created", hold(reply({})), room=room + "-2")
+    prosody.backend.on("validate-access", allow(), room=room + "-2")
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         await ann.begin_join(room, "ann")
         await bob.begin_join(room + "-2", "bob")
-        await stage.hook.received("validate-access", room)
-        await stage.hook.received("room-created", room + "-2")
-        await stage.server.unload()
+        await prosody.backend.received("validate-access", room)
+        await prosody.backend.received("room-created", room + "-2")
+        await prosody.unload()
         assert str((await ann.await_join(room)).error) == "wait/remote-server-timeout"
         assert str((await bob.await_join(room + "-2")).error) == "wait/remote-server-timeout"
-        assert await stage.server.rooms() == []
-        await stage.server.load()
-        stage.hook.reset_answers()
+        assert await prosody.rooms() == []
+        await prosody.load()
+        prosody.backend.reset_answers()
         assert (await ann.join(room)).joined
 
 
-async def test_shutting_down_does_not_wait_for_a_backend_that_hangs(stages: Stages, room: str) -> None:
-    stage = await stages(fresh=True, options={"muc_webhook_timeout": 60})
-    stage.hook.on("validate-access", hold(allow()))
-    async with Client.connect(stage.server) as ann:
+async def test_shutting_down_does_not_wait_for_a_backend_that_hangs(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_timeout": 60})
+    prosody.backend.on("validate-access", hold(allow()))
+    async with Client.connect(prosody) as ann:
         await ann.begin_join(room, "ann")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         started = time.monotonic()
-        stage.server.process.terminate()
+        prosody.process.terminate()
         try:
             assert str((await ann.await_join(room, within=5)).error) == "wait/remote-server-timeout"
         except ConnectionGone:
             pytest.fail("the user was cut off without an answer")
-        await asyncio.wait_for(stage.server.process.wait(), 10)
+        await asyncio.wait_for(prosody.process.wait(), 10)
         assert time.monotonic() - started < 8
 
 
-async def test_others_notice_nothing_of_a_hundred_joins_that_hang(stages: Stages, room: str) -> None:
-    stage = await stages(options={"muc_webhook_timeout": 3})
-    stage.hook.on("validate-access", hold(allow()), room=room)
-    async with AsyncExitStack() as stack, Client.connect(stage.server) as ann:
-        crowd = [await stack.enter_async_context(Client.connect(stage.server)) for _ in range(100)]
+async def test_others_notice_nothing_of_a_hundred_joins_that_hang(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(options={"muc_webhook_timeout": 3})
+    prosody.backend.on("validate-access", hold(allow()), room=room)
+    async with AsyncExitStack() as stack, Client.connect(prosody) as ann:
+        crowd = [await stack.enter_async_context(Client.connect(prosody)) for _ in range(100)]
         for number, client in enumerate(crowd):
             await client.begin_join(room, f"n{number}")
-        await stage.hook.received("validate-access", room, count=100)
+        await prosody.backend.received("validate-access", room, count=100)
         medians = [statistics.median([await ann.ping() for _ in range(40)]) for _ in range(3)]
         assert min(medians) < 0.020, "the machine may be busy: the best of three counts"
         assert (await ann.join("other-" + room)).joined
         results = await asyncio.gather(*(c.await_join(room) for c in crowd))
         assert {str(r.error) for r in results} == {"wait/remote-server-timeout"}
-        assert room not in await stage.server.rooms()
+        assert room not in await prosody.rooms()
 
 
-async def test_a_user_of_a_component_waits_without_holding_up_its_neighbours(stage: Stage, room: str) -> None:
+async def test_a_user_of_a_component_waits_without_holding_up_its_neighbours(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow, room=room)
-    async with Client.component(stage.server) as bot:
+    prosody.backend.on("validate-access", slow, room=room)
+    async with Client.component(prosody) as bot:
         await bot.begin_join(room, "bot")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         assert (await bot.join("other-" + room, nick="bot")).joined, "the component's stream goes on"
         slow.release()
         assert (await bot.await_join(room)).joined
-        assert len(stage.hook.asked("validate-access", room)) == 1
+        assert len(prosody.backend.asked("validate-access", room)) == 1
 
 
-async def test_a_user_of_a_component_is_denied_like_anybody(stage: Stage, room: str) -> None:
-    stage.hook.on("validate-access", deny("No"))
-    async with Client.component(stage.server) as bot:
+async def test_a_user_of_a_component_is_denied_like_anybody(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", deny("No"))
+    async with Client.component(prosody) as bot:
         assert str((await bot.join(room, nick="bot")).error) == "cancel/not-allowed"
-    assert room not in await stage.server.rooms()
+    assert room not in await prosody.rooms()
 
 
-async def test_a_user_of_a_component_who_leaves_while_waiting_stays_out(stage: Stage, room: str) -> None:
+async def test_a_user_of_a_component_who_leaves_while_waiting_stays_out(prosody: Server, room: str) -> None:
     slow = hold(allow())
-    stage.hook.on("validate-access", slow)
-    async with Client.component(stage.server) as bot:
+    prosody.backend.on("validate-access", slow)
+    async with Client.component(prosody) as bot:
         await bot.begin_join(room, "bot")
-        await stage.hook.received("validate-access", room)
+        await prosody.backend.received("validate-access", room)
         await bot.send(f"<presence type='unavailable' to='{bot.room_jid(room)}/bot'/>")
         await bot.ping()
         slow.release()
-        stage.hook.on("validate-access", allow())
+        prosody.backend.on("validate-access", allow())
         assert (await bot.join("other-" + room, nick="bot")).joined
-        assert room not in await stage.server.rooms()
+        assert room not in await prosody.rooms()
         assert not bot.has(lambda s: "110" in statuses(s))

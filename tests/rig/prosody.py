@@ -23,7 +23,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +31,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+
+from tests.rig.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROOT = ROOT / ".cache" / "prosody13"
@@ -64,18 +65,6 @@ def lua_literal(value: LuaValue) -> str:
             return "{ " + "; ".join(lua_literal(v) for v in value) + " }"
         case _:
             return "{ " + "; ".join(f"[{lua_literal(k)}] = {lua_literal(v)}" for k, v in value.items()) + " }"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on. They are let go again before Prosody takes them."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def _config(folder: str, plugins: list[str], ports: list[int], muc_modules: Iterable[str], **kw: Any) -> str:

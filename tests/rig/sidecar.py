@@ -4,6 +4,8 @@
         reply = await sidecar.decides("standup", "alice@example.com")
 
 Leaving the block stops it with SIGTERM, by its process id, and checks that it ended well: exit code 0, no traceback.
+`Sidecar.prepared` is for tests that start and kill it themselves, under strace or with a kill placed in it
+(tests/rig/killed.py).
 """
 
 from __future__ import annotations
@@ -12,39 +14,28 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import yaml
 
-PREFIX = "/webhooks/jitsi"
+from tests.rig.backend import PREFIX
+from tests.rig.ports import free_port
+
+ROOT = Path(__file__).parents[2]
 DEADLINE = 4.0
 START_WITHIN = 30.0
 STOP_WITHIN = 20.0
-
-
-def free_port() -> int:
-    """A port nobody listens on just now, below those from which the system takes the ports of outgoing connections:
-    of these one may be taken at any moment."""
-    while True:
-        port = _ports.randrange(12_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-_ports = random.SystemRandom()
+ANSWER_WITHIN = 30.0
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,41 +86,52 @@ class Reply:
 
 @dataclass
 class Sidecar:
-    """Made by `start`."""
+    """Made by `start` and `prepared`."""
 
     folder: Path
     config: dict[str, Any]
     environ: dict[str, str]
     session: aiohttp.ClientSession
     process: asyncio.subprocess.Process | None = None
-    killed: bool = False
-    tolerated: list[str] = field(default_factory=list)
 
     @classmethod
     @asynccontextmanager
     async def start(
         cls, backend_url: str, settings: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
     ) -> AsyncIterator[Self]:
-        """Run one until the end of the block."""
-        base = {
-            "listen": {"port": free_port()},
-            "admin": {"port": free_port()},
-            "state_dir": None,
-            "backend": {"url": backend_url},
-        }
-        with tempfile.TemporaryDirectory(prefix="sidecar-rig-") as folder:
+        """One that runs until the end of the block."""
+        async with cls.prepared(backend_url, settings, environ) as it:
+            await it.run()
+            yield it
+            await it.end()
+
+    @classmethod
+    @asynccontextmanager
+    async def prepared(
+        cls,
+        backend_url: str,
+        settings: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        on_disk: bool = False,
+    ) -> AsyncIterator[Self]:
+        """One that does not run yet. What runs of it at the end of the block is killed."""
+        with tempfile.TemporaryDirectory(prefix="sidecar-rig-") as name:
+            folder = Path(name)
+            base = {
+                "listen": {"port": free_port()},
+                "admin": {"port": free_port()},
+                "state_dir": str(folder / "state") if on_disk else None,
+                "backend": {"url": backend_url},
+            }
             # Prosody opens a connection for every request.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            async with aiohttp.ClientSession(connector=connector) as session:
-                it = cls(Path(folder), merged(base, settings or {}), {**os.environ, **(environ or {})}, session)
+            connector, timeout = aiohttp.TCPConnector(limit=0, force_close=True), aiohttp.ClientTimeout(ANSWER_WITHIN)
+            async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+                it = cls(folder, merged(base, settings or {}), {**os.environ, **(environ or {})}, session)
                 try:
-                    await it.run()
                     yield it
-                    await it.end()
                 finally:
-                    if it.process is not None and it.process.returncode is None:
-                        it.process.kill()
-                        await it.process.wait()
+                    await it.kill()
 
     @property
     def file(self) -> Path:
@@ -148,40 +150,54 @@ class Sidecar:
         self.config = merged(self.config, settings or {})
         self.file.write_text(yaml.safe_dump(self.config))
 
-    async def run(self) -> None:
-        """Start the process and wait until it answers."""
+    async def run(
+        self, *, under: Sequence[str] = (), module: str = "sidecar", environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start the process and wait until it answers. `under`: a program that runs it, such as strace."""
         self.write()
         with (self.folder / "out").open("ab") as out, (self.folder / "err").open("ab") as err:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "sidecar", "run", "--config", str(self.file),
-                stdout=out, stderr=err, env=self.environ,
+                *under, sys.executable, "-m", module, "run", "--config", str(self.file),
+                stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT,
+                env={**self.environ, **(environ or {})}, start_new_session=True,
             )  # fmt: skip
         give_up_at = time.monotonic() + START_WITHIN
-        while True:
-            if self.process.returncode is not None:
-                raise AssertionError(f"it ended at once, with {self.process.returncode}: {self.output()}")
-            try:
-                async with self.session.get(self.admin + "/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
+        while not await self._answers():
+            code = self.process.returncode
+            assert code is None, f"it ended at once, with {code}: {self.output()}"
             assert time.monotonic() < give_up_at, f"it does not get ready: {self.output()}"
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.01)
+
+    async def _answers(self) -> bool:
+        try:
+            async with self.session.get(self.admin + "/livez") as response:
+                return response.status == 200
+        except aiohttp.ClientConnectionError:
+            return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to this very process."""
+        """Send a signal to this very process, and to what runs it."""
         assert self.process is not None
-        self.process.send_signal(number)
+        os.killpg(self.process.pid, number)
+
+    async def kill(self) -> None:
+        """As -9 does."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            await self.process.wait()
+
+    async def stop(self) -> int:
+        """As an operator does; its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), STOP_WITHIN)
 
     async def end(self) -> None:
         """Stop it, and check that it ended well."""
-        assert self.process is not None
-        if not self.killed:
-            if self.process.returncode is None:
-                self.signal(signal.SIGTERM)
-            code = await asyncio.wait_for(self.process.wait(), STOP_WITHIN)
-            assert code == 0, f"exit code {code}: {self.output()[-2000:]}"
+        code = await self.stop()
+        assert code == 0, f"exit code {code}: {self.output()[-2000:]}"
         assert "Traceback" not in self.output(), self.output()[-4000:]
 
     def output(self) -> str:
@@ -195,6 +211,10 @@ class Sidecar:
         lines = [json.loads(line) for line in (self.folder / "out").read_text().splitlines()]
         return [line for line in lines if event is None or line["event"] == event]
 
+    def alarms(self) -> list[dict[str, Any]]:
+        """The lines of its log that an operator must see."""
+        return [line for line in self.log() if line["level"] in ("error", "critical")]
+
     async def until_logged(self, event: str, seconds: float = 5.0) -> dict[str, Any]:
         """Wait for a line that begins so."""
         give_up_at = time.monotonic() + seconds
@@ -206,13 +226,18 @@ class Sidecar:
             await asyncio.sleep(0.02)
 
     async def post(self, endpoint: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
-        """One request, as Prosody sends it."""
+        """One request, as Prosody sends it. Raises aiohttp.ClientError where nobody answers."""
         trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
         sent = {"Content-Type": "application/json", "traceparent": trace, **(headers or {})}
         begun = time.monotonic()
         async with self.session.post(f"{self.webhooks}/{endpoint}", data=body, headers=sent) as response:
             content = await response.read()
             return Reply(response.status, dict(response.headers), content, time.monotonic() - begun, trace)
+
+    async def event(self, endpoint: str, room: str, key: str | None = None, **fields: Any) -> Reply:
+        """Something happened in a room."""
+        body = json.dumps({"roomName": room, "timestamp": 1, **fields}).encode()
+        return await self.post(endpoint, body, {"Idempotency-Key": key} if key else {})
 
     async def decides(self, room: str, who: str, **fields: Any) -> Reply:
         """May this one come in?"""
@@ -224,10 +249,10 @@ class Sidecar:
         body = {"roomName": room, "roomJid": f"{room}@conference.example.com", "timestamp": 1, **fields}
         return await self.post("room-created", json.dumps(body).encode())
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """One look at the admin listener."""
         begun = time.monotonic()
-        async with self.session.get(self.admin + path) as response:
+        async with self.session.get(self.admin + path, headers=headers) as response:
             content = await response.read()
             return Reply(response.status, dict(response.headers), content, time.monotonic() - begun)
 

@@ -87,7 +87,7 @@ class JoinResult:
         return None
 
     @property
-    def told_to_record(self) -> bool:
+    def asked_to_record(self) -> bool:
         return any(m.get("type") == "START_RECORDING" for m in self.messages)
 
 
@@ -534,7 +534,7 @@ class Client:
                 await self._news.wait_for(look)
         except TimeoutError:
             inbox = [ET.tostring(s).decode()[:300] for s in self.inbox]
-            raise AssertionError(f"{self.jid} waited in vain; its inbox: {inbox}") from None
+            raise AssertionError(f"{self.jid} waited and did not get it; its inbox: {inbox}") from None
         if not found:
             raise ConnectionGone
         self.inbox.remove(found[0])

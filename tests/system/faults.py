@@ -3,7 +3,7 @@
 What is expected is not written here but looked up in the tables the product itself runs on: `CLASSES` says what an
 answer means, `PLANS` what follows from it, `on_unavailable` what is said when nothing is left. For each fault a backend
 and a sidecar of their own are primed, the fault begins, and questions of all kinds come at an even pace; then the
-backend is mended, and everybody must be served again.
+backend works again, and everybody must be served.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from sidecar.core.breaker import Permit
 from sidecar.core.classify import classify
 from sidecar.core.model import Kind, Outcome, Rejected, Replied
 from sidecar.core.policy import PLANS, Act, Fallback, Freshness, OnUnavailable
-from tests.rig.backend import LOST, RESPONSES, TRUSTED, Backend, Fault, config_of, response
+from tests.rig.answers import settings_of
+from tests.rig.backend import BY_NAME, Backend
+from tests.rig.faults import LOST, RESPONSES, TRUSTED, Fault, response
 from tests.rig.sidecar import Reply, Sidecar
 
 QUESTIONS_PER_SECOND = 30
@@ -119,7 +121,7 @@ class Question:
 
 
 def questions() -> Iterator[Question]:
-    """All of them; those about known keys thrice, as most who knock have been there before."""
+    """All of them; those about known keys three times, as most users have been there before."""
     for state in Freshness:
         known = Question(state, Kind.DECISION).known
         for _ in range(3 if known else 1):
@@ -182,7 +184,7 @@ def is_right(question: Question, fault: Fault, room: str, reply: Reply) -> bool:
     if way is Way.POLICY:
         return _is_policy(question, reply)
     if question.kind is Kind.CONFIG:
-        return (reply.status, reply.body) == (200, config_of(room))
+        return (reply.status, reply.body) == (200, settings_of(room))
     reason = None if question.truth else f"{room} is cancelled"
     return reply.allowed is question.truth and reply.document["reason"] == reason
 
@@ -291,14 +293,14 @@ async def measure(fault: Fault, seconds: float = SECONDS) -> Row:
     tls = fault in (Fault.TLS_UNTRUSTED, Fault.TLS_GARBLED)
     environ = {"SSL_CERT_FILE": str(TRUSTED)} if tls else {}
     row = Row(fault)
-    async with Backend(tls=tls) as backend, Sidecar.start(backend.url, SETTINGS, environ) as sidecar:
+    async with Backend(BY_NAME, tls=tls) as backend, Sidecar.start(backend.url, SETTINGS, environ) as sidecar:
         await _prime(sidecar, row)
         await asyncio.sleep(SHORT * 1.5)
         backend.forget()
         await backend.goes(fault)
         await _ask_evenly(sidecar, row, seconds)
-        # A room that memory answered for is told of later, as an event: that is no question.
-        row.calls = sum("idempotency-key" not in each.headers for each in backend.requests)
+        # The backend hears later, by an event, of a room that memory answered for: that is no question.
+        row.calls = sum(each.key is None for each in backend.requests)
         if fault in (Fault.REFUSED, Fault.TLS_UNTRUSTED, Fault.TLS_GARBLED):
             row.calls = int(
                 sum(

@@ -14,13 +14,17 @@ import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rig.ledger import Answered, Body, Ledger, Sidecar, sidecar
+from tests.rig.answers import allow_if, reply, taken
+from tests.rig.backend import Backend
+from tests.rig.sidecar import Reply, Sidecar
 from tests.rig.smalldisk import MEBIBYTE, SmallDisk, as_root, small_disk
 
-SETTINGS: Body = {"outbox": {"backoff_cap": 0.5}}
+SETTINGS: dict[str, Any] = {"outbox": {"backoff_cap": 0.5}}
+REFUSED = reply({}, status=503)
 
 
 @dataclass(slots=True)
@@ -28,20 +32,20 @@ class Bench:
     """A sidecar whose state lies on a small disk, with one user who is known and one who is kept out."""
 
     sidecar: Sidecar
-    ledger: Ledger
+    backend: Backend
     disk: SmallDisk
     accepted: list[int]
     _next: int = 0
 
-    async def tell(self, size: int = 10, room: str = "standup") -> Answered:
+    async def tell(self, size: int = 10, room: str = "standup") -> Reply:
         """One more event of that many bytes."""
         self._next += 1
-        answered = await self.sidecar.post("user-joined", {"roomName": room, "n": self._next, "filler": "x" * size})
+        answered = await self.sidecar.event("user-joined", room, n=self._next, filler="x" * size)
         if answered.status == 202:
             self.accepted.append(self._next)
         return answered
 
-    async def tell_until(self, status: int, *, size: int = 10, within: float = 15.0) -> Answered:
+    async def tell_until(self, status: int, *, size: int = 10, within: float = 15.0) -> Reply:
         """Events until one is answered so."""
         async with asyncio.timeout(within):
             while (answered := await self.tell(size)).status != status:
@@ -51,15 +55,15 @@ class Bench:
     async def joins_are_right(self) -> None:
         """Those who are known, and one who was never seen, within half a second each."""
         for room, user, right in (("open", "ann", True), ("cancelled", "ann", False), ("open", f"u{self._next}", True)):
-            answered = await self.sidecar.join(room, user)
-            assert answered.body["allowed"] is right, answered
+            answered = await self.sidecar.decides(room, user)
+            assert answered.allowed is right, answered
             assert answered.seconds < 0.5 + 0.5, "half a second, and half a second for a busy machine"
 
     async def reasons(self) -> str:
         """Why /readyz says it is degraded; it says so with a 200, for joins are served."""
-        status, text = await self.sidecar.look("/readyz")
-        assert status == 200
-        return text
+        reply = await self.sidecar.get("/readyz")
+        assert reply.status == 200
+        return reply.body.decode()
 
     async def healed(self, within: float = 10.0) -> None:
         """Wait until nothing is wrong with the disk any more."""
@@ -68,26 +72,31 @@ class Bench:
                 await asyncio.sleep(0.05)
 
     def disk_alarms(self, file: str = "outbox.db") -> list[str]:
-        """What the operator was told about a file, at level error."""
+        """What the log says about a file, at level error."""
         alarms = [line for line in self.sidecar.alarms() if line["event"] != "request"]
         return [str(line) for line in alarms if file in str(line)]
 
     async def everything_arrives(self) -> None:
         """All that was acknowledged, in order."""
         async with asyncio.timeout(15.0):
-            while [told.body["n"] for told in self.ledger.first_arrivals("standup")] != self.accepted:
+            while [event.body["n"] for event in self.backend.first_arrivals("standup")] != self.accepted:
                 await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
-async def a_bench(tmp_path: Path, *, start: bool = True, settings: Body | None = None) -> AsyncIterator[Bench]:
-    ledger = Ledger(decide=lambda body: body["roomName"] != "cancelled")
+async def a_bench(
+    tmp_path: Path, *, start: bool = True, settings: dict[str, Any] | None = None
+) -> AsyncIterator[Bench]:
     with small_disk(tmp_path / "disk", 12 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
-        async with sidecar({**SETTINGS, **state, **(settings or {})}, ledger) as service:
-            bench = Bench(service, ledger, disk, [])
+        async with (
+            Backend() as backend,
+            Sidecar.prepared(backend.url, {**SETTINGS, **state, **(settings or {})}) as sidecar,
+        ):
+            backend.on("validate-access", allow_if(lambda body: body["roomName"] != "cancelled"))
+            bench = Bench(sidecar, backend, disk, [])
             if start:
-                await service.start()
+                await sidecar.run()
                 await bench.joins_are_right()
                 await bench.tell_until(202)
             yield bench
@@ -95,7 +104,7 @@ async def a_bench(tmp_path: Path, *, start: bool = True, settings: Body | None =
 
 @contextlib.asynccontextmanager
 async def injected(pid: int, fault: str) -> AsyncIterator[None]:
-    """While this lasts, system calls of the process fail as strace is told."""
+    """While this lasts, system calls of the process fail as strace is asked to let them."""
     strace = await asyncio.create_subprocess_exec(
         *as_root("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}"),
         *("-e", f"inject={fault}", "-p", str(pid)),
@@ -116,17 +125,17 @@ async def injected(pid: int, fault: str) -> AsyncIterator[None]:
 
 async def test_a_full_disk_refuses_events_and_nothing_else_and_heals(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
-        bench.ledger.refuse = lambda body: 503
+        bench.backend.on("user-joined", REFUSED)
         bench.disk.fill()
         refused = await bench.tell_until(503, size=60_000)
-        assert "the event was not taken, send it again" in refused.body["detail"]
-        assert refused.retry_after
+        assert "the event was not taken, send it again" in refused.document["detail"]
+        assert refused.headers["Retry-After"]
         await bench.joins_are_right()
         assert "outbox.db" in await bench.reasons()
         for _ in range(10):
             assert (await bench.tell(60_000)).status == 503
         assert len(bench.disk_alarms()) == 1, bench.disk_alarms()
-        bench.ledger.refuse = lambda body: None
+        bench.backend.on("user-joined", taken())
         bench.disk.empty()
         await bench.healed()
         assert (await bench.tell()).status == 202
@@ -135,17 +144,17 @@ async def test_a_full_disk_refuses_events_and_nothing_else_and_heals(tmp_path: P
 
 async def test_a_full_disk_does_not_stop_deliveries(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
-        bench.ledger.refuse = lambda body: 503
+        bench.backend.on("user-joined", REFUSED)
         bench.disk.fill()
         await bench.tell_until(503, size=60_000)
-        bench.ledger.refuse = lambda body: None
+        bench.backend.on("user-joined", taken())
         await bench.everything_arrives()
 
 
 async def test_a_read_only_disk_at_start_costs_events_and_nothing_else_and_heals(tmp_path: Path) -> None:
     async with a_bench(tmp_path, start=False) as bench:
         bench.disk.read_only(True)
-        await bench.sidecar.start()
+        await bench.sidecar.run()
         await bench.joins_are_right()
         refused = await bench.tell()
         assert refused.status == 503
@@ -170,7 +179,7 @@ async def test_a_sync_that_fails_refuses_the_event_and_heals(tmp_path: Path) -> 
         assert (await bench.tell()).status == 202
         # What was refused may have reached the disk all the same: then it arrives, but it was not promised.
         async with asyncio.timeout(15.0):
-            while not {told.body["n"] for told in bench.ledger.told} >= set(bench.accepted):
+            while not {event.body["n"] for event in bench.backend.events()} >= set(bench.accepted):
                 await asyncio.sleep(0.05)
 
 
@@ -183,8 +192,8 @@ async def test_a_sync_that_takes_seconds_holds_up_no_join_and_refuses_events_in_
             for _ in range(5):
                 await bench.joins_are_right()
             # A deny that is not on disk yet waits for it a quarter of a second, and then is answered all the same.
-            denied = await bench.sidecar.join("cancelled", "someone-new")
-            assert denied.body["allowed"] is False
+            denied = await bench.sidecar.decides("cancelled", "someone-new")
+            assert denied.allowed is False
             assert denied.seconds < 0.25 + 0.5
             answered = await telling
             assert answered.status == 503
@@ -196,9 +205,9 @@ async def test_a_sync_that_takes_seconds_holds_up_no_join_and_refuses_events_in_
 
 
 @pytest.mark.parametrize("gone", ["files", "folder"])
-async def test_files_deleted_underneath_are_written_anew_and_nothing_is_lost(tmp_path: Path, gone: str) -> None:
+async def test_files_deleted_underneath_are_written_again_and_nothing_is_lost(tmp_path: Path, gone: str) -> None:
     async with a_bench(tmp_path) as bench:
-        bench.ledger.refuse = lambda body: 503
+        bench.backend.on("user-joined", REFUSED)
         for _ in range(5):
             assert (await bench.tell()).status == 202
         folder = bench.disk.folder / "state"
@@ -212,8 +221,8 @@ async def test_files_deleted_underneath_are_written_anew_and_nothing_is_lost(tmp
         await bench.tell_until(202)
         await asyncio.sleep(0.5)
         await bench.sidecar.kill()
-        bench.ledger.refuse = lambda body: None
-        await bench.sidecar.start()
+        bench.backend.on("user-joined", taken())
+        await bench.sidecar.run()
         await bench.everything_arrives()
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
         assert set(modes.values()) == {0o600}, modes
@@ -233,14 +242,14 @@ async def test_a_file_full_of_garbage_is_moved_aside_loudly_and_the_other_is_not
             with (folder / f"{file}{suffix}").open("r+b") as damaged:
                 damaged.write(os.urandom(os.fstat(damaged.fileno()).st_size))
         for number in range(20):  # each writes to both files
-            await bench.sidecar.join(f"room-{number}", "someone")
+            await bench.sidecar.decides(f"room-{number}", "someone")
             await bench.tell()
             await asyncio.sleep(0.05)
         await bench.joins_are_right()
         await bench.healed()
         assert (await bench.tell()).status == 202
         await bench.sidecar.kill()
-        await bench.sidecar.start()
+        await bench.sidecar.run()
         await bench.joins_are_right()
         assert list(folder.glob(f"{file}.corrupt-*"))
         assert not list(folder.glob(f"{other}.corrupt-*"))
@@ -252,8 +261,8 @@ async def test_no_secret_and_no_token_is_in_any_file(tmp_path: Path) -> None:
     (tmp_path / "secret").touch(0o600)
     (tmp_path / "secret").write_text("the-webhook-secret")
     async with a_bench(tmp_path, settings={"backend": {"secret_file": str(tmp_path / "secret")}}) as bench:
-        body = {"roomName": "open", "userJid": "ann@example.com", "bearerToken": "the-bearer-token"}
-        assert (await bench.sidecar.post("validate-access", body)).body["allowed"] is True
+        joined = await bench.sidecar.decides("open", "ann@example.com", bearerToken="the-bearer-token")
+        assert joined.allowed is True
         await bench.tell_until(202)
         await asyncio.sleep(0.5)
         content = b"".join(file.read_bytes() for file in (bench.disk.folder / "state").iterdir())

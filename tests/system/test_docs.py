@@ -1,13 +1,15 @@
 """The documents' commands, run as they stand. tests/unit/test_documents.py sees to what they name."""
 
+import asyncio
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
-from tests.rig.alone import ROOT, Sidecar
+from tests.rig.backend import Backend
+from tests.rig.sidecar import ROOT, Sidecar
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
@@ -41,30 +43,26 @@ OURS = [line for line in lines() if word(line) == "prosody-sidecar"]
 CURL = [line for line in lines() if word(line) == "curl"]
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    sidecar = Sidecar(tmp_path_factory.mktemp("sidecar"))
-    try:
-        sidecar.wait()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[Sidecar]:
+    async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
         yield sidecar
-    finally:
-        sidecar.stop()
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("line", OURS)
-def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None:
-    command = [sys.executable, "-m", "sidecar", *line.removeprefix("sudo ").split()[1:]]
-    done = subprocess.run(
-        [*command, "--config", str(running.config)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+async def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None:
+    code, printed = await running.command(*line.removeprefix("sudo ").split()[1:])
+    assert code == 0, printed
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("line", CURL)
-def test_a_question_is_answered(running: Sidecar, line: str) -> None:
-    here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.port}")
-    done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, check=False, timeout=30)
-    assert "HTTP/1.1 200 OK" in done.stdout
+async def test_a_question_is_answered(running: Sidecar, line: str) -> None:
+    here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.config['listen']['port']}")
+    curl = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await curl.communicate()
+    assert b"HTTP/1.1 200 OK" in printed
 
 
 def test_every_other_command_is_one_of_make_or_of_a_server() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Kind
 from sidecar.core.policy import PLANS, Freshness
-from tests.rig.backend import LOST, RESPONSES, Fault
+from tests.rig.faults import LOST, RESPONSES, Fault
 from tests.system.faults import Question, Row, Way, acceptable, as_table, matrix, questions
 
 

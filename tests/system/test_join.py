@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.rig.backend import Backend, Received, config_of, truth
+from tests.rig.answers import hold, raw, settings_by_name, settings_of, slow
+from tests.rig.backend import BY_NAME, Backend
 from tests.rig.sidecar import Reply, Sidecar
 
 DEADLINE = 1.0
@@ -49,22 +49,16 @@ async def join(
     return Joined(reply, json.loads(texts[0]), texts[1][:-1] if texts[1:] else None)
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    async with Backend() as running:
-        yield running
-
-
 async def test_whoever_may_come_in_learns_the_settings_in_the_same_breath(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         first = await join(sidecar, "standup")
         assert first.decision["allowed"] is True
-        assert (first.config_status, first.config) == (200, config_of("standup"))
+        assert (first.config_status, first.config) == (200, settings_of("standup"))
         assert [request.endpoint for request in backend.requests] == ["validate-access", "room-created"]
         again = await join(sidecar, "standup")
         assert (again.decision, again.config) == (first.decision, first.config)
         assert again.reply.cache_status.startswith("prosody-sidecar; hit; ttl=")
-        assert backend.calls() == 2
+        assert len(backend.asked()) == 2
 
 
 async def test_each_part_is_remembered_as_if_it_had_been_asked_for_alone(backend: Backend) -> None:
@@ -73,14 +67,14 @@ async def test_each_part_is_remembered_as_if_it_had_been_asked_for_alone(backend
         body = {"roomName": "standup", "roomJid": f"standup@{MUC}", "userJid": "ann@example.com/desk", "timestamp": 9}
         assert not (await sidecar.post("validate-access", json.dumps(body).encode())).asked
         config = await sidecar.post("room-created", json.dumps({**body, "creator": "bob@example.com"}).encode())
-        assert (config.asked, config.body) == (False, config_of("standup"))
+        assert (config.asked, config.body) == (False, settings_of("standup"))
 
 
 async def test_the_settings_come_only_if_they_are_wanted(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         joined = await join(sidecar, "standup", config=False)
         assert (joined.decision["allowed"], joined.config_status, joined.config) == (True, None, None)
-        assert backend.calls("room-created") == 0
+        assert backend.asked("room-created") == []
 
 
 async def test_a_room_nobody_may_enter_is_never_announced(backend: Backend) -> None:
@@ -88,16 +82,16 @@ async def test_a_room_nobody_may_enter_is_never_announced(backend: Backend) -> N
         joined = await join(sidecar, "deny-all")
         assert joined.decision == {"allowed": False, "reason": "deny-all is cancelled"}
         assert (joined.config_status, joined.config) == (None, None)
-        assert backend.calls("room-created") == 0
+        assert backend.asked("room-created") == []
 
 
 async def test_the_backend_hears_of_a_room_what_rooms_are_made_of(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         await join(sidecar, "standup", "ann@example.com/desk", bearerToken="a-token", userName="Ann", userId="7")
         access, created = backend.requests
-        assert access.document["bearerToken"] == "a-token"
-        assert access.document["userName"] == "Ann"
-        assert created.document == {
+        assert access.body["bearerToken"] == "a-token"
+        assert access.body["userName"] == "Ann"
+        assert created.body == {
             "roomName": "standup",
             "roomJid": f"standup@{MUC}",
             "timestamp": 1,
@@ -107,10 +101,7 @@ async def test_the_backend_hears_of_a_room_what_rooms_are_made_of(backend: Backe
 
 
 async def test_a_refusal_of_the_room_comes_with_its_status(backend: Backend) -> None:
-    def refuses(request: Received) -> tuple[int, bytes]:
-        return (404, b'{"reason":"no such meeting"}') if request.endpoint == "room-created" else truth(request)
-
-    backend.decide = refuses
+    backend.on("room-created", raw('{"reason":"no such meeting"}', status=404))
     async with Sidecar.start(backend.url) as sidecar:
         joined = await join(sidecar, "standup")
         assert joined.decision["allowed"] is True
@@ -120,50 +111,43 @@ async def test_a_refusal_of_the_room_comes_with_its_status(backend: Backend) -> 
 async def test_without_a_backend_what_is_remembered_answers_and_what_is_not_says_so(backend: Backend) -> None:
     async with Sidecar.start(backend.url, {"endpoints": {"validate-access": {"on_unavailable": "allow"}}}) as sidecar:
         await join(sidecar, "known")
-        await backend.__aexit__(None, None, None)
+        await backend.stop()
         known, unknown = await join(sidecar, "known"), await join(sidecar, "unknown")
-        assert (known.config_status, known.config) == (200, config_of("known"))
+        assert (known.config_status, known.config) == (200, settings_of("known"))
         assert unknown.decision["allowed"] is True  # by the policy
         assert unknown.config_status == 503
         assert json.loads(unknown.config or b"")["status"] == 503
 
 
 async def test_settings_that_had_all_their_time_cannot_be_had(backend: Backend) -> None:
-    released = asyncio.Event()
-
-    async def hold(request: Received) -> None:
-        if request.endpoint == "room-created":
-            await released.wait()
-
-    backend.before_answer = hold  # type: ignore[method-assign]
+    held = hold(settings_by_name)
+    backend.on("room-created", held)
     async with Sidecar.start(backend.url, {"endpoints": DEADLINES}) as sidecar:
         joined = await join(sidecar, "slow")
         assert (joined.decision["allowed"], joined.config_status) == (True, 503)
         assert joined.reply.seconds < DEADLINE + 0.5
-        released.set()
+        held.release()
 
 
 async def test_a_slow_decision_does_not_take_the_time_of_the_settings(backend: Backend) -> None:
-    async def hold(request: Received) -> None:
-        await asyncio.sleep(0.6 * DEADLINE)
-
-    backend.before_answer = hold  # type: ignore[method-assign]
+    for endpoint, answer in BY_NAME.items():
+        backend.on(endpoint, slow(0.6 * DEADLINE, answer))
     async with Sidecar.start(backend.url, {"endpoints": DEADLINES}) as sidecar:
         joined = await join(sidecar, "slow")
         assert (joined.decision["allowed"], joined.config_status, joined.config) == (True, None, None)
         assert joined.reply.seconds < DEADLINE + 0.5
         config = await sidecar.configures("slow", roomJid=f"slow@{MUC}")
-        assert (config.status, config.body) == (200, config_of("slow"))
-        assert backend.calls() == 2  # the call that was under way has answered it
+        assert (config.status, config.body) == (200, settings_of("slow"))
+        assert len(backend.asked()) == 2  # the call that was under way has answered it
 
 
 async def test_twenty_at_once_make_one_room(backend: Backend) -> None:
     backend.latency = 0.1
-    backend.extra_headers = "Cache-Control: no-store\r\n"
+    backend.headers = {"Cache-Control": "no-store"}
     async with Sidecar.start(backend.url) as sidecar:
         joins = await asyncio.gather(*(join(sidecar, "all-hands", f"user-{n}@example.com") for n in range(20)))
-        assert {joined.config for joined in joins} == {config_of("all-hands")}
-        assert backend.calls("room-created") == 1
+        assert {joined.config for joined in joins} == {settings_of("all-hands")}
+        assert len(backend.asked("room-created")) == 1
 
 
 async def test_each_part_has_its_line_and_its_number(backend: Backend) -> None:
@@ -186,11 +170,11 @@ async def test_a_mistake_is_answered_as_everywhere(backend: Backend, body: bytes
     async with Sidecar.start(backend.url) as sidecar:
         reply = await sidecar.post("join?config=1", body)
         assert (reply.status, reply.document["field"]) == (400, field)
-        assert backend.calls() == 0
+        assert backend.requests == []
 
 
 async def test_a_field_of_another_kind_is_no_part_of_the_room(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         joined = await join(sidecar, "standup", timestamp={"at": [1]})
-        assert joined.config == config_of("standup")
-        assert "timestamp" not in backend.requests[1].document
+        assert joined.config == settings_of("standup")
+        assert "timestamp" not in backend.requests[1].body

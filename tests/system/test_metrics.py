@@ -1,36 +1,26 @@
 """The metrics of a running sidecar, and what is built on them, by promtool's own judgement."""
 
-import json
 import re
 import subprocess
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.rig.alone import ROOT, Sidecar
+from tests.rig.backend import Backend
+from tests.rig.sidecar import ROOT, Sidecar
 
 ALERTS = ROOT / "config" / "prometheus-alerts.yaml"
 DASHBOARD = ROOT / "config" / "grafana-dashboard.json"
 
 
-@pytest.fixture(scope="module")
-def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    running = Sidecar(tmp_path_factory.mktemp("sidecar"))
-    try:
-        running.wait()
-        question = urllib.request.Request(
-            f"http://127.0.0.1:{running.port}/webhooks/jitsi/validate-access",
-            json.dumps({"roomName": "standup", "userJid": "ann@example.org", "timestamp": 0}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(question, timeout=5):
-            pass
-        with urllib.request.urlopen(f"http://127.0.0.1:{running.admin}/metrics", timeout=5) as answer:
-            yield answer.read().decode()
-    finally:
-        running.stop()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def exposed() -> AsyncIterator[str]:
+    """What a sidecar exposes that has been asked once."""
+    async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
+        await sidecar.decides("standup", "ann@example.org")
+        yield (await sidecar.get("/metrics")).body.decode()
 
 
 def promtool(*command: str, stdin: str = "") -> str:

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig.ledger import Ledger, sidecar
+from tests.rig.answers import allow_if, reply
+from tests.rig.backend import Backend
+from tests.rig.sidecar import Sidecar
 
 CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
 RESUMED = re.compile(r"^(?:\[pid +\d+\] |(?P<pid>\d+) +)<\.\.\. (?P<name>\w+) resumed>.*= (?P<result>-?\d+)")
@@ -53,14 +55,14 @@ def is_synced_before(answer: Call, seen: list[Call], log: str, since: int = 0) -
     return any(written[-1].ended < sync.began and sync.ended < answer.began for sync in syncs)
 
 
-async def test_an_event_is_synced_before_its_202_leaves(tmp_path: Path) -> None:
+async def test_an_event_is_synced_before_its_202_leaves(backend: Backend, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    ledger = Ledger(refuse=lambda body: 503)
-    async with sidecar({}, ledger) as service:
-        await service.start(under=strace(trace))
+    backend.on("user-joined", reply({}, status=503))
+    async with Sidecar.prepared(backend.url, on_disk=True) as sidecar:
+        await sidecar.run(under=strace(trace))
         for number in range(5):
-            assert (await service.post("user-joined", {"roomName": "r", "n": number})).status == 202
-        await service.stop()
+            assert (await sidecar.event("user-joined", "r", n=number)).status == 202
+        await sidecar.stop()
     seen = calls(trace.read_text(errors="replace"))
     answers = [call for call in seen if call.name == "sendto" and "HTTP/1.1 202" in call.arguments]
     assert len(answers) == 5
@@ -70,13 +72,14 @@ async def test_an_event_is_synced_before_its_202_leaves(tmp_path: Path) -> None:
         since = answer.ended
 
 
-async def test_a_deny_is_synced_before_it_is_answered(tmp_path: Path) -> None:
+async def test_a_deny_is_synced_before_it_is_answered(backend: Backend, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    async with sidecar({}, Ledger(decide=lambda body: body["roomName"] == "open")) as service:
-        await service.start(under=strace(trace))
-        assert (await service.join("open", "ann@example.com")).body["allowed"] is True
-        assert (await service.join("cancelled", "ann@example.com")).body["allowed"] is False
-        await service.stop()
+    backend.on("validate-access", allow_if(lambda body: body["roomName"] == "open"))
+    async with Sidecar.prepared(backend.url, on_disk=True) as sidecar:
+        await sidecar.run(under=strace(trace))
+        assert (await sidecar.decides("open", "ann@example.com")).allowed is True
+        assert (await sidecar.decides("cancelled", "ann@example.com")).allowed is False
+        await sidecar.stop()
     seen = calls(trace.read_text(errors="replace"))
     (deny,) = [
         call for call in seen if "prosody-sidecar; fwd=miss" in call.arguments and "cancelled" not in call.arguments

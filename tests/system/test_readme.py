@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.parts import is_listening
+from tests.rig.ports import is_listening
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -1,122 +1,119 @@
 """Secret and tokens: demanded where they are wanted, and nowhere to be found where they are not."""
 
+import asyncio
 import base64
 import json
 import os
 import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.rig.alone import ROOT, Sidecar
+from tests.rig.answers import by_name, with_secret
+from tests.rig.backend import Backend
+from tests.rig.faults import Fault
+from tests.rig.sidecar import Reply, Sidecar
 
 SECRET, LISTEN, ADMIN, BEARER, KEY = (
     f"canary-{name}-0123456789" for name in ("secret", "listen", "admin", "jwt", "key")
 )
 
 
-class Guarded(Sidecar):
-    """With a secret for the backend, a token on each listener, everything on disk, and the log at debug."""
-
-    def __init__(self, folder: Path) -> None:
-        files = {"secret": SECRET, "listen": LISTEN, "admin": ADMIN, "key": KEY}
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        self.state = folder / "state"
-        super().__init__(
-            folder,
-            listen=f", token_file: {folder}/listen",
-            admin=f", token_file: {folder}/admin",
-            backend=f", secret_file: {folder}/secret, signing_key_file: {folder}/key",
-            state=str(self.state),
-            extra="log: {level: debug}\n",
-            demo=("--secret", SECRET),
-        )
-
-    def answer(self, url: str, body: object = None, **headers: str) -> tuple[int, str]:
-        data = None if body is None else json.dumps(body).encode()
-        head = {"Content-Type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, head), timeout=10) as answered:
-                return answered.status, answered.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def join(self, user: str, token: str = LISTEN) -> tuple[int, str]:
-        body = {"roomName": "standup", "userJid": user, "timestamp": 0, "bearerToken": BEARER}
-        url = f"http://127.0.0.1:{self.port}/webhooks/jitsi/validate-access"
-        return self.answer(url, body, X_Webhook_Secret=token)
-
-    def look(self, path: str, authorization: str = f"Bearer {ADMIN}") -> tuple[int, str]:
-        return self.answer(f"http://127.0.0.1:{self.admin}{path}", Authorization=authorization)
-
-
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    running = Guarded(tmp_path)
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.stop()
+async def guarded(backend: Backend, tmp_path: Path) -> AsyncIterator[Sidecar]:
+    """With a secret for the backend, a token on each listener, everything on disk, and the log at debug."""
+    for name, text in {"secret": SECRET, "listen": LISTEN, "admin": ADMIN, "key": KEY}.items():
+        (tmp_path / name).write_text(text)
+    backend.on("validate-access", with_secret(SECRET, by_name))
+    settings = {
+        "listen": {"token_file": str(tmp_path / "listen")},
+        "admin": {"token_file": str(tmp_path / "admin")},
+        "backend": {"secret_file": str(tmp_path / "secret"), "signing_key_file": str(tmp_path / "key")},
+        "log": {"level": "debug"},
+    }
+    async with Sidecar.prepared(backend.url, settings, on_disk=True) as sidecar:
+        await sidecar.run()
+        yield sidecar
 
 
-def test_only_who_sends_the_token_is_answered(guarded: Guarded) -> None:
-    assert guarded.join("ann@example.org")[0] == 200
+async def join(sidecar: Sidecar, who: str, token: str = LISTEN) -> Reply:
+    body = {"roomName": "standup", "userJid": who, "timestamp": 0, "bearerToken": BEARER}
+    return await sidecar.post("validate-access", json.dumps(body).encode(), {"X-Webhook-Secret": token})
+
+
+async def look(sidecar: Sidecar, path: str, authorization: str = f"Bearer {ADMIN}") -> Reply:
+    return await sidecar.get(path, {"Authorization": authorization})
+
+
+async def reload(sidecar: Sidecar, event: str) -> None:
+    """Lets it read its files again, and waits until it says so."""
+
+    def seen() -> int:
+        return sum(line["event"].startswith(event) for line in sidecar.log())
+
+    before = seen()
+    sidecar.signal(signal.SIGHUP)
+    async with asyncio.timeout(5):
+        while seen() == before:
+            await asyncio.sleep(0.02)
+
+
+async def test_only_who_sends_the_token_is_answered(guarded: Sidecar) -> None:
+    assert (await join(guarded, "ann@example.org")).status == 200
     for wrong in ("", "wrong", LISTEN[:-1], f"{LISTEN}x", "Ω".encode().decode("latin-1")):
-        status, said = guarded.join("ann@example.org", token=wrong)
-        assert (status, "muc_webhook_secret" in said) == (401, True)
+        refused = await join(guarded, "ann@example.org", token=wrong)
+        assert (refused.status, b"muc_webhook_secret" in refused.body) == (401, True)
     basic = base64.b64encode(f"me:{ADMIN}".encode()).decode()
-    assert guarded.look("/status")[0] == guarded.look("/status", f"Basic {basic}")[0] == 200
+    assert (await look(guarded, "/status")).status == (await look(guarded, "/status", f"Basic {basic}")).status == 200
     for wrong in ("", "Bearer wrong", "Basic ???", "Basic " + base64.b64encode(b"\xff:x").decode()):
-        assert guarded.look("/metrics", wrong)[0] == 401
-    assert guarded.look("/livez", "")[0] == 200
+        assert (await look(guarded, "/metrics", wrong)).status == 401
+    assert (await look(guarded, "/livez", "")).status == 200
 
 
-def test_the_commands_send_the_admins_token(guarded: Guarded) -> None:
-    order = [sys.executable, "-m", "sidecar", "status", "--json", "--config", str(guarded.config)]
-    done = subprocess.run(order, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout)["serving"] is True
+async def test_the_commands_send_the_admins_token(guarded: Sidecar) -> None:
+    code, printed = await guarded.command("status", "--json")
+    assert (code, json.loads(printed)["serving"]) == (0, True)
 
 
-def test_a_new_secret_takes_effect_at_a_reload(guarded: Guarded) -> None:
-    (guarded.config.parent / "secret").write_text("another-secret-0123")
-    guarded.signal(signal.SIGHUP)
-    assert json.loads(guarded.join("first@example.org")[1])["allowed"] is False  # the backend does not know it
-    assert "check the webhook secret" in guarded.look("/readyz")[1]
-    (guarded.config.parent / "secret").write_text(SECRET)
-    guarded.signal(signal.SIGHUP)
-    assert json.loads(guarded.join("second@example.org")[1])["allowed"] is True
+async def test_a_new_secret_takes_effect_at_a_reload(guarded: Sidecar, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("another-secret-0123")
+    await reload(guarded, "reloaded")
+    assert (await join(guarded, "first@example.org")).allowed is False  # the backend does not know it
+    assert b"check the webhook secret" in (await look(guarded, "/readyz")).body
+    (tmp_path / "secret").write_text(SECRET)
+    await reload(guarded, "reloaded")
+    assert (await join(guarded, "second@example.org")).allowed is True
 
 
-def test_no_secret_and_no_token_is_anywhere_it_should_not_be(guarded: Guarded) -> None:
-    seen = []
-    for fault in ("none", "500", "garbage", "reset"):
-        guarded.answer(f"http://127.0.0.1:{guarded.backend}/demo/fault", {"fault": fault})
-        seen += [guarded.join(f"user{number}-{fault}@example.org")[1] for number in range(5)]
-        seen.append(guarded.join("ann@example.org", token="wrong")[1])
-        seen += [guarded.look(path)[1] for path in ("/", "/status", "/metrics", "/explain?room=standup", "/outbox")]
-    guarded.config.write_text("backend: {url: 1}\n")
-    guarded.signal(signal.SIGHUP)
-    seen.append(guarded.look("/readyz")[1])
-    guarded.stop()
-    seen.append(guarded.log.read_text())
-    seen += [file.read_bytes().decode("latin-1") for file in guarded.state.rglob("*") if file.is_file()]
+async def test_no_secret_and_no_token_is_anywhere_it_should_not_be(
+    backend: Backend, guarded: Sidecar, tmp_path: Path
+) -> None:
+    replies = []
+    for fault in (Fault.NONE, Fault.ERROR_500, Fault.GARBLED, Fault.RESET):
+        await backend.goes(fault)
+        replies += [await join(guarded, f"user{number}-{fault.value}@example.org") for number in range(5)]
+        replies.append(await join(guarded, "ann@example.org", token="wrong"))
+        replies += [
+            await look(guarded, path) for path in ("/", "/status", "/metrics", "/explain?room=standup", "/outbox")
+        ]
+    guarded.file.write_text("backend: {url: 1}\n")
+    await reload(guarded, "reload refused")
+    replies.append(await look(guarded, "/readyz"))
+    await guarded.end()
+    state = guarded.folder / "state"
+    seen = [reply.body.decode() for reply in replies] + [guarded.output()]
+    seen += [file.read_bytes().decode("latin-1") for file in state.rglob("*") if file.is_file()]
     everything = "\n".join(seen)
     assert "standup" in everything  # so something was written
     assert "500" in everything
     for canary in (SECRET, LISTEN, ADMIN, BEARER, KEY):
         assert canary not in everything
-    assert any(SECRET in file.read_text() for file in guarded.config.parent.glob("secret"))  # it can be found
+    assert SECRET in (tmp_path / "secret").read_text()  # it can be found
 
 
-def test_a_state_folder_is_for_the_sidecar_alone(guarded: Guarded) -> None:
-    guarded.join("ann@example.org")
-    assert [oct(file.stat().st_mode) for file in guarded.state.rglob("*") if file.stat().st_mode & 0o077] == []
-    assert os.stat(guarded.state).st_mode & 0o077 == 0
+async def test_a_state_folder_is_for_the_sidecar_alone(guarded: Sidecar) -> None:
+    await join(guarded, "ann@example.org")
+    state = guarded.folder / "state"
+    assert [oct(file.stat().st_mode) for file in state.rglob("*") if file.stat().st_mode & 0o077] == []
+    assert os.stat(state).st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""The sidecar as systemd runs it: told apart from a real one only by who holds the sockets."""
+"""The sidecar as systemd runs it; only here the test holds the sockets."""
 
 import asyncio
 import http.client
@@ -52,7 +52,7 @@ class Manager:
                 break
             if word in said:
                 return said
-        pytest.fail(f"systemd was not told {word!r}")
+        pytest.fail(f"systemd did not get {word!r}")
 
     def silence(self, seconds: float) -> bool:
         self._notices.settimeout(0.05)

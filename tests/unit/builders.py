@@ -1,9 +1,12 @@
-"""Values of the core with defaults, so that a test names only what it is about."""
+"""Values with defaults, so that a test names only what it is about."""
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 from sidecar.core.breaker import BreakerRules
-from sidecar.core.model import CacheControl, Endpoint, Entry, Key, Lifetimes, Query, Rejected, Replied, Verdict
+from sidecar.core.model import CacheControl, Endpoint, Entry, Event, Key, Lifetimes, Query, Rejected, Replied, Verdict
 from sidecar.core.policy import OnUnavailable, Policy
 
 ALLOW = b'{"allowed":true,"reason":null}'
@@ -20,7 +23,7 @@ _LIFETIMES = {Verdict.ALLOW: ALLOW_LIFETIMES, Verdict.DENY: DENY_LIFETIMES, Verd
 
 def a_key(room: str = "standup", subject: str = "jid ann@example.org") -> Key:
     """The key of a decision."""
-    return Key(Endpoint.VALIDATE_ACCESS, room, subject=subject)
+    return Key(Endpoint.VALIDATE_ACCESS, room, f"{room}@muc.example.org", subject=subject)
 
 
 def a_config_key(room: str = "standup") -> Key:
@@ -40,15 +43,36 @@ def an_entry(
     settled_at: float | None = None,
     lifetimes: Lifetimes | None = None,
     spread: float = 0.0,
+    body: bytes = b"",
 ) -> Entry:
     """A remembered answer with the lifetimes of the contract, answered as soon as it was asked."""
     settled_at = asked_at if settled_at is None else settled_at
-    return Entry(verdict, _BODIES[verdict], asked_at, settled_at, lifetimes or _LIFETIMES[verdict], spread)
+    return Entry(verdict, body or _BODIES[verdict], asked_at, settled_at, lifetimes or _LIFETIMES[verdict], spread)
 
 
-def a_policy(allow: Lifetimes = ALLOW_LIFETIMES, deny: Lifetimes = DENY_LIFETIMES) -> Policy:
+def an_event(
+    number: int = 0,
+    room: str = "standup",
+    endpoint: Endpoint = Endpoint.USER_JOINED,
+    *,
+    body: bytes = b"",
+    at: float = 1_700_000_000.0,
+) -> Event:
+    """Something that happened; the number makes its idempotency key."""
+    return Event(endpoint, room, body or b'{"n":%d}' % number, f"{room}-{number}", at)
+
+
+def a_policy(
+    allow: Lifetimes = ALLOW_LIFETIMES,
+    deny: Lifetimes = DENY_LIFETIMES,
+    *,
+    deadline: float = 4.0,
+    answer_within: float = 0.5,
+    on_unavailable: OnUnavailable = OnUnavailable.REFUSE,
+    default_body: bytes | None = None,
+) -> Policy:
     """The policy of the contract for decisions."""
-    return Policy(deadline=4.0, answer_within=0.5, allow=allow, deny=deny, on_unavailable=OnUnavailable.REFUSE)
+    return Policy(deadline, answer_within, allow, deny, on_unavailable, default_body)
 
 
 def a_config_policy() -> Policy:
@@ -81,3 +105,10 @@ def breaker_rules(
 ) -> BreakerRules:
     """The breaker of the contract."""
     return BreakerRules(failure_ratio, minimum_calls, minimum_rooms, window)
+
+
+def make_certificate(certificate: Path, key: Path, name: str = "localhost", days: int = 30) -> None:
+    """A certificate that its own key has signed, in files."""
+    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    order += ["-days", str(days), "-subj", f"/O=Test/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    subprocess.run([*order, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True)

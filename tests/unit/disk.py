@@ -1,4 +1,4 @@
-"""Parts of the tests that touch a disk: clocks that are set by hand, rows and events with defaults, bounded waits."""
+"""Parts of the tests that touch a disk: a clock that is set by hand, what was emitted, stores, bounded waits."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.clock import Clock
-from sidecar.core.model import Endpoint, Entry, Event, Key, Lifetimes, Verdict
+from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Fact
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT as DECISIONS
 from sidecar.store.decisions import Decisions
 from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
-
-BODIES = {Verdict.ALLOW: b'{"allowed":true}', Verdict.DENY: b'{"allowed":false}', Verdict.CONFIG: b'{"moderated":1}'}
+from tests.unit import builders
 
 
 @dataclass
@@ -60,29 +59,14 @@ class Facts:
         return [type(fact).__name__ for fact in self.all]
 
 
-def a_key(room: str = "standup", subject: str = "jid ann@example.org") -> Key:
-    """The key of a decision."""
-    return Key(Endpoint.VALIDATE_ACCESS, room, f"{room}@muc.example.org", subject=subject)
-
-
 def an_entry(
     verdict: Verdict = Verdict.ALLOW, *, asked_at: float = 1_000.0, stale_if_error: float = 3600.0, body: bytes = b""
 ) -> Entry:
-    """A remembered answer, settled a tenth of a second after it was asked."""
+    """A remembered answer with a value in every column; of the moment at which `FakeClock` begins."""
     lifetimes = Lifetimes(15.0, 15.0, stale_if_error)
-    return Entry(verdict, body or BODIES[verdict], asked_at, asked_at + 0.125, lifetimes, spread=0.25)
-
-
-def an_event(
-    number: int = 0,
-    room: str = "standup",
-    endpoint: Endpoint = Endpoint.USER_JOINED,
-    *,
-    body: bytes = b"",
-    at: float = 0.0,
-) -> Event:
-    """Something that happened; the number makes its idempotency key."""
-    return Event(endpoint, room, body or b'{"n":%d}' % number, f"{room}-{number}", at or 1_700_000_000.0)
+    return builders.an_entry(
+        verdict, asked_at=asked_at, settled_at=asked_at + 0.125, lifetimes=lifetimes, spread=0.25, body=body
+    )
 
 
 @contextlib.asynccontextmanager

@@ -17,12 +17,13 @@ from typing import Any
 from sidecar.backend.guard import Guard
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.classify import classify
-from sidecar.core.model import Answer, Endpoint, Failure, Key, Lifetimes, Misconfigured, Outcome, Query, Unavailable
-from sidecar.core.policy import OnUnavailable, Policy
+from sidecar.core.model import Answer, Endpoint, Failure, Key, Misconfigured, Outcome, Query, Unavailable
+from sidecar.core.policy import Policy
 from sidecar.core.wire import query_of, read_message
 from sidecar.decisions.cache import Cache, Limits, Selector
 from sidecar.decisions.resolver import Resolver
 from sidecar.facts import Asked, BreakerChanged, Crashed, Fact
+from tests.unit.builders import ALLOW_LIFETIMES, a_config_policy, a_policy
 from tests.unit.virtual import VirtualClock
 
 DECISION, CONFIG = Endpoint.VALIDATE_ACCESS, Endpoint.ROOM_CREATED
@@ -184,35 +185,16 @@ class Disk:
         return self.cache.purge(now, selector)
 
 
-FRESH, SWR, SIE = 15.0, 15.0, 3600.0
-
-
-ALLOW_LIFETIMES = Lifetimes(FRESH, SWR, SIE)
-DENY_LIFETIMES = Lifetimes(5.0, 0.0, SIE)
+FRESH, SWR, SIE = ALLOW_LIFETIMES.fresh, ALLOW_LIFETIMES.stale_while_revalidate, ALLOW_LIFETIMES.stale_if_error
 BREAKER_RULES = BreakerRules()
-
-
-def policy(
-    *,
-    on_unavailable: OnUnavailable = OnUnavailable.REFUSE,
-    default_body: bytes | None = None,
-    allow: Lifetimes = ALLOW_LIFETIMES,
-    deny: Lifetimes = DENY_LIFETIMES,
-    deadline: float = 4.0,
-    answer_within: float = 0.5,
-) -> Policy:
-    """The defaults of the contract, and what differs."""
-    return Policy(deadline, answer_within, allow, deny, on_unavailable, default_body)
-
-
-CONFIG_POLICY = policy(allow=Lifetimes(5.0, 0.0, 86_400.0), deny=Lifetimes(5.0, 0.0, 86_400.0))
+CONFIG_POLICY = a_config_policy()
 
 
 @dataclass
 class Harness:
     """Build with what differs from the defaults; must be made inside a running loop."""
 
-    decision: Policy = field(default_factory=policy)
+    decision: Policy = field(default_factory=a_policy)
     config: Policy = CONFIG_POLICY
     rooms: dict[str, Policy] = field(default_factory=dict)
     """Policy of validate-access for single rooms."""

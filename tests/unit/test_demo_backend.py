@@ -3,28 +3,32 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
 
-from sidecar.demo_backend.server import serve
+from sidecar.demo_backend.server import build_app, serve
 from sidecar.demo_backend.service import ENDPOINTS
 
 SECRET = "a-secret-of-the-tests"
 
 
+Client = TestClient[web.Request, web.Application]
+
+
 class Backend:
     """A client of one running demo service."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self.session = session
-        self.url = url
+    def __init__(self, client: Client) -> None:
+        self.client = client
 
     async def post(self, path: str, body: object, **headers: str) -> tuple[int, dict[str, Any]]:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.session.post(self.url + path, data=json.dumps(body), headers=sent) as response:
+        async with self.client.post(path, data=json.dumps(body), headers=sent) as response:
             return response.status, await response.json()
 
     async def webhook(self, endpoint: str, room: str, **fields: object) -> dict[str, Any]:
@@ -37,28 +41,14 @@ class Backend:
         assert status == 200
 
     async def state(self) -> dict[str, Any]:
-        async with self.session.get(self.url + "/demo/state") as response:
+        async with self.client.get("/demo/state") as response:
             body: dict[str, Any] = await response.json()
             return body
 
 
-@contextlib.asynccontextmanager
-async def running(secret: str | None) -> AsyncIterator[Backend]:
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve("127.0.0.1", 0, secret, port.set_result))
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            yield Backend(session, f"http://127.0.0.1:{await port}")
-    finally:
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server
-
-
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    async with running(None) as it:
-        yield it
+async def backend(aiohttp_client: AiohttpClient) -> Backend:
+    return Backend(await aiohttp_client(build_app(None)))
 
 
 async def test_an_unknown_room_is_open_and_has_all_settings(backend: Backend) -> None:
@@ -105,7 +95,7 @@ async def test_an_operator_cancels_a_room_and_takes_it_back(backend: Backend) ->
     decision = await backend.webhook("validate-access", "weekly", userJid="bob@example.com")
     assert (decision["allowed"], decision["reason"]) == (False, "Moved to Friday")
     assert (await backend.webhook("room-created", "weekly"))["chatEnabled"] is False
-    async with backend.session.delete(backend.url + "/demo/rooms/weekly") as response:
+    async with backend.client.delete("/demo/rooms/weekly") as response:
         assert response.status == 200
     assert (await backend.webhook("validate-access", "weekly", userJid="bob@example.com"))["allowed"] is True
 
@@ -138,21 +128,21 @@ async def test_calls_are_counted_by_endpoint(backend: Backend) -> None:
     assert (await backend.state())["calls"] == dict.fromkeys(ENDPOINTS, 1)
 
 
-async def test_a_wrong_secret_gets_401_and_is_not_let_near_the_rooms() -> None:
-    async with running(SECRET) as backend:
-        body = {"roomName": "a", "userJid": "bob@example.com"}
-        path = "/webhooks/jitsi/validate-access"
-        assert (await backend.post(path, body))[0] == 401
-        assert (await backend.post(path, body, X_Webhook_Secret="wrong"))[0] == 401
-        status, answer = await backend.post(path, body, X_Webhook_Secret=SECRET)
-        assert (status, answer["allowed"]) == (200, True)
-        state = await backend.state()
-        assert state["wrongSecrets"] == 2
-        assert SECRET not in json.dumps(state)
+async def test_a_wrong_secret_gets_401_and_is_not_let_near_the_rooms(aiohttp_client: AiohttpClient) -> None:
+    backend = Backend(await aiohttp_client(build_app(SECRET)))
+    body = {"roomName": "a", "userJid": "bob@example.com"}
+    path = "/webhooks/jitsi/validate-access"
+    assert (await backend.post(path, body))[0] == 401
+    assert (await backend.post(path, body, X_Webhook_Secret="wrong"))[0] == 401
+    status, answer = await backend.post(path, body, X_Webhook_Secret=SECRET)
+    assert (status, answer["allowed"]) == (200, True)
+    state = await backend.state()
+    assert state["wrongSecrets"] == 2
+    assert SECRET not in json.dumps(state)
 
 
 async def test_the_root_explains_all_of_it(backend: Backend) -> None:
-    async with backend.session.get(backend.url + "/") as response:
+    async with backend.client.get("/") as response:
         guide = await response.json()
     assert len(guide["webhooks"]) == len(ENDPOINTS)
     assert set(guide["controls"]["POST /demo/fault"]["fault"]) == {
@@ -190,11 +180,11 @@ async def test_what_cannot_be_understood_gets_a_400_that_names_the_field(
 
 
 async def test_a_body_that_is_not_json_gets_a_400(backend: Backend) -> None:
-    async with backend.session.post(backend.url + "/demo/fault", data=b"\xff{") as response:
+    async with backend.client.post("/demo/fault", data=b"\xff{") as response:
         assert response.status == 400
 
 
-async def test_fault_500_fails_one_endpoint_when_told_so(backend: Backend) -> None:
+async def test_fault_500_fails_one_endpoint_where_one_is_named(backend: Backend) -> None:
     await backend.fault("500", endpoint="validate-access")
     assert (await backend.post("/webhooks/jitsi/validate-access", {"roomName": "a"}))[0] == 500
     assert (await backend.post("/webhooks/jitsi/room-created", {"roomName": "a"}))[0] == 200
@@ -231,7 +221,7 @@ async def test_fault_reset_does_the_work_and_resets_the_connection(backend: Back
 async def test_fault_garbage_is_a_200_that_no_one_can_parse(backend: Backend) -> None:
     await backend.fault("garbage")
     body = json.dumps({"roomName": "a"})
-    async with backend.session.post(backend.url + "/webhooks/jitsi/room-created", data=body) as response:
+    async with backend.client.post("/webhooks/jitsi/room-created", data=body) as response:
         assert response.status == 200
         raw = await response.read()
     with pytest.raises(ValueError, match="char"):
@@ -239,13 +229,18 @@ async def test_fault_garbage_is_a_200_that_no_one_can_parse(backend: Backend) ->
 
 
 async def test_it_stops_at_once_also_with_a_request_that_hangs() -> None:
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    server = asyncio.create_task(serve("127.0.0.1", 0, None, port.set_result))
     clock = asyncio.get_running_loop().time
-    async with running(None) as backend:
-        await backend.fault("hang")
-        hanging = asyncio.create_task(backend.webhook("validate-access", "a"))
-        while (await backend.state())["calls"]["validate-access"] == 0:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{await port}") as session:
+        await session.post("/demo/fault", json={"fault": "hang"})
+        hanging = asyncio.create_task(session.post("/webhooks/jitsi/validate-access", json={"roomName": "a"}))
+        while (await (await session.get("/demo/state")).json())["calls"]["validate-access"] == 0:
             await asyncio.sleep(0)
         begun = clock()
-    with contextlib.suppress(aiohttp.ClientError):
-        await hanging
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+        with contextlib.suppress(aiohttp.ClientError):
+            await hanging
     assert clock() - begun < 1.0

@@ -1,12 +1,11 @@
 """What the sidecar shows and demands: signature, client certificate, own authority, files read again."""
 
 import ssl
-import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpServer
 
 from sidecar.backend.client import Backend, signature
 from sidecar.clock import SystemClock
@@ -16,35 +15,31 @@ from sidecar.config.loader import parse
 from sidecar.config.models import Settings
 from sidecar.core.model import Misconfigured, Replied, Unavailable
 from sidecar.errors import StartError
-from tests.unit.builders import a_query
+from tests.unit.builders import a_query, make_certificate
 
 
-def make_certificate(folder: Path, name: str) -> None:
-    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    order += ["-days", "30", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost"]
-    order += ["-out", str(folder / f"{name}.pem"), "-keyout", str(folder / f"{name}.key")]
-    subprocess.run(order, check=True, capture_output=True)
+def certify(folder: Path, name: str) -> None:
+    """A certificate for localhost in two files of this name."""
+    make_certificate(folder / f"{name}.pem", folder / f"{name}.key")
 
 
 @pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[int]:
+async def port(aiohttp_server: AiohttpServer, tmp_path: Path) -> int:
     """A backend that wants to see the certificate `ours`."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"allowed": True})
 
     for name in ("theirs", "ours", "other"):
-        make_certificate(tmp_path, name)
+        certify(tmp_path, name)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ours.pem")
     tls.load_cert_chain(tmp_path / "theirs.pem", tmp_path / "theirs.key")
     tls.verify_mode = ssl.CERT_REQUIRED
     app = web.Application()
     app.router.add_post("/x/validate-access", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
+    server = await aiohttp_server(app, ssl=tls)
+    assert server.port is not None
+    return server.port
 
 
 def settings(folder: Path, port: int, *, ca: str = "theirs", certificate: str | None = "ours") -> Settings:
@@ -59,7 +54,7 @@ async def test_both_sides_show_their_certificates(port: int, tmp_path: Path) -> 
         assert isinstance(await backend.ask(a_query(), 5), Replied)
 
 
-async def test_a_backend_signed_by_somebody_else_is_not_told_the_question(port: int, tmp_path: Path) -> None:
+async def test_a_backend_signed_by_somebody_else_never_gets_the_question(port: int, tmp_path: Path) -> None:
     async with Backend(target_from(settings(tmp_path, port, ca="other"), {}), SystemClock()) as backend:
         assert isinstance(await backend.ask(a_query(), 5), Misconfigured)
 
@@ -75,13 +70,13 @@ async def test_a_new_certificate_takes_effect_at_a_reload_and_an_old_one_changes
     first = target_from(settings(tmp_path, port), {})
     assert target_from(settings(tmp_path, port), {}) == first
     assert target_from(settings(tmp_path, port), {}).tls is first.tls
-    make_certificate(tmp_path, "ours")
+    certify(tmp_path, "ours")
     assert target_from(settings(tmp_path, port), {}) != first
 
 
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    make_certificate(tmp_path, "ours")
-    make_certificate(tmp_path, "other")
+    certify(tmp_path, "ours")
+    certify(tmp_path, "other")
     (tmp_path / "other.key").rename(tmp_path / "ours.key")
     with pytest.raises(StartError, match="cannot be used together"):
         target_from(settings(tmp_path, 1, ca="ours"), {})

@@ -1,4 +1,4 @@
--- Stands in for Jitsi's lobby: opens one when told to, and sends everybody without an affiliation there.
+-- Stands in for Jitsi's lobby: opens one when asked to, and sends everybody without an affiliation there.
 local st = require "util.stanza";
 
 module:hook_global("create-lobby-room", function (event)

@@ -2,16 +2,17 @@
 
 import socket
 import ssl
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpServer
 
 from sidecar.backend.client import Target
 from sidecar.cli.probe import Step, look
 from sidecar.config.loader import parse
+from tests.unit.builders import make_certificate
 
 SECRET = "0123456789abcdef"
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -32,29 +33,22 @@ async def missing(_: web.Request) -> web.Response:
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Callable[[Handler, ssl.SSLContext | None], Awaitable[int]]]:
-    runners: list[web.ServerRunner] = []
+def serve(aiohttp_server: AiohttpServer) -> Callable[..., Awaitable[int]]:
+    """Gives the port on which this handler is the backend."""
 
     async def start(handler: Handler, tls: ssl.SSLContext | None = None) -> int:
         app = web.Application()
         app.router.add_post("/webhooks/jitsi/validate-access", handler)
-        runner = web.AppRunner(app)
-        runners.append(runner)  # type: ignore[arg-type]
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        port: int = runner.addresses[0][1]
-        return port
+        server = await aiohttp_server(app, ssl=tls)
+        assert server.port is not None
+        return server.port
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+    return start
 
 
 def certificate(folder: Path, days: int = 90, name: str = "localhost") -> ssl.SSLContext:
     pem, key = folder / "cert.pem", folder / "key.pem"
-    order = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    order += ["-days", str(days), "-subj", f"/O=Test/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    subprocess.run([*order, "-out", str(pem), "-keyout", str(key)], check=True, capture_output=True)
+    make_certificate(pem, key, name, days)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pem, key)
     return context

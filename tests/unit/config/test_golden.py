@@ -25,7 +25,7 @@ def said_of(text: str) -> str:
 
 
 @pytest.mark.parametrize(("name", "text", "says"), [*cases(BROKEN), *cases(UNWISE)])
-def test_a_config_is_told_what_is_wrong_and_where(name: str, text: str, says: str) -> None:
+def test_what_is_wrong_in_a_config_is_named_with_its_place(name: str, text: str, says: str) -> None:
     assert said_of(text) == says, name
 
 

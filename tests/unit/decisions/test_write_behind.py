@@ -12,7 +12,8 @@ from sidecar.core.model import Entry, Key, Verdict
 from sidecar.decisions.cache import Cache, Limits, Selector
 from sidecar.decisions.write_behind import WriteBehind
 from sidecar.errors import DiskError
-from tests.unit.disk import FakeClock, a_key, an_entry, decisions, loaded, until
+from tests.unit.builders import a_key
+from tests.unit.disk import FakeClock, an_entry, decisions, loaded, until
 
 
 class FakeStore:

@@ -12,7 +12,8 @@ from sidecar.core.events import Limits
 from sidecar.core.model import Rejected, Replied
 from sidecar.errors import OutboxFull
 from sidecar.facts import Notice, OutboxChanged
-from tests.unit.disk import an_event, until
+from tests.unit.builders import an_event
+from tests.unit.disk import until
 from tests.unit.events.bench import AWAY, a_bench
 
 

@@ -15,7 +15,8 @@ from sidecar.core.model import Endpoint, Event, Misconfigured, Outcome, Rejected
 from sidecar.core.schedule import Pacing
 from sidecar.events.delivery import Delivery
 from sidecar.facts import Asked, Crashed, EventDelivered, EventParked
-from tests.unit.disk import an_event, until
+from tests.unit.builders import an_event
+from tests.unit.disk import until
 from tests.unit.events.bench import AWAY, QUICK, a_bench
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.unit.disk import an_event, until
+from tests.unit.builders import an_event
+from tests.unit.disk import until
 from tests.unit.events.bench import QUICK, a_bench, garble
 
 

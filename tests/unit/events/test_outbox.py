@@ -12,7 +12,8 @@ from sidecar.core.model import Endpoint, Rejected, Replied
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.events.outbox import Outbox
 from sidecar.facts import EventAccepted, EventParked, OutboxChanged
-from tests.unit.disk import an_event, until
+from tests.unit.builders import an_event
+from tests.unit.disk import until
 from tests.unit.events.bench import a_bench
 
 

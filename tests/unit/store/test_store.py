@@ -22,7 +22,8 @@ from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT, Decisions
 from sidecar.store.events import Events
 from sidecar.store.file import Connection
-from tests.unit.disk import Facts, FakeClock, a_key, an_entry, an_event, decisions, events, loaded, until
+from tests.unit.builders import a_key, an_event
+from tests.unit.disk import Facts, FakeClock, an_entry, decisions, events, loaded, until
 
 T = TypeVar("T")
 

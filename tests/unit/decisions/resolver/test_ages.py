@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.core.model import Source, Verdict
 from sidecar.web.responses import cache_status
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
     DISTRUST,
     REFUSED,
@@ -19,7 +20,6 @@ from tests.unit.harness import (
     broken,
     deny,
     now,
-    policy,
     reason,
 )
 from tests.unit.virtual import in_virtual_time
@@ -103,7 +103,7 @@ async def test_a_slow_backend_is_waited_for_half_a_second_and_its_answer_is_kept
 
 @in_virtual_time
 async def test_answer_within_is_the_rooms_own() -> None:
-    harness = Harness(decision=policy(answer_within=2.0))
+    harness = Harness(decision=a_policy(answer_within=2.0))
     await harness.asks()
     await harness.passes(100)
     harness.backend.says(after(1.5, deny("Cancelled")))

@@ -9,6 +9,7 @@ from sidecar.core.classify import classify
 from sidecar.core.model import Source
 from sidecar.core.policy import OnUnavailable
 from sidecar.web.responses import cache_status
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
     CONFIG,
     HANG,
@@ -16,7 +17,6 @@ from tests.unit.harness import (
     after,
     broken,
     config,
-    policy,
     rejected,
     settled,
 )
@@ -34,7 +34,7 @@ async def test_without_settings_a_room_gets_503_and_when_to_come_back() -> None:
 
 @in_virtual_time
 async def test_the_default_config_is_given_where_the_operator_says_so_and_the_backend_hears_of_the_room_later() -> None:
-    harness = Harness(config=policy(on_unavailable=OnUnavailable.DEFAULT, default_body=b'{"lobbyEnabled":true}'))
+    harness = Harness(config=a_policy(on_unavailable=OnUnavailable.DEFAULT, default_body=b'{"lobbyEnabled":true}'))
     harness.backend.always(broken())
     answer = await harness.asks_config()
     assert (answer.status, answer.body) == (200, b'{"lobbyEnabled":true}')
@@ -130,7 +130,7 @@ async def test_a_room_answered_from_memory_while_its_question_got_no_place_is_de
 
 @in_virtual_time
 async def test_a_room_the_backend_did_not_answer_in_time_is_delivered_once() -> None:
-    harness = Harness(config=policy(on_unavailable=OnUnavailable.DEFAULT, default_body=b"{}"))
+    harness = Harness(config=a_policy(on_unavailable=OnUnavailable.DEFAULT, default_body=b"{}"))
     harness.backend.always(HANG)
     answers = await asyncio.gather(*(harness.asks_config() for _ in range(3)))
     assert {answer.detail for answer in answers} == {"default"}

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sidecar.core.model import Lifetimes, Source
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
     HANG,
     Harness,
@@ -14,7 +15,6 @@ from tests.unit.harness import (
     allow,
     config,
     now,
-    policy,
     settled,
 )
 from tests.unit.virtual import in_virtual_time
@@ -63,7 +63,7 @@ async def test_a_refresh_behind_an_answer_takes_no_place_that_somebody_waits_for
 
 @in_virtual_time
 async def test_a_room_whose_settings_could_not_be_refreshed_for_want_of_a_place_is_delivered_later() -> None:
-    lively = policy(allow=Lifetimes(5.0, 10.0, 86_400.0))
+    lively = a_policy(allow=Lifetimes(5.0, 10.0, 86_400.0))
     harness = Harness(config=lively, max_in_flight=2)
     await harness.asks_config()
     await harness.passes(6)

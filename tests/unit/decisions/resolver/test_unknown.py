@@ -5,6 +5,7 @@ from __future__ import annotations
 from sidecar.core.model import Source
 from sidecar.core.policy import OnUnavailable
 from sidecar.web.responses import cache_status
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
     DECISION,
     HANG,
@@ -12,7 +13,6 @@ from tests.unit.harness import (
     broken,
     deny,
     now,
-    policy,
     reason,
 )
 from tests.unit.virtual import in_virtual_time
@@ -38,7 +38,7 @@ async def test_an_unknown_user_is_refused_when_the_backend_fails_and_the_answer_
 
 @in_virtual_time
 async def test_an_unknown_user_is_let_in_where_the_operator_says_so_and_only_there() -> None:
-    harness = Harness(rooms={"lecture": policy(on_unavailable=OnUnavailable.ALLOW)})
+    harness = Harness(rooms={"lecture": a_policy(on_unavailable=OnUnavailable.ALLOW)})
     harness.backend.always(broken())
     answer = await harness.asks(room="lecture")
     assert (answer.allowed, answer.detail, answer.stored) == (True, "allowed-by-policy", False)
@@ -48,7 +48,7 @@ async def test_an_unknown_user_is_let_in_where_the_operator_says_so_and_only_the
 
 @in_virtual_time
 async def test_on_unavailable_allow_does_not_let_in_a_user_whose_last_answer_was_a_deny() -> None:
-    harness = Harness(decision=policy(on_unavailable=OnUnavailable.ALLOW))
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
     harness.backend.says(deny())
     await harness.asks()
     await harness.passes(5 + 3600 + 1)
@@ -59,7 +59,7 @@ async def test_on_unavailable_allow_does_not_let_in_a_user_whose_last_answer_was
 
 @in_virtual_time
 async def test_a_deny_that_may_not_be_stored_still_takes_the_allow_away() -> None:
-    harness = Harness(decision=policy(on_unavailable=OnUnavailable.ALLOW))
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
     await harness.asks()
     await harness.passes(100)
     harness.backend.says(deny("Cancelled", "no-store"))
