@@ -95,6 +95,18 @@ local function advice(options)
 	return list;
 end
 
+-- Prosody's own options, which refuse where not even the guard is loaded. Not for the log: without jicofo they may be
+-- left out on purpose.
+local function missing_locks()
+	local list = {};
+	for _, name in ipairs { "restrict_room_creation"; "muc_room_default_members_only" } do
+		if not module:get_option(name) then table.insert(list, name.." = true"); end
+	end
+	if not list[1] then return nil; end
+	return ("if mod_muc_webhook.lua is damaged or missing at a restart, every room is open. Set %s on %s to refuse then")
+		:format(table.concat(list, " and "), module.host);
+end
+
 local function read_options()
 	local url, secret = url_option("muc_webhook_url"), text_option("muc_webhook_secret");
 	return {
@@ -123,7 +135,7 @@ local function new()
 	end
 	warn_of_unknown_options();
 	options.problems, options.are_wrong = problems, #problems > 0;
-	options.advice = advice(options);
+	options.advice, options.missing_locks = advice(options), missing_locks();
 	return options;
 end
 

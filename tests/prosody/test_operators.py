@@ -117,6 +117,18 @@ async def test_the_shell_says_that_a_module_is_unloaded(start_prosody: StartPros
     assert "conference.localhost: the gate is DOWN, every join is refused: mod_muc_webhook is not loaded" in status
 
 
+async def test_the_shell_names_the_options_that_refuse_where_nothing_of_ours_runs(
+    start_prosody: StartProsody,
+) -> None:
+    prosody = await start_prosody(fresh=True, options={"restrict_room_creation": True})
+    status = await prosody.shell("muc_webhook:status()")
+    assert "Set muc_room_default_members_only = true on conference.localhost to refuse then" in status
+    prosody = await start_prosody(
+        fresh=True, options={"restrict_room_creation": True, "muc_room_default_members_only": True}
+    )
+    assert "is damaged or missing at a restart" not in await prosody.shell("muc_webhook:status()")
+
+
 async def test_metrics_count_joins(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(fresh=True)
     prosody.backend.on("validate-access", deny(), room="no")
