@@ -130,6 +130,31 @@ async def test_a_reload_with_a_damaged_guard_lets_nobody_in(denying: Stage, room
     assert await who_gets_in(denying, room) == DECIDED
 
 
+async def test_a_reload_looks_at_the_files_that_prosody_would_take(denying: Stage, room: str) -> None:
+    lua = denying.server.folder / "lua"
+    first = lua / "mod_muc_webhook"  # Prosody looks here before it looks into lua/ itself
+    first.mkdir()
+    shutil.copy(lua / GUARD, first / GUARD)
+    with pytest.raises(RuntimeError):
+        await denying.server.reload()
+    assert re.search(r"of one release to \S*/lua/mod_muc_webhook \(", denying.log())
+    assert await who_gets_in(denying, room) == DECIDED
+    shutil.copytree(lua / "muc_webhook", first / "muc_webhook")
+    await denying.server.reload()
+    assert await who_gets_in(denying, room) == DECIDED
+    shutil.rmtree(first)
+    await denying.server.reload()
+    assert await who_gets_in(denying, room) == DECIDED
+
+
+async def test_a_library_that_is_no_text_is_named(denying: Stage) -> None:
+    (denying.server.folder / "lua" / LIBRARIES[0]).write_bytes(b"\x1bLua")
+    with pytest.raises(RuntimeError):
+        await denying.server.reload()
+    assert f"{LIBRARIES[0]} does not compile" in denying.log()
+    denying.log_is_read()  # Lua's own words about it
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 async def test_a_restart_with_a_damaged_library_refuses_until_it_is_right(denying: Stage, room: str, kind: str) -> None:
     for library in libraries_for(kind):
@@ -235,6 +260,16 @@ async def test_a_join_that_was_allowed_while_mod_muc_was_away_is_refused(stages:
         await stage.hook.received("validate-access", room)
         await stage.server.unload("muc")
         held.release()
+        assert str((await ann.await_join(room)).error) == REFUSED
+
+
+async def test_a_join_that_waits_while_the_module_goes_is_refused_with_fail_open_too(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True, log_level="info", options={"muc_webhook_fail_open": True})
+    stage.hook.on("validate-access", hold(deny("No")))
+    async with Client.connect(stage.server) as ann:
+        await ann.begin_join(room, nick="ann")
+        await stage.hook.received("validate-access", room)
+        await stage.server.unload()
         assert str((await ann.await_join(room)).error) == REFUSED
 
 
