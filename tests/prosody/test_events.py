@@ -416,3 +416,16 @@ async def test_time_runs_from_the_first_real_participant(watched: Stage, room: s
         assert await watched.server.module(started) is False
         await ann.join(room, nick="ann")
         assert await watched.server.module(started) is True
+
+
+async def test_events_that_were_stored_wrongly_keep_nobody_out(stages: Stages, room: str) -> None:
+    stage = await stages(fresh=True)
+    await stage.server.unload()
+    await stage.server.lua("""
+        local store = require "core.storagemanager".open("conference.localhost", "muc_webhook_queue")
+        assert(store:set(nil, { items = { 1 } }))""")
+    await stage.server.load()
+    assert "Taking back the events of an earlier run failed" in stage.log()
+    stage.log_is_read()
+    async with Client.connect(stage.server) as ann:
+        assert (await ann.join(room, nick="ann")).joined
