@@ -140,7 +140,9 @@ end
 function module.save()
 	local problem, folder = problem_on_disk();
 	if problem then
-		module:log("error", "The reload is refused, and nothing has changed: %s", with_cure(problem, folder));
+		local what = with_cure(problem, folder);
+		module:log("error", "The reload is refused, and nothing has changed: %s", what);
+		if not guard.gate then guard.why = what; end
 		error(setmetatable({}, { __tostring = function () return problem; end })); -- Prosody adds no traceback to a table
 	end
 	if gate then kept = gate.save(); end

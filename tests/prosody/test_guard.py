@@ -231,8 +231,10 @@ async def test_mod_muc_loaded_while_a_library_is_damaged_refuses(denying: Stage,
     await denying.server.unload("muc")
     await denying.server.load("muc")
     assert await who_gets_in(denying, room) == REFUSED
+    status = await denying.server.shell("muc_webhook:status()")
+    assert f"{LIBRARIES[0]} is not whole" in status
     damaged.repair()
-    await denying.server.reload()
+    assert "OK" in await denying.server.shell(advised_command(status))
     assert await who_gets_in(denying, room) == DECIDED
 
 
