@@ -73,7 +73,7 @@ end
 local function read(path)
 	local file, err = io.open(path, "rb");
 	if not file then return nil, err; end -- which names the path
-	local text, read_err = file:read("a");
+	local text, read_err = file:read("*a"); -- Lua 5.2 wants the asterisk
 	file:close();
 	return text, path..": "..tostring(read_err);
 end
