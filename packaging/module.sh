@@ -43,7 +43,7 @@ put_module() { # FROM
     for file in "$modules"/muc_webhook/*.lib.lua; do
         [ -e "$1/muc_webhook/${file##*/}" ] || rm -f "$file"
     done
-    echo "The module for Prosody is in $modules."
+    [ -n "$root" ] || echo "The module for Prosody is in $modules."
 }
 
 # What these files include, seen from their folder; a pattern stays a pattern.
