@@ -142,7 +142,7 @@ local function start(libraries, saved)
 	if saved then
 		resume(parts);
 	else
-		parts.queue.restore();
+		safely("Taking back the events of an earlier run", parts.queue.restore);
 	end
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;
