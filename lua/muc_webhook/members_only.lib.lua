@@ -35,11 +35,11 @@ local function on_pre_create(event)
 end
 
 -- Whether jicofo made the room while there was no gate. Then the room has no config yet, and nobody is in it who could
--- have closed it: without a gate, only those who need no decision get in.
+-- have closed it: only those who need no decision. A room that is empty was made by other code.
 local function is_from_before(room)
 	local data = room._data;
 	return room:get_members_only() and not (data[mark] or data.lobbyroom or data.muc_webhook_config)
-		and not room:get_persistent() and rooms.real_occupants(room) == 0;
+		and not room:get_persistent() and room:has_occupant() and rooms.real_occupants(room) == 0;
 end
 
 -- When a gate starts that goes on with nothing of an earlier one.

@@ -302,6 +302,16 @@ async def test_a_room_that_somebody_closed_stays_closed_when_a_gate_starts(
         assert await is_closed(prosody, room)
 
 
+async def test_a_room_that_other_code_made_stays_closed(start_prosody: StartProsody, room: str) -> None:
+    """Nobody can see whether that code wanted it closed."""
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
+    await prosody.module(f'muc.create_room("{room}@{prosody.muc}", {{ members_only = true }})')
+    await prosody.unload()
+    await prosody.load()
+    async with Client.connect(prosody) as ann:
+        assert await refusal(ann, room) == "auth/registration-required"
+
+
 # -- who is inside already
 
 
