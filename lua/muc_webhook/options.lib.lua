@@ -91,6 +91,10 @@ local function advice(options)
 	if options.fail_open then
 		table.insert(list, "muc_webhook_fail_open lets everybody in while the meeting service cannot be reached");
 	end
+	if require "core.configmanager".get("*", "muc_room_default_members_only") then
+		table.insert(list, "muc_room_default_members_only is set for all components, which closes Jitsi's lobbies and "
+			.."breakout rooms: set it in the section of "..module.host.." only");
+	end
 	table.sort(list);
 	return list;
 end

@@ -79,6 +79,14 @@ async def test_a_loopback_url_needs_no_https(start_prosody: StartProsody) -> Non
     assert "not https" not in prosody.log()
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_members_only_for_all_components_is_warned_about(start_prosody: StartProsody, everywhere: bool) -> None:
+    """It would close Jitsi's lobbies and breakout rooms, which are components of their own."""
+    option = "muc_room_default_members_only = true"
+    prosody = await start_prosody(fresh=True, **{"extra_global" if everywhere else "extra": option})
+    assert ("set it in the section of conference.localhost only" in prosody.log()) == everywhere
+
+
 async def test_the_module_does_not_belong_on_a_virtual_host(start_prosody: StartProsody) -> None:
     prosody = await start_prosody(
         fresh=True, extra='VirtualHost "wrong.localhost"\n\tmodules_enabled = { "muc_webhook" }\n'
