@@ -6,7 +6,7 @@
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
 	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
-	"shell";
+	"attendance"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -52,43 +52,47 @@ local function build(libraries, saved)
 		state = state, options = options, metrics = metrics, http = http, answers = answers,
 	};
 	local events = libraries.events.new {
-		state = state, options = options, people = people, rooms = rooms, queue = queue,
+		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
+	};
+	local attendance = libraries.attendance.new {
+		state = state, safely = safely, people = people, rooms = rooms, events = events,
 	};
 	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
 		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
-		queue = queue, events = events, shell = shell,
+		queue = queue, events = events, attendance = attendance, shell = shell,
 	};
 end
 
 -- What decides: an error in here fails the join. mod_muc tracks a new room at -1000.
 local function deciding_hooks(parts)
-	local records, occupants = parts.records, parts.occupants;
+	local records, occupants, attendance = parts.records, parts.occupants, parts.attendance;
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
 		{ "muc-occupant-pre-join", 11, occupants.limit_participants }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
+		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
 
 -- What only watches: an error in here must not spoil the join that it watches.
 local function watching_hooks(parts)
-	local members_only, records, duration, events = parts.members_only, parts.records, parts.duration, parts.events;
+	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
+	local attendance = parts.attendance;
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
 		{ "muc-room-restored", 0, members_only.on_restored }; -- it is another object now
 		{ "muc-config-submitted/muc#roomconfig_membersonly", 1, members_only.on_form }; -- before it takes effect
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
-		{ "muc-occupant-joined", 0, events.on_joined }; -- the occupant is in
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
-		{ "muc-broadcast-presence", 0, events.on_presence }; -- roles and removals show in it
-		{ "muc-occupant-left", 0, events.on_left }; -- the occupant is out
+		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
+		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
-		{ "muc-room-destroyed", 5, events.on_destroyed }; -- likewise
+		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise
 	};
 end
 
@@ -106,7 +110,10 @@ local function put_hooks_in(parts)
 		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
 	end
 	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
-	module:hook_global("server-stopped", parts.queue.save);
+	module:hook_global("server-stopped", function ()
+		parts.attendance.save();
+		parts.queue.save();
+	end);
 end
 
 local function report(options)
@@ -123,10 +130,12 @@ local function resume(parts)
 end
 
 local function stop(parts, reloading)
+	parts.events.send_all_held_joins();
 	parts.queue.stop_timer();
 	for _, life in pairs(parts.state.lives) do parts.rooms.stop_timer(life); end
 	parts.connections.pool.close();
 	if reloading then return; end
+	parts.attendance.save();
 	parts.state.stopped = true;
 	end_questions(parts);
 	parts.http.end_all(parts.state.deliveries);
@@ -143,8 +152,10 @@ local function start(libraries, saved)
 		resume(parts);
 	else
 		safely("Taking back the events of an earlier run", parts.queue.restore);
+		safely("Taking back who was in", parts.attendance.restore);
 		safely("Looking for rooms from before", parts.members_only.mark_rooms_from_before);
 	end
+	safely("Looking who is in", parts.attendance.start);
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;
 		save = function () return parts.state; end;

@@ -93,7 +93,7 @@ async def test_the_story_of_a_meeting(watched: Server, room: str) -> None:
     )
     assert (third["userId"], third["reason"], third["participants"]) == ("u-17", "left", 1)
     assert third["durationSeconds"] in (0, 1, 2)
-    assert events[4].body["reason"] == "empty"
+    assert (events[4].body["reason"], events[4].body["cause"]) == ("all_users_left", "empty")
 
 
 async def test_a_new_life_of_a_room_is_another_instance(watched: Server, room: str) -> None:
