@@ -10,7 +10,7 @@ local st = require "util.stanza";
 local xmlns_nick = "http://jabber.org/protocol/nick";
 local seconds_between_visits = 60;
 
-local state, safely, people, rooms, events, store; -- handed over by start.lib.lua
+local state, safely, people, rooms, events, recordings, store; -- handed over by start.lib.lua
 
 local function is_watched(room)
 	return events.is_watched(room) and rooms.of(room.jid) == room; -- not one that is gone, or another object of it
@@ -155,6 +155,7 @@ end
 
 local function end_room(room, life, cause, reason_text)
 	for _, person in pairs(life.people) do depart(room, life, person, "room-destroyed"); end
+	recordings.end_all(room);
 	events.send("room-destroyed", room, {
 		reason = life.was_ended and cause or "all_users_left"; cause = cause; reasonText = reason_text;
 	});
@@ -177,7 +178,7 @@ local function save()
 	for room_jid, life in pairs(state.lives) do
 		if next(life.people) then
 			kept = kept or {};
-			kept[room_jid] = { id = life.id; sequence = life.sequence; people = life.people };
+			kept[room_jid] = { id = life.id; sequence = life.sequence; people = life.people; recordings = life.recordings };
 		end
 	end
 	local ok, err = store:set(nil, kept);
@@ -234,7 +235,7 @@ end
 
 local function new(need)
 	state, safely, people, rooms = need.state, need.safely, need.people, need.rooms;
-	events = need.events;
+	events, recordings = need.events, need.recordings;
 	store = module:open_store("muc_webhook_attendance");
 	return {
 		on_presence = on_presence; on_left = on_left; on_destroyed = on_destroyed;

@@ -6,7 +6,7 @@
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
 	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
-	"attendance"; "shell";
+	"recordings"; "attendance"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -54,15 +54,16 @@ local function build(libraries, saved)
 	local events = libraries.events.new {
 		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
 	};
+	local recordings = libraries.recordings.new { state = state, people = people, rooms = rooms, events = events };
 	local attendance = libraries.attendance.new {
-		state = state, safely = safely, people = people, rooms = rooms, events = events,
+		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
 	};
 	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
 		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
-		queue = queue, events = events, attendance = attendance, shell = shell,
+		queue = queue, events = events, recordings = recordings, attendance = attendance, shell = shell,
 	};
 end
 
@@ -80,7 +81,7 @@ end
 -- What only watches: an error in here must not spoil the join that it watches.
 local function watching_hooks(parts)
 	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
-	local attendance = parts.attendance;
+	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
@@ -89,6 +90,7 @@ local function watching_hooks(parts)
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
+		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0

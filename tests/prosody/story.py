@@ -6,7 +6,7 @@ from tests.prosody.conftest import Server, eventually
 from tests.rig.answers import Request
 from tests.rig.xmpp import MUC, Client
 
-ALL = ["user-joined", "user-left", "room-destroyed", "moderator-changed"]
+ALL = ["user-joined", "user-left", "room-destroyed", "moderator-changed", "recording"]
 OPTIONS = {"muc_webhook_events": ALL}
 ALL_IS_SENT = """
     local state = webhook.module.save()
