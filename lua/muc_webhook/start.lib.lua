@@ -128,7 +128,6 @@ end
 
 local function resume(parts)
 	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.duration.start, room); end
-	parts.queue.send();
 end
 
 local function stop(parts, reloading)
@@ -149,6 +148,7 @@ local function start(libraries, saved)
 	local parts = build(libraries, saved);
 	report(parts.options);
 	put_hooks_in(parts);
+	parts.queue.resume();
 	parts.shell.add_commands();
 	if saved then
 		resume(parts);
