@@ -1,4 +1,4 @@
--- What the config asks for at each join, inside mod_muc: the limit, affiliations, and the messages to who comes in.
+-- What the config asks for at each join, inside mod_muc: affiliations, and the messages to who comes in.
 
 local json = require "util.json";
 local st = require "util.stanza";
@@ -6,18 +6,6 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
 local people, rooms, records, setup; -- handed over by start.lib.lua
-
--- Nothing waits between this count and the join, so no two joins can be counted as the same one.
-local function limit_participants(event)
-	local room, stanza = event.room, event.stanza;
-	local limit = room._data.max_participants;
-	if not limit or not event.is_first_session or people.is_exempt(stanza.attr.from) then return; end
-	if rooms.real_occupants(room) >= limit then
-		module:log("info", "A join into %s was refused: it holds %d already", room.jid, limit);
-		event.origin.send(st.error_reply(stanza, "cancel", "service-unavailable", "The meeting is full", room.jid));
-		return true;
-	end
-end
 
 -- Jitsi's users have a new random JID on each connection: a moderator is known by the token, and an allowed user of
 -- a members-only room becomes a member here. Their role was worked out before the hook runs, so it is set as well.
@@ -64,7 +52,7 @@ end
 
 local function new(need)
 	people, rooms, records, setup = need.people, need.rooms, need.records, need.setup;
-	return { limit_participants = limit_participants; give_affiliation = give_affiliation; greet = greet };
+	return { give_affiliation = give_affiliation; greet = greet };
 end
 
 return { version = "0.2.0"; new = new };

@@ -5,8 +5,8 @@
 
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
-	"recordings"; "attendance"; "shell";
+	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "limit"; "occupants"; "queue";
+	"events"; "recordings"; "attendance"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -46,6 +46,7 @@ local function build(libraries, saved)
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
 		access = access,
 	};
+	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
 
 	local queue = libraries.queue.new {
@@ -62,17 +63,19 @@ local function build(libraries, saved)
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
-		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
-		queue = queue, events = events, recordings = recordings, attendance = attendance, shell = shell,
+		members_only = members_only, duration = duration, records = records, gate = gate, limit = limit,
+		occupants = occupants, queue = queue, events = events, recordings = recordings, attendance = attendance,
+		shell = shell,
 	};
 end
 
 -- What decides: an error in here fails the join. mod_muc tracks a new room at -1000.
 local function deciding_hooks(parts)
-	local records, occupants, attendance = parts.records, parts.occupants, parts.attendance;
+	local records, occupants, attendance, limit = parts.records, parts.occupants, parts.attendance, parts.limit;
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
-		{ "muc-occupant-pre-join", 11, occupants.limit_participants }; -- before Jitsi's limit, rate and queue
+		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
+		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
@@ -92,6 +95,7 @@ local function watching_hooks(parts)
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
+		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
 		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise
@@ -111,6 +115,9 @@ local function put_hooks_in(parts)
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
 	end
+	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
+		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);
+	end);
 	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
 	module:hook_global("server-stopped", function ()
 		parts.attendance.save();
