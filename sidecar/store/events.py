@@ -42,6 +42,18 @@ LAYOUT = Layout(
         + _EVENT.format(more="parked_at REAL NOT NULL, reason TEXT NOT NULL, status INTEGER, answer BLOB NOT NULL,"),
         "CREATE TABLE delivered (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, at REAL NOT NULL)",
     ),
+    # What the parked events amount to: counted once for each connection, and then kept by triggers, in the same
+    # transaction as the rows. To count it for each event that is parked took 50 ms with 10,000 parked.
+    session=(
+        "PRAGMA temp_store=MEMORY",
+        "PRAGMA recursive_triggers=ON",  # a row that is replaced counts as deleted
+        "CREATE TEMP TABLE parked_sum AS SELECT count(*) AS events, total(length(body) + length(answer)) AS bytes"
+        " FROM parked",
+        """CREATE TEMP TRIGGER parked_more AFTER INSERT ON main.parked BEGIN
+            UPDATE parked_sum SET events = events + 1, bytes = bytes + length(new.body) + length(new.answer); END""",
+        """CREATE TEMP TRIGGER parked_less AFTER DELETE ON main.parked BEGIN
+            UPDATE parked_sum SET events = events - 1, bytes = bytes - length(old.body) - length(old.answer); END""",
+    ),
 )
 
 DELIVERED_KEPT = 86_400.0
@@ -58,9 +70,8 @@ _PARK = f"""INSERT OR REPLACE INTO parked ({_COLUMNS}, parked_at, reason, status
     SELECT {_COLUMNS}, ?, ?, ?, ? FROM events WHERE number = ? AND name = ?"""
 _FORGET_MANY = "DELETE FROM delivered WHERE number <= (SELECT max(number) FROM delivered) - ?"
 _FORGET_OLD = "DELETE FROM delivered WHERE at < ? AND number IN (SELECT number FROM delivered ORDER BY number LIMIT 64)"
-_MAKE_ROOM = """DELETE FROM parked WHERE number IN (SELECT number FROM (
-    SELECT number, row_number() OVER newest AS place, sum(length(body) + length(answer)) OVER newest AS bytes
-    FROM parked WINDOW newest AS (ORDER BY number DESC)) WHERE place > ? OR bytes > ?)"""
+_TOO_MANY_PARKED = "SELECT events > ? OR bytes > ? FROM parked_sum"
+_DROP_OLDEST_PARKED = "DELETE FROM parked WHERE number = (SELECT min(number) FROM parked)"
 _UNPARK = f"INSERT OR IGNORE INTO events ({_COLUMNS}) SELECT {_COLUMNS} FROM parked WHERE number = ?"
 _LIST_PENDING = """SELECT number, endpoint, room, idempotency_key, accepted_at, length(body), NULL, NULL, NULL, NULL
     FROM events WHERE number > ? ORDER BY number LIMIT ?"""
@@ -167,10 +178,17 @@ def _mark(connection: Connection, *, marks: Sequence[Mark], limits: Limits, now:
     )
     connection.execute(_FORGET_MANY, (DELIVERED_MOST,))
     connection.execute(_FORGET_OLD, (now - DELIVERED_KEPT,))
-    thrown_away = 0
-    if parked:
-        thrown_away = connection.execute(_MAKE_ROOM, (limits.max_parked, limits.max_bytes)).rowcount
-    return Marked(_oldest(connection), thrown_away)
+    return Marked(_oldest(connection), _make_room(connection, limits) if parked else 0)
+
+
+def _make_room(connection: Connection, limits: Limits) -> int:
+    """Delete the oldest parked events while there are too many; returns how many."""
+    deleted = 0
+    while connection.execute(_TOO_MANY_PARKED, (limits.max_parked, limits.max_bytes)).fetchone()[0]:
+        if connection.execute(_DROP_OLDEST_PARKED).rowcount == 0:  # another program has deleted rows
+            break
+        deleted += 1
+    return deleted
 
 
 def _rooms(connection: Connection, *, after: str, most: int) -> list[str]:

@@ -46,6 +46,8 @@ class Layout:
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
     copied from a corrupt file to the new one."""
+    session: tuple[str, ...] = ()
+    """Statements for each connection, such as temporary tables and triggers."""
 
 
 class File:
@@ -164,6 +166,8 @@ class File:
             _transaction(connection, lay_out)
             self.generation += 1
             self._salvage(connection)
+        for statement in self._layout.session:
+            connection.execute(statement)
         return connection
 
     def _salvage(self, connection: Connection) -> None:

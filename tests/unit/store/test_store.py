@@ -20,6 +20,7 @@ from sidecar.facts import DiskChanged, Notice
 from sidecar.store import Store, read_boot_id
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT, Decisions
+from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
 from sidecar.store.file import Connection
 from tests.unit.builders import a_key, an_event
@@ -505,6 +506,61 @@ async def test_the_oldest_parked_events_make_room(tmp_path: Path, limits: Limits
             "standup-3",
             "standup-4",
         ]
+
+
+async def test_parking_is_as_much_work_with_ten_thousand_parked_as_with_none(tmp_path: Path) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    class Counted(Database):
+        async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
+            def counted(connection: Connection) -> T:
+                connection.set_progress_handler(count, 1)
+                return job(connection)
+
+            return await super().write(counted, durable=durable)
+
+    async def park(numbers: range) -> int:
+        """How many steps SQLite's virtual machine needs."""
+        nonlocal steps
+        await outbox.add([an_event(number) for number in numbers])
+        page = await outbox.page("standup", 0, len(numbers))
+        steps = 0
+        await outbox.mark([a_mark(pending, "no") for pending in page], Limits(max_parked=10_001))
+        return steps
+
+    database = Counted(tmp_path, OUTBOX, FakeClock(), Facts())
+    outbox = Events(database, FakeClock())
+    try:
+        first = await park(range(1))
+        await park(range(1, 10_000))
+        assert await park(range(10_000, 10_001)) < 1.2 * first
+        assert await park(range(10_001, 10_002)) < 2.5 * first  # one is deleted for it
+        assert (await outbox.stock()).parked == 10_001
+    finally:
+        await database.close()
+
+
+async def test_the_sum_of_parked_events_follows_every_change_and_a_restart(tmp_path: Path) -> None:
+    limits = Limits(max_bytes=3 * 1000)
+    for start in (0, 10):
+        async with events(tmp_path, FakeClock()) as outbox:
+            await outbox.drop(None, parked=True)
+            await outbox.add([an_event(start + number, body=b"x" * 1000) for number in range(8)])
+            page = await outbox.page("standup", 0, 10)
+            assert (await outbox.mark([a_mark(pending, "no") for pending in page[:4]], limits)).thrown_away == 1
+            (oldest, *_) = await outbox.listing(parked=True, after=0, most=9)
+            await outbox.retry([oldest.number])
+            assert (await outbox.mark([a_mark(page[4], "no")], limits)).thrown_away == 0
+            await outbox.drop([oldest.number + 1], parked=True)
+            assert (await outbox.mark([a_mark(page[5], "no")], limits)).thrown_away == 0
+        async with events(tmp_path, FakeClock()) as outbox:
+            assert (await outbox.mark([a_mark(page[6], "no")], limits)).thrown_away == 1
+            assert (await outbox.stock()).parked == 3
+            await outbox.drop(None, parked=False)
 
 
 async def test_the_stock_is_counted(tmp_path: Path) -> None:
