@@ -20,7 +20,7 @@ class Limits:
     max_bytes: int = 256 * 1024 * 1024
     """Bytes of the bodies of the events that wait; the parked ones may have as many."""
     max_age: float = 7 * 86_400.0
-    """Seconds after which an event is parked when its next attempt fails too."""
+    """Seconds, counted while the machine is up, after which an event is parked when its next attempt fails too."""
     max_parked: int = 10_000
     """Events that are parked. With more, the oldest of them are deleted, and a notice says so."""
 
@@ -33,6 +33,8 @@ class Pending:
     name: bytes
     """The digest of its idempotency key, room and endpoint."""
     event: Event
+    since: float
+    """The instant of CLOCK_BOOTTIME since which it waits; before this boot it may be negative."""
     damaged: bool = False
     """Its checksum is wrong: it must not be sent."""
 
@@ -74,7 +76,7 @@ class Stock:
     bytes: int = 0
     parked: int = 0
     oldest_at: float | None = None
-    """Wall time at which the oldest waiting event was accepted."""
+    """The instant of CLOCK_BOOTTIME since which the oldest waiting event waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 decisions  the rows of decisions.db     database  one file for the event loop: usable or not
 events     the rows of outbox.db        worker    the thread in which its jobs run
-ages       the clock that rows use      file      the SQLite file in that thread; salvage: a corrupt one
+ages       the clock of the decisions   file      the SQLite file in that thread; salvage: a corrupt one
+uptime     the clock of the events
 
 Each file has its own thread, so that a corrupt or busy file does not affect the other one.
 """
@@ -41,7 +42,7 @@ class Store:
         self._folder = folder
         self._lock: int | None = None
         self._outbox = Database(folder, OUTBOX, clock, emit)
-        self.events = Events(self._outbox, clock)
+        self.events = Events(self._outbox, clock, boot)
         self._decisions = None if folder is None else Database(folder, DECISIONS, clock, emit)
         self.decisions = None if self._decisions is None else Decisions(self._decisions, clock, boot, emit)
 

@@ -15,8 +15,8 @@ import contextlib
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +46,9 @@ class Layout:
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
     copied from a corrupt file to the new one."""
+    added: Mapping[str, str] = field(default_factory=dict)
+    """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
+    older program reads and writes a file that has them."""
     session: tuple[str, ...] = ()
     """Statements for each connection, such as temporary tables and triggers."""
 
@@ -164,8 +167,10 @@ class File:
                 connection.execute(f"PRAGMA user_version={self._layout.version}")
 
             _transaction(connection, lay_out)
+            _add_missing(connection, self._layout.added)
             self.generation += 1
             self._salvage(connection)
+        _add_missing(connection, self._layout.added)
         for statement in self._layout.session:
             connection.execute(statement)
         return connection
@@ -247,6 +252,18 @@ def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def _add_missing(connection: Connection, added: Mapping[str, str]) -> None:
+    for name in added.keys() - _names(connection):
+        connection.execute(added[name])
+
+
+def _names(connection: Connection) -> set[str]:
+    """The tables, and the columns as `table.column`."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    columns = "SELECT ?1 || '.' || name FROM pragma_table_info(?1)"
+    return {*tables, *(row[0] for table in tables for row in connection.execute(columns, (table,)))}
 
 
 def _one(connection: Connection, query: str) -> Any:

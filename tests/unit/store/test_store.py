@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import stat
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -533,7 +534,7 @@ async def test_parking_is_as_much_work_with_ten_thousand_parked_as_with_none(tmp
         return steps
 
     database = Counted(tmp_path, OUTBOX, FakeClock(), Facts())
-    outbox = Events(database, FakeClock())
+    outbox = Events(database, FakeClock(), "boot-1")
     try:
         first = await park(range(1))
         await park(range(1, 10_000))
@@ -564,14 +565,39 @@ async def test_the_sum_of_parked_events_follows_every_change_and_a_restart(tmp_p
 
 
 async def test_the_stock_is_counted(tmp_path: Path) -> None:
-    async with events(tmp_path, FakeClock()) as outbox:
+    clock = FakeClock()
+    async with events(tmp_path, clock) as outbox:
         assert (await outbox.stock()).oldest_at is None
-        await outbox.add([an_event(1, body=b"12345", at=7.0), an_event(2, body=b"123", at=8.0), an_event(3)])
+        await outbox.add([an_event(1, body=b"12345")])
+        clock.pass_by(5)
+        await outbox.add([an_event(2, body=b"123"), an_event(3)])
         first, _, third = await outbox.page("standup", 0, 10)
         marked = await outbox.mark([a_mark(first), a_mark(third, "no")], Limits())
         stock = await outbox.stock()
-        assert (stock.pending, stock.bytes, stock.parked, stock.oldest_at) == (1, 3, 1, 8.0)
-        assert marked.oldest_at == 8.0
+        assert (stock.pending, stock.bytes, stock.parked, stock.oldest_at) == (1, 3, 1, 1_005.0)
+        assert marked.oldest_at == 1_005.0
+
+
+async def test_a_file_of_the_first_release_is_taken_over_and_its_events_are_new(tmp_path: Path) -> None:
+    tables = ("PRAGMA user_version = 1", "CREATE TABLE probe (filler BLOB)", *OUTBOX.statements)
+    for statement in tables:
+        by_hand(tmp_path, "outbox.db", statement)
+    columns = "name, endpoint, room, idempotency_key, accepted_at, traceparent, checksum, body"
+    name, body = b"0123456789abcdef", b"{}"
+    row = (name, "user-left", "standup", "key", 7.0, "", zlib.crc32(body, zlib.crc32(name)), body)
+    by_hand(tmp_path, "outbox.db", f"INSERT INTO events ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+    by_hand(tmp_path, "outbox.db", "INSERT INTO delivered (name, at) VALUES (?, 7.0)", b"delivered")
+    clock = FakeClock()
+    for _ in range(2):
+        async with events(tmp_path, clock) as outbox:
+            (pending,) = await outbox.page("standup", 0, 9)
+            assert (pending.event.body, pending.damaged, pending.since) == (body, False, 1_000.0)
+            assert await outbox.add([]) == []
+            clock.pass_by(50_000)
+            await outbox.mark([], Limits())
+            assert by_hand(tmp_path, "outbox.db", "SELECT count(*) FROM delivered") == [(clock.boottime < 90_000,)]
+    # What the first release writes into the file now, it still can.
+    by_hand(tmp_path, "outbox.db", f"INSERT INTO events ({columns}) VALUES (x'00', ?, ?, ?, ?, ?, ?, ?)", *row[1:])
 
 
 async def test_a_damaged_event_is_known_by_its_checksum(tmp_path: Path) -> None:
