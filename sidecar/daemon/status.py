@@ -16,6 +16,7 @@ from sidecar.daemon.current import Current
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache
 from sidecar.events.outbox import Outbox
+from sidecar.store import Store
 from sidecar.telemetry.health import Health
 from sidecar.telemetry.recent import Recent
 
@@ -42,7 +43,7 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
     return f"Well: {remembered} answers remembered, {outbox.pending():.0f} events on their way"
 
 
-def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Clock) -> dict[str, Any]:
+def document(current: Current, recent: Recent, heartbeat: Heartbeat, store: Store, clock: Clock) -> dict[str, Any]:
     """What `status` shows beside what the admin listener knows itself."""
     settings = current.settings
     return {
@@ -56,6 +57,7 @@ def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Cloc
         "config_read_at": round(current.read_at, 3),
         "backend": settings.backend.url,
         "state_dir": str(settings.state_dir) if settings.state_dir else None,
+        "files_set_aside": list(store.aside),
     }
 
 
@@ -71,6 +73,7 @@ def add_gauges(
     outbox: Outbox,
     health: Health,
     heartbeat: Heartbeat,
+    store: Store,
     clock: Clock,
 ) -> None:
     """The gauges of all parts."""
@@ -94,3 +97,4 @@ def add_gauges(
     watch("outbox_pending", outbox.pending)
     watch("outbox_parked", outbox.parked)
     watch("outbox_oldest_seconds", outbox.oldest_age)
+    watch("files_set_aside", lambda: len(store.aside))

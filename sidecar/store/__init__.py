@@ -2,8 +2,8 @@
 
 decisions  the rows of decisions.db     database  one file for the event loop: usable or not
 events     the rows of outbox.db        worker    the thread in which its jobs run
-ages       the clock of the decisions   file      the SQLite file in that thread; salvage: a corrupt one
-uptime     the clock of the events
+ages       the clock of the decisions   file      the SQLite file in that thread
+uptime     the clock of the events      aside     files that cannot be used; salvage: the rows in them
 
 Each file has its own thread, so that a corrupt or busy file does not affect the other one.
 """
@@ -45,12 +45,17 @@ class Store:
         self.events = Events(self._outbox, clock, boot)
         self._decisions = None if folder is None else Database(folder, DECISIONS, clock, emit)
         self.decisions = None if self._decisions is None else Decisions(self._decisions, clock, boot, emit)
+        self._databases = [each for each in (self._outbox, self._decisions) if each is not None]
 
     @property
     def troubles(self) -> tuple[str, ...]:
         """What is wrong with the disk now, for `/readyz`; empty when nothing is."""
-        found = (database.trouble for database in (self._outbox, self._decisions) if database is not None)
-        return tuple(trouble for trouble in found if trouble is not None)
+        return tuple(database.trouble for database in self._databases if database.trouble is not None)
+
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """The files in the folder that could not be used and were moved aside, until somebody deletes them."""
+        return tuple(name for database in self._databases for name in database.aside)
 
     async def __aenter__(self) -> Store:
         """Lock the folder. Raises StartError if another sidecar has locked it, but not for a disk that is not usable:

@@ -55,6 +55,11 @@ class Database:
         """Why the file is not usable now; None when it is."""
         return self._trouble
 
+    @property
+    def aside(self) -> list[str]:
+        """The names of the files in the folder that were moved aside because they could not be used."""
+        return self._file.aside
+
     async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
         """Run the job in one transaction. `durable`: synced to the disk before this returns.
 

@@ -1,8 +1,8 @@
 """One SQLite file as its worker thread sees it: opened, checked, moved aside, written again.
 
     file in place and open             -> BEGIN, job, COMMIT
-    corrupt, or of a later version     -> moved aside under a name that says when and why; a new file is created, with
-                                          the rows that can still be read from a corrupt one
+    corrupt, foreign, of a later       -> moved aside under a name that says when and why; a new file is created, with
+    version                               the rows that can still be read from the old one
     deleted or replaced while open     -> written again from the open connection, which still has the content
     any other error                    -> closed, and opened again by the next job
 
@@ -17,13 +17,13 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.facts import Fact, Notice
+from sidecar.store import aside
 from sidecar.store.salvage import salvage
 
 T = TypeVar("T")
@@ -31,9 +31,8 @@ Connection = sqlite3.Connection
 Inode = tuple[int, int]
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_COMPANIONS = ("", "-wal", "-shm")
-_ASIDE_KEPT = 5
-"""Files moved aside that are kept for each database, so that they cannot fill the disk."""
+_CANNOT_BE_READ = _CORRUPT | {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+"""Errors while a file is opened that come from its content. Others, such as a busy or a full disk, pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +44,35 @@ class Layout:
     statements: tuple[str, ...]
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
-    copied from a corrupt file to the new one."""
+    copied from a file that was moved aside to the new one."""
     added: Mapping[str, str] = field(default_factory=dict)
     """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
     older program reads and writes a file that has them."""
     session: tuple[str, ...] = ()
     """Statements for each connection, such as temporary tables and triggers."""
 
+    def names(self) -> set[str]:
+        """The tables and columns that every file of this layout has."""
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            for statement in self.statements:
+                connection.execute(statement)
+            return _names(connection)
+
 
 class File:
-    """Belongs to the worker thread. Other threads read only `facts` and `generation`."""
+    """Belongs to the worker thread. Other threads read only `facts`, `generation` and `aside`."""
 
     def __init__(self, folder: Path | None, layout: Layout, clock: Clock) -> None:
         self.generation = 0
         self.facts: deque[Fact] = deque()
+        self.aside: list[str] = []
+        """The files in the folder that were moved aside, by this process or an earlier one."""
         self._folder = folder
         self._path = None if folder is None else folder / layout.name
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
-        self._corrupt: Path | None = None
+        self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
     def write(self, job: Callable[[Connection], T], durable: bool) -> T:
@@ -97,16 +105,16 @@ class File:
         try:
             try:
                 yield
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 self._prepare_next_job(error)
                 raise DiskError(f"{self._layout.name}: {error}") from None
         except OSError as error:
             self._prepare_next_job(error)
             raise DiskError(f"{self._layout.name}: {error.strerror or error}") from None
 
-    def _prepare_next_job(self, error: sqlite3.Error | OSError) -> None:
+    def _prepare_next_job(self, error: Exception) -> None:
         """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        full = _code(error) == sqlite3.SQLITE_FULL
         if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
         elif not full and self._path is not None and self._in_place():
@@ -125,15 +133,18 @@ class File:
         if self._path is None or self._folder is None:
             return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
         make_private(self._folder)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(handle, 0o600)
-        os.close(handle)
+        for strange in aside.set_aside_strange_companions(self._path, self._clock.wall()):
+            self._say(f"{self._layout.name}: something has the name of its log; moved aside as {strange.name}")
+        wrong = aside.what_is_wrong_with(self._path) or _make_private_file(self._path)
+        if wrong is not None:
+            self._set_aside(*wrong)
+            return self._open()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
         try:
             unusable = self._prepare(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
-            if not _is_corrupt(error):
+            if _code(error) not in _CANNOT_BE_READ:
                 raise
             unusable = ("corrupt", str(error))
         if unusable is not None:
@@ -143,6 +154,7 @@ class File:
         for suffix in ("", "-wal"):
             self._identities[suffix] = None
             self._identify(suffix)
+        self.aside = aside.names(self._path)
         return connection
 
     def _prepare(self, connection: Connection) -> tuple[str, str] | None:
@@ -150,6 +162,9 @@ class File:
         version = _one(connection, "PRAGMA user_version")
         if version > self._layout.version:
             return "newer", f"it is of version {version}, this program knows {self._layout.version}"
+        missing = sorted(self._layout.names() - _names(connection)) if version else []
+        if missing or (version == 0 and _one(connection, "SELECT count(*) FROM sqlite_master")):
+            return "foreign", f"it is of another program{f', it has no {missing[0]}' if missing else ''}"
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
         if self._layout.salvaged and _one(connection, "PRAGMA quick_check(1)") != "ok":
@@ -176,10 +191,15 @@ class File:
         return connection
 
     def _salvage(self, connection: Connection) -> None:
-        corrupt, self._corrupt = self._corrupt, None
-        if corrupt is not None and self._layout.salvaged:
-            saved = _transaction(connection, lambda connection: salvage(corrupt, connection, self._layout.salvaged))
-            self._say(f"{self._layout.name}: {saved} rows were saved from {corrupt.name}")
+        old, self._to_salvage = self._to_salvage, None
+        if old is None or not self._layout.salvaged:
+            return
+        try:
+            saved = salvage(old, connection, self._layout.salvaged)
+        except (sqlite3.Error, OSError) as error:
+            self._say(f"{self._layout.name}: not all rows could be saved from {old.name}, which keeps them: {error}")
+        else:
+            self._say(f"{self._layout.name}: {saved} rows were saved from {old.name}")
 
     def _identify(self, suffix: str) -> None:
         if self._path is not None and self._identities.get(suffix) is None:
@@ -209,7 +229,7 @@ class File:
         self.close()
         if self._path.exists() and _inode(self._path) != self._identities.get(""):
             self._set_aside("replaced", "another file was put in its place")
-        for suffix in _COMPANIONS:
+        for suffix in aside.COMPANIONS:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         os.replace(copy, self._path)
         self._say(f"{self._layout.name} was deleted or replaced while open; it was written again, nothing is lost")
@@ -219,27 +239,28 @@ class File:
         self.close()
         if self._path is None:
             return
-        stamp = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = Path(f"{self._path}.{kind}-{stamp}")
-        while aside.exists():
-            aside = Path(f"{aside}+")
-        for suffix in reversed(_COMPANIONS):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
-        self._corrupt = aside if kind == "corrupt" else None
-        self._say(f"{self._layout.name}: {reason}; moved aside as {aside.name}, a new file is begun")
-        _delete_oldest(self._path)
+        moved = aside.set_aside(self._path, kind, self._clock.wall())
+        self._to_salvage = None if kind in ("replaced", aside.DELETED) else moved
+        self._say(f"{self._layout.name}: {reason}; moved aside as {moved.name}, a new file is begun")
 
     def _say(self, message: str) -> None:
         self.facts.append(Notice(message, level="error"))
 
 
-def _delete_oldest(path: Path) -> None:
-    """Of the files that were moved aside for this one, keep the newest."""
-    aside = [each for each in path.parent.glob(f"{path.name}.*-*Z*") if "Z-" not in each.name]
-    for old in sorted(aside, key=lambda each: each.stat().st_mtime)[:-_ASIDE_KEPT]:
-        for suffix in _COMPANIONS:
-            Path(f"{old}{suffix}").unlink(missing_ok=True)
+def _make_private_file(path: Path) -> aside.Reason | None:
+    """Create the file if it does not exist, for this user only. Returns a reason if it is not readable for this user
+    and cannot be made so."""
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        if not path.exists():
+            raise
+        return "unreadable", str(error.strerror)
+    os.fchmod(handle, 0o600)
+    os.close(handle)
+    return None
 
 
 def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
@@ -271,7 +292,14 @@ def _one(connection: Connection, query: str) -> Any:
 
 
 def _is_corrupt(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
+    not_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+    return not_text or _code(error) in _CORRUPT
+
+
+def _code(error: Exception) -> int:
+    """The primary code of SQLite. Errors of Python's own, such as text that is not UTF-8, have none."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def _inode(path: Path) -> Inode | None:

@@ -37,6 +37,7 @@ _GAUGES = {
     "degraded": "Reasons why /readyz says degraded",
     "outbox_pending": "Events not delivered yet",
     "outbox_parked": "Events the backend will not take",
+    "files_set_aside": "Files in state_dir that could not be used and were renamed",
     "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
 }
 """The gauges and their help texts; `daemon/status.py` connects them with what they read."""

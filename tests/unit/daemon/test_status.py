@@ -51,6 +51,7 @@ async def test_the_status_names_config_backend_and_state(aiohttp_client: Any) ->
         "outbox_pending 0",
         "outbox_parked 0",
         "outbox_oldest_seconds 0",
+        "files_set_aside 0",
     ],
 )
 async def test_prometheus_reads_the_gauges(aiohttp_client: Any, gauge: str) -> None:

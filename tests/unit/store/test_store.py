@@ -609,6 +609,17 @@ async def test_a_damaged_event_is_known_by_its_checksum(tmp_path: Path) -> None:
         assert [pending.damaged for pending in await outbox.page("standup", 0, 10)] == [True, False]
 
 
+async def test_a_row_whose_text_is_damaged_blocks_nothing(tmp_path: Path) -> None:
+    async with events(tmp_path, FakeClock()) as outbox:
+        await outbox.add([an_event(1), an_event(2, room="other")])
+        by_hand(tmp_path, "outbox.db", "UPDATE events SET room = CAST(x'ff61' AS TEXT) WHERE room = 'standup'")
+        with pytest.raises(DiskError):
+            await outbox.rooms("", 10)
+        await until(lambda: outbox.generation == 2)
+        assert await outbox.rooms("", 10) == ["other", "\ufffda"]
+        assert len(await outbox.page("\ufffda", 0, 10)) == 1
+
+
 async def test_a_room_name_that_has_no_utf8_is_taken_all_the_same(tmp_path: Path) -> None:
     async with events(tmp_path, FakeClock()) as outbox:
         assert await outbox.add([an_event(1, room="\ud800")]) == [True]
