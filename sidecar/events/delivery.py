@@ -123,7 +123,8 @@ class Delivery:
             await asyncio.wait([*self._turns], timeout=grace)
         with contextlib.suppress(DiskError, TimeoutError):
             async with asyncio.timeout(grace):
-                await self._write_marks()
+                while self._marks.unwritten:
+                    await self._write_marks()
         self._stopped.set()
 
     async def _find_rooms(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -34,6 +35,9 @@ _EVENT = """(
     body BLOB NOT NULL
 )"""
 
+RESERVE = 6 * 1024 * 1024
+"""Bytes that are kept on the disk, so that deliveries can be marked when it is full."""
+
 LAYOUT = Layout(
     name="outbox.db",
     version=1,
@@ -45,6 +49,7 @@ LAYOUT = Layout(
         + _EVENT.format(more="parked_at REAL NOT NULL, reason TEXT NOT NULL, status INTEGER, answer BLOB NOT NULL,"),
         "CREATE TABLE delivered (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, at REAL NOT NULL)",
     ),
+    reserve=RESERVE,
     added={
         "uptime": "CREATE TABLE uptime (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, time REAL)",
         "events.since": "ALTER TABLE events ADD COLUMN since REAL NOT NULL DEFAULT 0",
@@ -68,6 +73,9 @@ DELIVERED_KEPT = 86_400.0
 """Seconds for which a delivered event is remembered."""
 DELIVERED_MOST = 100_000
 """Delivered events that are remembered at the most."""
+
+PARKED_PART = 4
+"""Parked events use at most a quarter of the disk, so that there is space for those that can be delivered."""
 
 _COLUMNS = "name, endpoint, room, idempotency_key, accepted_at, traceparent, checksum, body"
 _ADD = f"INSERT OR IGNORE INTO events ({_COLUMNS}, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -114,12 +122,14 @@ class Events:
     async def mark(self, marks: Sequence[Mark], limits: Limits) -> Marked:
         """Write what became of events. Not synced: a mark that is lost in a power cut only repeats a delivery."""
         wall = self._clock.wall()
+        if (volume := self._database.volume) is not None:
+            limits = replace(limits, max_bytes=min(limits.max_bytes, volume // PARKED_PART))
 
         def job(connection: Connection) -> Marked:
             now = self._now(connection, write=True)
             return Marked(thrown_away=_mark(connection, marks, limits, now, wall), oldest_at=_oldest(connection, now))
 
-        return await self._database.write(job, durable=False)
+        return await self._database.write(job, durable=False, frees=True)
 
     async def rooms(self, after: str, most: int) -> list[str]:
         """Rooms that have events waiting, by name, a page at a time."""
@@ -141,7 +151,12 @@ class Events:
 
     async def drop(self, numbers: Numbers, *, parked: bool) -> int:
         """Delete events that wait, or are parked; returns how many."""
-        return await self._database.write(partial(_drop, numbers=numbers, parked=parked), durable=True)
+        return await self._database.write(partial(_drop, numbers=numbers, parked=parked), durable=True, frees=True)
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full: only a few short marks at a time can be written."""
+        return self._database.full
 
     @property
     def generation(self) -> int:

@@ -4,6 +4,7 @@
     corrupt, foreign, of a later       -> moved aside under a name that says when and why; a new file is created, with
     version                               the rows that can still be read from the old one
     deleted or replaced while open     -> written again from the open connection, which still has the content
+    disk full                          -> only jobs that free space are done; a layout may have a reserve for them
     any other error                    -> closed, and opened again by the next job
 
 Errors of SQLite and of the system end here: jobs raise DiskError.
@@ -12,6 +13,7 @@ Errors of SQLite and of the system end here: jobs raise DiskError.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections import deque
@@ -23,7 +25,19 @@ from typing import Any, TypeVar
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.facts import Fact, Notice
-from sidecar.store import aside
+from sidecar.store import aside, reserve
+from sidecar.store.pages import (
+    LOG_MOST,
+    SHORT_WORK,
+    convert_if_small,
+    empty_log,
+    free_pages,
+    give_back_some,
+    log_is_long,
+    prepare,
+    to_keep,
+)
+from sidecar.store.reserve import Reserve
 from sidecar.store.salvage import salvage
 
 T = TypeVar("T")
@@ -48,6 +62,9 @@ class Layout:
     added: Mapping[str, str] = field(default_factory=dict)
     """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
     older program reads and writes a file that has them."""
+    reserve: int = 0
+    """Bytes that are kept free for jobs that free space. More than what the log holds at the most (LOG_MOST and one
+    job), since all of it may have to be appended to the file."""
     session: tuple[str, ...] = ()
     """Statements for each connection, such as temporary tables and triggers."""
 
@@ -60,7 +77,7 @@ class Layout:
 
 
 class File:
-    """Belongs to the worker thread. Other threads read only `facts`, `generation` and `aside`."""
+    """Belongs to the worker thread. Other threads only read the public attributes."""
 
     def __init__(self, folder: Path | None, layout: Layout, clock: Clock) -> None:
         self.generation = 0
@@ -72,16 +89,29 @@ class File:
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
+        self.shortage: str | None = None
+        """Why only jobs that free space are done; None: all are."""
+        self.volume: int | None = None
+        """Bytes of the file system, if it is known."""
+        self._reserve = (
+            None if self._path is None or not layout.reserve else Reserve(Path(f"{self._path}.reserve"), layout.reserve)
+        )
         self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
-    def write(self, job: Callable[[Connection], T], durable: bool) -> T:
+    def write(self, job: Callable[[Connection], T], durable: bool, frees: bool = False) -> T:
+        """`frees`: the job deletes more than it writes, so it is done on a full disk too."""
         with self._errors():
             connection = self._usable()
+            if self.shortage is not None:
+                if not frees:
+                    raise DiskError(f"{self._layout.name}: {self.shortage}")
+                self._give_up_reserve(connection)
             # FULL syncs the log at each commit. With NORMAL a commit survives kill -9, but not a power cut.
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             result = _transaction(connection, job)
             self._identify("-wal")
+            self._tidy(connection, frees)
             return result
 
     def read(self, job: Callable[[Connection], T]) -> T:
@@ -90,6 +120,9 @@ class File:
 
     def probe(self) -> None:
         """Write and delete as much as a few events. If that succeeds, the disk is usable again."""
+        if self._reserve is not None:
+            with self._errors():
+                self._end_shortage(self._usable(), self._reserve)
         blob = bytes(256 * 1024)
         self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
         self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
@@ -114,7 +147,9 @@ class File:
 
     def _prepare_next_job(self, error: Exception) -> None:
         """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
-        full = _code(error) == sqlite3.SQLITE_FULL
+        full = self._is_full(error)
+        if full and self._reserve is not None:
+            self.shortage = "the disk is full"
         if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
         elif not full and self._path is not None and self._in_place():
@@ -126,6 +161,8 @@ class File:
         if self._connection is not None and not self._in_place():
             self._rescue(self._connection)
         if self._connection is None:
+            if self.shortage is not None and self._reserve is not None:
+                self._reserve.give_up()  # also to open a file takes space
             self._connection = self._open()
         return self._connection
 
@@ -155,6 +192,11 @@ class File:
             self._identities[suffix] = None
             self._identify(suffix)
         self.aside = aside.names(self._path)
+        self.volume = reserve.volume(self._folder)
+        if self._reserve is not None:
+            convert_if_small(connection)
+            if not self._reserve.take():
+                self.shortage = f"the disk has less than {self._layout.reserve >> 20} MiB of free space"
         return connection
 
     def _prepare(self, connection: Connection) -> tuple[str, str] | None:
@@ -165,6 +207,8 @@ class File:
         missing = sorted(self._layout.names() - _names(connection)) if version else []
         if missing or (version == 0 and _one(connection, "SELECT count(*) FROM sqlite_master")):
             return "foreign", f"it is of another program{f', it has no {missing[0]}' if missing else ''}"
+        if self._reserve is not None:
+            prepare(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
         if self._layout.salvaged and _one(connection, "PRAGMA quick_check(1)") != "ok":
@@ -200,6 +244,52 @@ class File:
             self._say(f"{self._layout.name}: not all rows could be saved from {old.name}, which keeps them: {error}")
         else:
             self._say(f"{self._layout.name}: {saved} rows were saved from {old.name}")
+
+    def _is_full(self, error: Exception) -> bool:
+        if isinstance(error, OSError):
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = _code(error)
+        unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._folder is not None
+        return code == sqlite3.SQLITE_FULL or (unclear and self._folder is not None and reserve.is_full(self._folder))
+
+    def _give_up_reserve(self, connection: Connection) -> None:
+        if self._reserve is not None:
+            self._reserve.give_up()
+            empty_log(connection)
+
+    def _tidy(self, connection: Connection, frees: bool) -> None:
+        """After a job: keep the log short, give free pages back, and take the reserve again."""
+        if self._reserve is None or self._path is None:
+            return
+        try:
+            if frees and self.shortage is None:
+                give_back_some(connection, to_keep(self.volume or 0))
+            if self.shortage is not None or log_is_long(self._path):
+                empty_log(connection)
+        except sqlite3.Error as error:
+            if not self._is_full(error):
+                raise
+            self.shortage = "the disk is full"  # the job is done all the same
+        if self.shortage is not None and frees:
+            self._reserve.take()
+
+    def _end_shortage(self, connection: Connection, space: Reserve) -> None:
+        """Take the reserve, and have space beside it. Raises DiskError if that is not possible."""
+        keep = to_keep(self.volume or 0)
+        if free_pages(connection) > keep:
+            space.give_up()
+            empty_log(connection)
+            convert_if_small(connection)
+            for _ in range(SHORT_WORK):
+                if not give_back_some(connection, keep):
+                    break
+                empty_log(connection)
+        while not space.take(beside=LOG_MOST):
+            if not give_back_some(connection, keep=0):
+                space.take()
+                raise DiskError(f"{self._layout.name}: {self.shortage or 'the disk is full'}")
+            empty_log(connection)
+        self.shortage = None
 
     def _identify(self, suffix: str) -> None:
         if self._path is not None and self._identities.get(suffix) is None:

@@ -75,6 +75,10 @@ class Stock:
     def generation(self) -> int:
         return self._store.generation
 
+    @property
+    def full(self) -> bool:
+        return self._store.full
+
     def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
         async def call(*args, **kwargs):  # type: ignore[no-untyped-def]
             await self.gate.wait()

@@ -198,9 +198,9 @@ async def test_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Pa
     synced = []
 
     class Watched(Database):
-        async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
+        async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
             synced.append(durable)
-            return await super().write(job, durable=durable)
+            return await super().write(job, durable=durable, frees=frees)
 
     clock, facts = FakeClock(), Facts()
     database = Watched(tmp_path, LAYOUT, clock, facts)
@@ -517,12 +517,12 @@ async def test_parking_is_as_much_work_with_ten_thousand_parked_as_with_none(tmp
         steps += 1
 
     class Counted(Database):
-        async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
+        async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
             def counted(connection: Connection) -> T:
                 connection.set_progress_handler(count, 1)
                 return job(connection)
 
-            return await super().write(counted, durable=durable)
+            return await super().write(counted, durable=durable, frees=frees)
 
     async def park(numbers: range) -> int:
         """How many steps SQLite's virtual machine needs."""
