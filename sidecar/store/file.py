@@ -28,14 +28,13 @@ from sidecar.facts import Fact, Notice
 from sidecar.store import aside, reserve
 from sidecar.store.pages import (
     LOG_MOST,
-    SHORT_WORK,
     convert_if_small,
     empty_log,
     free_pages,
+    give_back,
     give_back_some,
     log_is_long,
     prepare,
-    to_keep,
 )
 from sidecar.store.reserve import Reserve
 from sidecar.store.salvage import salvage
@@ -263,7 +262,7 @@ class File:
             return
         try:
             if frees and self.shortage is None:
-                give_back_some(connection, to_keep(self.volume or 0))
+                give_back(connection, self.volume or 0)
             if self.shortage is not None or log_is_long(self._path):
                 empty_log(connection)
         except sqlite3.Error as error:
@@ -275,15 +274,11 @@ class File:
 
     def _end_shortage(self, connection: Connection, space: Reserve) -> None:
         """Take the reserve, and have space beside it. Raises DiskError if that is not possible."""
-        keep = to_keep(self.volume or 0)
-        if free_pages(connection) > keep:
+        if free_pages(connection):
             space.give_up()
             empty_log(connection)
             convert_if_small(connection)
-            for _ in range(SHORT_WORK):
-                if not give_back_some(connection, keep):
-                    break
-                empty_log(connection)
+            give_back(connection, self.volume or 0)
         while not space.take(beside=LOG_MOST):
             if not give_back_some(connection, keep=0):
                 space.take()

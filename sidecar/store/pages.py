@@ -17,8 +17,8 @@ _KEEP_FREE = 4_096, 100_000
 _AT_ONCE = 256
 """Free pages that are given back in one transaction."""
 
-SHORT_WORK = 64
-"""So often pages are given back in one job: 64 MiB. New events wait for it."""
+_ROUNDS = 64
+"""Transactions after one job in which free pages are given back: 64 MiB. The next job waits for them."""
 
 _SMALL = 256
 """Pages with content up to which a file is written anew to become one that can shrink."""
@@ -62,10 +62,21 @@ def free_pages(connection: Connection) -> int:
     return _value(connection, "freelist_count")
 
 
-def to_keep(volume: int) -> int:
+def _to_keep(volume: int) -> int:
     """Free pages that a file keeps on a disk of that many bytes."""
     most, bytes_for_each = _KEEP_FREE
     return min(most, volume // bytes_for_each)
+
+
+def give_back(connection: Connection, volume: int) -> None:
+    """Cut free pages off a file that has clearly more than it should keep. Raises sqlite3.Error."""
+    keep = _to_keep(volume)
+    if free_pages(connection) < keep + _AT_ONCE:
+        return
+    for _ in range(_ROUNDS):
+        if not give_back_some(connection, keep):
+            break
+        empty_log(connection)
 
 
 def give_back_some(connection: Connection, keep: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import stat
 import zlib
@@ -238,11 +239,34 @@ async def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> Non
 
 async def test_a_second_sidecar_in_the_same_folder_does_not_start_and_says_why(tmp_path: Path) -> None:
     async with Store(tmp_path, FakeClock(), "boot", Facts()):
-        with pytest.raises(StartError, match="another sidecar is using"):
-            async with Store(tmp_path, FakeClock(), "boot", Facts()):
-                pass
+        for file in (None, tmp_path / "lock"):
+            if file is not None:
+                file.unlink()  # as somebody does whom it stops
+            with pytest.raises(StartError, match=r"another sidecar.* uses"):
+                async with Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=0.0):
+                    pass
     async with Store(tmp_path, FakeClock(), "boot", Facts()):
         pass
+
+
+async def test_the_start_that_was_refused_names_the_process_and_leaves_its_lock_alone(tmp_path: Path) -> None:
+    async with Store(tmp_path, FakeClock(), "boot", Facts()):
+        for _ in range(2):
+            with pytest.raises(StartError, match=rf"another sidecar \(pid {os.getpid()}\) uses {tmp_path}; stop it"):
+                async with Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=0.0):
+                    pass
+
+
+async def test_a_start_waits_for_the_one_before_to_end(tmp_path: Path) -> None:
+    second = Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=5.0)
+    async with Store(tmp_path, FakeClock(), "boot", Facts()) as first:
+        await first.events.add([an_event(1)])
+        starting = asyncio.ensure_future(second.__aenter__())
+        await asyncio.sleep(0)
+        assert not starting.done()
+    await starting
+    assert (await second.events.stock()).pending == 1
+    await second.__aexit__(None, None, None)
 
 
 async def test_without_a_folder_events_live_in_memory_and_decisions_nowhere(tmp_path: Path) -> None:
