@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sidecar.config.backend_target import tls_from
 from sidecar.config.credentials import CREDENTIAL, read_secret, read_token, signing_key
 from sidecar.config.loader import Examined, Where, examine_file
 from sidecar.config.models import Settings
+from sidecar.core.events import Limits, least_volume
 from sidecar.errors import ConfigError, SidecarError
 
 SECRET_FILE = ("backend", "secret_file")
@@ -23,6 +26,8 @@ class Report:
     problems: list[str]
     warnings: list[str]
     settings: Settings | None = None
+    notes: tuple[str, ...] = ()
+    """What the operator should know of a config that can be used."""
 
 
 def check(file: Path, environ: Mapping[str, str]) -> Report:
@@ -34,8 +39,31 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
     if examined.settings is not None:
         _secret(examined, examined.settings, environ)
         _other_files(examined, examined.settings, environ)
+    notes = () if examined.settings is None else tuple(_volume(examined, examined.settings))
     problems = examined.problem_lines()
-    return Report(problems, examined.warning_lines(), None if problems else examined.settings)
+    return Report(problems, examined.warning_lines(), None if problems else examined.settings, notes)
+
+
+def _volume(examined: Examined, settings: Settings) -> Iterator[str]:
+    """How large the file system of state_dir must be; a warning if it is smaller."""
+    if settings.state_dir is None:
+        return
+    limits = Limits(max_events=settings.outbox.max_events, max_age=settings.outbox.max_age)
+    least = least_volume(limits, sum(settings.cache.model_dump().values()))
+    needs = f"state_dir: {settings.state_dir} needs a file system of at least {_megabytes(least)} for this outbox"
+    there = next((each for each in (settings.state_dir, *settings.state_dir.parents) if os.path.exists(each)), None)
+    size = least if there is None else shutil.disk_usage(there).total
+    if size < least:
+        text = (
+            f"the file system of {settings.state_dir} has {_megabytes(size)}, but the outbox may need "
+            f"{_megabytes(least)}: it would be full before the outbox is; use a larger one, or lower outbox.max_events"
+        )
+        examined.warn(("state_dir",), text)
+    yield needs
+
+
+def _megabytes(size: int) -> str:
+    return f"{-(-size // 1_000_000):,} MB"
 
 
 def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:

@@ -103,13 +103,15 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
     good = not report.problems and all(step.good for step in steps)
     if as_json:
-        document = {"problems": report.problems, "warnings": report.warnings}
+        document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
         click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
         for line in (*report.problems, *report.warnings):
             click.echo(line, err=True)
         if not report.problems:
             click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+            for note in report.notes:
+                click.echo(note)
         render.steps(steps)
     if not good:
         raise click.exceptions.Exit(1)

@@ -118,3 +118,13 @@ async def test_a_volume_full_of_events_that_the_backend_refuses_comes_back_too(t
                     while (await sidecar.event("user-joined", "after")).status != 202:
                         await asyncio.sleep(0.05)
             assert await sidecar.metric("outbox_parked") > 100
+
+
+async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
+        state = {"state_dir": str(disk.folder / "state")}
+        async with Sidecar.prepared("http://127.0.0.1:9/x", state) as sidecar:
+            sidecar.write()
+            code, printed = await sidecar.command("check")
+    assert code == 0
+    assert f"warning: state_dir: the file system of {disk.folder}/state has 21 MB, but the outbox may need" in printed

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from sidecar.clock import SystemClock
-from sidecar.core.events import Limits, Mark, Pending
+from sidecar.core.events import Limits, Mark, Pending, least_volume
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
 from sidecar.errors import DiskError, StartError
 from sidecar.facts import DiskChanged, Notice
@@ -600,6 +600,16 @@ async def test_the_stock_is_counted(tmp_path: Path) -> None:
         stock = await outbox.stock()
         assert (stock.pending, stock.bytes, stock.parked, stock.oldest_at) == (1, 3, 1, 1_005.0)
         assert marked.oldest_at == 1_005.0
+
+
+@pytest.mark.parametrize("size", [1, 1_900, 2_050, 4_200])
+async def test_the_file_is_no_larger_than_the_volume_that_check_asks_for(tmp_path: Path, size: int) -> None:
+    async with events(tmp_path, FakeClock()) as outbox:
+        for start in range(0, 1_000, 100):
+            await outbox.add([an_event(start + n, f"room-{n}@muc.example", body=b"x" * size) for n in range(100)])
+    fixed = least_volume(Limits(max_events=0), 0)
+    least = least_volume(Limits(max_events=1_000, max_bytes=1_000 * size), 0) - fixed
+    assert (tmp_path / "outbox.db").stat().st_size < 3 / 4 * least
 
 
 async def test_a_file_of_the_first_release_is_taken_over_and_its_events_are_new(tmp_path: Path) -> None:
