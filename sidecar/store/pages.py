@@ -85,7 +85,8 @@ def give_back_some(connection: Connection, keep: int) -> bool:
     free = free_pages(connection)
     if free <= keep:
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({min(free - keep, _AT_ONCE)})").fetchall()
+    # As a script, because `execute` stops after one page: the statement has a row without columns for each.
+    connection.executescript(f"PRAGMA incremental_vacuum({min(free - keep, _AT_ONCE)})")
     return free_pages(connection) < free
 
 
