@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import assert_never
 
@@ -34,6 +34,9 @@ JITTER = 0.1
 NEVER = -math.inf
 """An instant before all others."""
 
+ALWAYS = math.inf
+"""An instant after all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -52,6 +55,12 @@ class Policy:
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
         return self.deny if verdict is Verdict.DENY else self.allow
+
+    def without_denies(self) -> Policy:
+        """The same while the denies on disk have not been read: who is unknown may have been denied."""
+        if self.on_unavailable is not OnUnavailable.ALLOW:
+            return self
+        return replace(self, on_unavailable=OnUnavailable.REFUSE)
 
 
 PolicyFor = Callable[[Endpoint, str], Policy]

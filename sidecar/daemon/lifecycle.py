@@ -34,7 +34,7 @@ GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
 
 COUNTING = 1.0
-"""Seconds a start waits for the disk to say how many events an earlier process left."""
+"""Seconds a start waits for the disk to say how many events an earlier process left, and which denies."""
 
 Stop = Callable[[], Awaitable[None]]
 
@@ -125,7 +125,7 @@ class Daemon:
         await stack.enter_async_context(parts.backend)
         await self._beside(stack, parts.memory.run(), parts.memory.stop)
         await self._beside(stack, parts.delivery.run(), self._stop_events)
-        await parts.backlog.counted(COUNTING)
+        await asyncio.gather(parts.backlog.counted(COUNTING), parts.memory.denies_read(COUNTING))
         stack.push_async_callback(self._drain)
 
     async def _open_listeners(self, stack: AsyncExitStack) -> None:

@@ -11,7 +11,7 @@ from sidecar import __version__
 from sidecar.backend.guard import Guard
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
-from sidecar.core.model import Endpoint, Verdict
+from sidecar.core.model import ANSWERS, Endpoint, Verdict
 from sidecar.daemon.current import Current
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache
@@ -38,7 +38,7 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
     if reasons:
         more = f" (and {len(reasons) - 1} more: prosody-sidecar status)" if len(reasons) > 1 else ""
         return f"Degraded: {reasons[0][:300]}{more}"
-    remembered = sum(cache.count(verdict) for verdict in Verdict)
+    remembered = sum(cache.count(verdict) for verdict in ANSWERS)
     return f"Well: {remembered} answers remembered, {outbox.pending():.0f} events on their way"
 
 
@@ -87,7 +87,7 @@ def add_gauges(
     for endpoint, guard in guards.items():
         watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
         watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
-    for verdict in Verdict:
+    for verdict in ANSWERS:
         watch("cache_entries", entries_reader(verdict), verdict=verdict.value)
     watch("loop_lag_seconds", lambda: heartbeat.lag)
     watch("degraded", lambda: len(health.reasons()))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied
+from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied, Verdict
 from sidecar.core.policy import OnUnavailable, Policy, Settled, settle
 from sidecar.decisions.cache import Cache, Selector
 from sidecar.decisions.disk import Disk
@@ -130,7 +130,7 @@ class Calls:
     async def _settle(self, query: Query, policy: Policy, carried: Carried, until: float) -> Settled:
         outcome = carried.outcome
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
-            self._cache.separate_guests(query.key)
+            self._cache.separate_guests(query.key, carried.asked_at)
             query = query.for_one_guest()
         now = self._clock.monotonic()
         current = self._cache.get(query.key)
@@ -146,7 +146,8 @@ class Calls:
             self._cache.put(key, settled.store)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-            await self._disk.save(key, until)
+        if settled.reply is not None and settled.reply.verdict is Verdict.DENY:
+            await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)
 

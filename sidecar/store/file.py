@@ -15,8 +15,8 @@ import contextlib
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +46,8 @@ class Layout:
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
     copied from a corrupt file to the new one."""
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """For each earlier version, the statements that make the next version of it."""
 
 
 class File:
@@ -164,7 +166,19 @@ class File:
             _transaction(connection, lay_out)
             self.generation += 1
             self._salvage(connection)
+        else:
+            self._upgrade(connection)
         return connection
+
+    def _upgrade(self, connection: Connection) -> None:
+        for version in range(_one(connection, "PRAGMA user_version"), self._layout.version):
+
+            def upgrade(connection: Connection, version: int = version) -> None:
+                for statement in self._layout.upgrades[version]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+
+            _transaction(connection, upgrade)
 
     def _salvage(self, connection: Connection) -> None:
         corrupt, self._corrupt = self._corrupt, None

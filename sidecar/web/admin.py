@@ -16,7 +16,7 @@ from aiohttp import web
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
 from sidecar.core.events import Listed, Numbers
-from sidecar.core.model import Endpoint, Key, Verdict, jid_subject
+from sidecar.core.model import ANSWERS, Endpoint, Key, jid_subject
 from sidecar.decisions.cache import Selector, named
 from sidecar.decisions.explain import explain
 from sidecar.decisions.resolver import Resolver
@@ -155,7 +155,7 @@ class Admin:
                 "reasons": self._health.reasons(),
                 **self._facts(),
                 "endpoints": endpoints,
-                "cache": {verdict.value: cache.count(verdict) for verdict in Verdict},
+                "cache": {verdict.value: cache.count(verdict) for verdict in ANSWERS},
                 "outbox": self._counts(),
             }
         )

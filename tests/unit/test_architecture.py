@@ -49,7 +49,7 @@ FOLDERS: dict[str, frozenset[str]] = {
 
 HOMES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"backend.client", "demo_backend.server", "web"}),
-    "cachetools": frozenset({"decisions.cache", "decisions.packed_lru"}),
+    "cachetools": frozenset({"decisions.packed_lru", "decisions.rooms_in_use", "decisions.suspicion"}),
     "click": frozenset({"cli.commands"}),
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),

@@ -56,6 +56,9 @@ class Recorder:
     async def counted(self, seconds: float) -> None:
         await asyncio.sleep(0)
 
+    async def denies_read(self, within: float) -> None:
+        await asyncio.sleep(0)
+
 
 def recorded(parts: Parts, said: list[str], fails: Exception | None = None) -> Parts:
     def part(name: str, fails: Exception | None = None) -> Any:

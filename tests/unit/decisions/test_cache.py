@@ -275,7 +275,7 @@ def test_guests_share_their_answers_until_the_backend_says_private() -> None:
     shared = a_key(subject="guest")
     cache.put(shared, an_entry())
     assert not cache.guests_are_separate("standup")
-    cache.separate_guests(shared)
+    cache.separate_guests(shared, 10.0)
     assert cache.guests_are_separate("standup")
     assert not cache.guests_are_separate("retro")
     assert cache.get(shared) is None
