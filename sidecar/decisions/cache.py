@@ -18,6 +18,10 @@ from sidecar.decisions.packed_lru import PackedLru
 from sidecar.decisions.rooms_in_use import RoomsInUse
 from sidecar.decisions.suspicion import Suspicions
 
+BOOTED = 1.0
+"""Instants are seconds since this boot of the machine; what was asked before this one was asked before the boot. It is
+not zero because of rounding, and nobody asks within the first second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -96,12 +100,12 @@ class Cache:
         for lru in self._by_kind[key.endpoint.kind]:
             entry = lru.get(key)
             if entry is not None:
-                return entry if entry.asked_at >= 0.0 else self._aged(entry)
+                return entry if entry.asked_at > BOOTED else self._aged(entry)
         return None
 
     def _aged(self, entry: Entry) -> Entry:
         """An entry from before this boot, at its age as it is known now."""
-        if entry.asked_at >= 0.0 or not self.missed:
+        if entry.asked_at > BOOTED or not self.missed:
             return entry
         return entry._replace(asked_at=entry.asked_at - self.missed, settled_at=entry.settled_at - self.missed)
 

@@ -235,6 +235,13 @@ def test_nothing_is_usable_longer_than_fresh_and_the_larger_stale_limit_of_then_
         assert age < min(lifetimes.fresh, limits.fresh)
 
 
+def test_while_denies_are_not_known_only_a_policy_that_allows_is_another_one() -> None:
+    for on_unavailable in OnUnavailable:
+        policy = a_policy(on_unavailable=on_unavailable)
+        expected = OnUnavailable.REFUSE if on_unavailable is OnUnavailable.ALLOW else on_unavailable
+        assert policy.without_denies() == dataclasses.replace(policy, on_unavailable=expected)
+
+
 # ---- Cache-Control
 
 CACHE_CONTROL = st.builds(
