@@ -166,6 +166,20 @@ def test_what_the_disk_remembers_does_not_take_the_place_of_what_is_known_by_now
     assert cache.get(a_key()) == an_entry(verdict, asked_at=10.0)
 
 
+@pytest.mark.parametrize("verdict", [Verdict.ALLOW, Verdict.DENY])
+@pytest.mark.parametrize("written", [True, False])
+def test_at_start_an_allow_on_disk_does_not_take_the_place_of_what_is_known_by_now(
+    verdict: Verdict, written: bool
+) -> None:
+    cache = a_cache()
+    cache.put(a_key(), an_entry(verdict, asked_at=10.0))
+    if written:
+        cache.dirty.clear()
+    rows = [(a_key(), an_entry(asked_at=9.0)), (a_key("retro"), an_entry(asked_at=9.0))]
+    assert cache.restore_all(rows) == [a_key()]
+    assert contents(cache) == {a_key(): verdict, a_key("retro"): Verdict.ALLOW}
+
+
 def test_what_was_dropped_is_not_put_back_from_a_disk_that_does_not_know_yet() -> None:
     cache = a_cache()
     cache.drop(a_key())
