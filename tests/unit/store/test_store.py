@@ -120,6 +120,7 @@ async def test_after_a_reboot_with_a_wall_clock_behind_only_denies_are_used(tmp_
     clock = FakeClock()
     kept = {a_key("a"): an_entry(Verdict.DENY), Key(Endpoint.VALIDATE_ACCESS, "b"): an_entry(Verdict.PRIVATE)}
     gone = {a_key("c"): an_entry(), a_key("d"): an_entry(), NO_PART: an_entry(Verdict.CONFIG)}
+    clock.pass_by(1)
     async with decisions(tmp_path, clock) as store:
         await store.save({**kept, **gone})
     wrong = FakeClock(boottime=20.0, unix=unix)
