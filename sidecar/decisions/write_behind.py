@@ -117,8 +117,7 @@ class WriteBehind:
                 await self._load(self._store.denies())
                 self._cache.denies_known = True
                 self._denies_known.set()
-            if not self._outdated:
-                await self._load(self._store.load())
+            await self._load(self._store.load())
         self._loaded.set()
         self._purged.clear()
 
@@ -131,9 +130,7 @@ class WriteBehind:
 
     async def recall(self, key: Key) -> None:
         """Until everything is loaded: read this one key into the cache. Waits a little, never raises."""
-        if self._store is None or self._loaded.is_set() or self._outdated or self._recall_failed:
-            return
-        if self._cache.get(key) is not None:
+        if self._store is None or self._loaded.is_set() or self._recall_failed or self._cache.get(key) is not None:
             return
         try:
             async with asyncio.timeout(self._recall_within):

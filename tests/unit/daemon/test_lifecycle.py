@@ -58,6 +58,7 @@ class Recorder:
 
     async def denies_read(self, within: float) -> None:
         await asyncio.sleep(0)
+        self._said.append(f"{self._name} has read the denies")
 
 
 def recorded(parts: Parts, said: list[str], fails: Exception | None = None) -> Parts:
@@ -89,6 +90,7 @@ async def test_what_was_started_is_stopped_in_reverse_though_the_disk_fails() ->
         "backend starts",
         "memory starts",
         "delivery starts",
+        "memory has read the denies",
         "READY=1",
         "STOPPING=1\nSTATUS=Stopping: answering what is under way",
         "delivery ends",

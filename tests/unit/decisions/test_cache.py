@@ -467,8 +467,11 @@ def test_the_suspicion_of_a_room_that_is_not_in_use_any_more_gives_way() -> None
     assert cache.suspect_before("made-up 0", 100.0, 5.0) == 100.0
 
 
-def test_the_suspicion_of_a_room_whose_denies_were_read_before_its_allows_stays() -> None:
+@pytest.mark.parametrize("purged", [True, False])
+def test_the_suspicion_of_a_room_whose_denies_were_read_before_its_allows_stays(purged: bool) -> None:
     cache = a_cache(denies=2)
+    if purged:  # then each row is looked at more closely
+        cache.purge(0.0, Selector(room="elsewhere"))
     cache.restore(a_key("board", "jid bob@example.org"), an_entry(Verdict.DENY, asked_at=90.0))
     cache.restore_all([(a_key("board"), an_entry())])
     for number in range(10):
