@@ -59,7 +59,7 @@ HOMES: dict[str, frozenset[str]] = {
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
     "time": frozenset({"clock"}),
-    "yaml": frozenset({"config.loader"}),
+    "yaml": frozenset({"config.plain_yaml"}),
 }
 """The only folders or modules that use a library. All that is not of the standard library must be here."""
 
@@ -199,8 +199,8 @@ def test_every_folder_is_a_package_with_modules() -> None:
         ("events.outbox", "def f():\n    import sidecar.web", "sidecar.events.outbox: events may not import web"),
         ("web.admin", "from sidecar.config.models import Admin", "sidecar.web.admin: web may not import config"),
         ("web.admin", "import sidecar.store", "sidecar.web.admin: web may not import store"),
-        ("web.admin", "import yaml", "sidecar.web.admin: imports yaml, whose home is config.loader"),
-        ("config.models", "import yaml", "sidecar.config.models: imports yaml, whose home is config.loader"),
+        ("web.admin", "import yaml", "sidecar.web.admin: imports yaml, whose home is config.plain_yaml"),
+        ("config.models", "import yaml", "sidecar.config.models: imports yaml, whose home is config.plain_yaml"),
         (
             "decisions.resolver",
             "from aiohttp import web",
