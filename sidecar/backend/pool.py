@@ -108,7 +108,9 @@ class _Protocol(ResponseHandler):
     def _is_readable(self) -> bool:
         """Whether the kernel has bytes, or the end of the connection, that the event loop has not read yet."""
         transport = self.transport
-        if transport is None or (self.is_new and transport.get_extra_info("ssl_object") is not None):
+        if transport is None or transport.is_closing():
+            return True
+        if self.is_new and transport.get_extra_info("ssl_object") is not None:
             return False  # a server of TLS 1.3 sends session tickets on a new connection
         poll = select.poll()
         poll.register(transport.get_extra_info("socket"), select.POLLIN)
