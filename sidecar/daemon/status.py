@@ -84,7 +84,11 @@ def add_gauges(
     def entries_reader(verdict: Verdict) -> Callable[[], float]:
         return lambda: cache.count(verdict)
 
+    def forbids_reader(endpoint: Endpoint) -> Callable[[], float]:
+        return lambda: health.forbids_outage_use(endpoint)
+
     for endpoint, guard in guards.items():
+        watch("useless_in_an_outage", forbids_reader(endpoint), endpoint=str(endpoint))
         watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
         watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
     for verdict in Verdict:
