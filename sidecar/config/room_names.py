@@ -19,7 +19,6 @@ It also removes ? * (wildcards here) and ! ( ), but these are in the name if the
 _LITERAL = re.compile(r"(?:%[0-9A-Fa-f]?(?=[*?])|[*?])|([^*?%]|%(?![0-9A-Fa-f]?[*?]))+")
 """A wildcard, a percent-encoding that a wildcard completes, or a text without these."""
 
-
 _TENANT = re.compile(r"(\[)([^\]]*)(\])(.*)|()([*?][^\[\]]*)(\])(.*)|(\[)(.*\*.*)()()", re.DOTALL)
 """Bracket, tenant, bracket, room. A wildcard can stand for a bracket too."""
 
