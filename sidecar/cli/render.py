@@ -44,7 +44,8 @@ def overview(document: dict[str, Any]) -> Group:
     events = document["outbox"]
     table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
     table.add_row("process", _process(document))
-    return Group(head, *(Text(f"  {reason}", style="yellow") for reason in reasons), table)
+    said = (*reasons, *(f"note: {note}" for note in document["notes"]))
+    return Group(head, *(Text(f"  {line}", style="yellow") for line in said), table)
 
 
 def _reload(document: dict[str, Any]) -> Text:

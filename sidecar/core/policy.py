@@ -258,6 +258,21 @@ def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:
     )
 
 
+def useless_in_an_outage(policy: Policy, said: CacheControl) -> str:
+    """The directives because of which an answer that is not a deny cannot be used while the backend is away; empty if
+    it can be, or if it is not needed."""
+    limits = shorten(policy.allow, said)
+    needed = policy.allow.stale_if_error > 0 and policy.on_unavailable is not OnUnavailable.ALLOW
+    if not needed or (limits is not None and limits.stale_if_error > 0):
+        return ""
+    directives = {
+        "no-store": said.no_store,
+        "no-cache or must-revalidate": said.must_revalidate,
+        "stale-if-error=0": said.stale_if_error == 0,
+    }
+    return ", ".join(name for name, there in directives.items() if there)
+
+
 _SILENT = CacheControl()
 
 

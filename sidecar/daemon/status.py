@@ -44,7 +44,7 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
 
 def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Clock) -> dict[str, Any]:
     """What `status` shows beside what the admin listener knows itself."""
-    settings = current.settings
+    state_dir = current.started_with.state_dir
     return {
         "version": __version__,
         "uptime_seconds": round(clock.wall() - current.started_at, 1),
@@ -54,8 +54,8 @@ def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Cloc
         "recent": recent.document(),
         "config": str(current.source) if current.source else "built in",
         "config_read_at": round(current.read_at, 3),
-        "backend": settings.backend.url,
-        "state_dir": str(settings.state_dir) if settings.state_dir else None,
+        "backend": current.settings.backend.url,
+        "state_dir": str(state_dir) if state_dir else None,
     }
 
 
@@ -84,7 +84,11 @@ def add_gauges(
     def entries_reader(verdict: Verdict) -> Callable[[], float]:
         return lambda: cache.count(verdict)
 
+    def forbids_reader(endpoint: Endpoint) -> Callable[[], float]:
+        return lambda: health.forbids_outage_use(endpoint)
+
     for endpoint, guard in guards.items():
+        watch("useless_in_an_outage", forbids_reader(endpoint), endpoint=str(endpoint))
         watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
         watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
     for verdict in ANSWERS:
