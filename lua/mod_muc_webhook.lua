@@ -59,25 +59,32 @@ function refuse(event)
 	return true;
 end
 
-local folder = module.path:match("^(.*)/[^/]*$") or ".";
-local cure = ("Copy mod_muc_webhook.lua and the folder muc_webhook of one release to %s (Debian package: apt-get install "
-	.."--reinstall prosody-sidecar). Then run: prosodyctl shell \"module:reload('muc_webhook')\""):format(folder);
+local modulemanager = require "core.modulemanager";
+
+local function folder_of(path)
+	return path:match("^(.*)/[^/]*$") or ".";
+end
+
+local function with_cure(problem, folder)
+	return ("%s. Copy mod_muc_webhook.lua and the folder muc_webhook of one release to %s (Debian package: apt-get install "
+		.."--reinstall prosody-sidecar). Then run: prosodyctl shell \"module:reload('muc_webhook')\""):format(problem, folder);
+end
 
 local function read(path)
 	local file, err = io.open(path, "rb");
 	if not file then return nil, err; end -- which names the path
-	local text, read_err = file:read("a");
+	local text, read_err = file:read("*a"); -- Lua 5.2 wants the asterisk
 	file:close();
 	return text, path..": "..tostring(read_err);
 end
 
 -- A library is whole if it returns its table: that is the last thing in the file.
-local function load_library(name, wanted)
+local function load_library(folder, name, wanted)
 	local path = ("%s/muc_webhook/%s.lib.lua"):format(folder, name);
 	local text, err = read(path);
 	if not text then return nil, err; end
 	local chunk, syntax_err = load(text, "@"..path, "t", setmetatable({ module = module }, { __index = _G }));
-	if not chunk then return nil, syntax_err; end
+	if not chunk then return nil, path.." does not compile: "..syntax_err; end
 	local ok, library = pcall(chunk);
 	if not ok then return nil, path.." does not load: "..tostring(library); end
 	if type(library) ~= "table" then return nil, path.." is not whole"; end
@@ -88,24 +95,26 @@ local function load_library(name, wanted)
 end
 
 -- Each once, by name, or nil and what is wrong. The first one says which others there are.
-local function load_libraries(wanted)
-	local start, err = load_library("start", wanted);
+local function load_libraries(folder, wanted)
+	local start, err = load_library(folder, "start", wanted);
 	local libraries = { start = start };
 	for _, name in ipairs(start and start.parts or {}) do
-		libraries[name], err = load_library(name, wanted);
+		libraries[name], err = load_library(folder, name, wanted);
 		if not libraries[name] then return nil, err; end
 	end
 	return start and libraries, err;
 end
 
--- What a reload would find wrong with the files that are there now.
+-- What a reload would find wrong with the files that are there now, and their folder. Prosody takes the first guard
+-- in its plugin paths, which may be another one than this.
 local function problem_on_disk()
-	local text, err = read(module.path);
-	if not text then return err; end
+	local text, path = modulemanager.loader:load_resource(module.name);
+	if not text then return path, folder_of(module.path); end -- it is an error, which names the path
+	local folder = folder_of(path);
 	local new = text:match('\nlocal version = "([^"]+)";\n');
-	if not new or not text:find("\n%-%- The end%.\n$") then return module.path.." is not whole"; end
-	local libraries, library_err = load_libraries(new);
-	return not libraries and library_err or nil;
+	if not new or not text:find("\n%-%- The end%.\n$") then return path.." is not whole", folder; end
+	local libraries, err = load_libraries(folder, new);
+	return not libraries and err or nil, folder;
 end
 
 local gate; -- stays when it is down: it holds what a later one goes on with
@@ -113,11 +122,12 @@ local kept = module.saved_state;
 
 -- Returns nothing once the gate is alive, else why it is not and what to do.
 local function start()
-	local libraries, err = load_libraries(version);
-	if not libraries then return err..". "..cure; end
+	local folder = folder_of(module.path);
+	local libraries, err = load_libraries(folder, version);
+	if not libraries then return with_cure(err, folder); end
 	if not host.modules.muc then return "mod_muc is not loaded on "..module.host..". The gate starts when it is"; end
 	local ok, result = pcall(libraries.start.start, libraries, kept);
-	if not ok then return ("%s/muc_webhook: %s. %s"):format(folder, result, cure); end
+	if not ok then return with_cure(folder.."/muc_webhook: "..tostring(result), folder); end
 	gate, guard.gate = result, result;
 	return nil;
 end
@@ -128,9 +138,11 @@ end
 
 -- When this throws, Prosody goes on with the module that it has.
 function module.save()
-	local problem = problem_on_disk();
+	local problem, folder = problem_on_disk();
 	if problem then
-		module:log("error", "The reload is refused, and nothing has changed: %s. %s", problem, cure);
+		local what = with_cure(problem, folder);
+		module:log("error", "The reload is refused, and nothing has changed: %s", what);
+		if not guard.gate then guard.why = what; end
 		error(setmetatable({}, { __tostring = function () return problem; end })); -- Prosody adds no traceback to a table
 	end
 	if gate then kept = gate.save(); end
@@ -144,7 +156,7 @@ function module.unload()
 end
 
 local function on_muc(event)
-	if event.module == "muc" then require "core.modulemanager".reload(module.host, module.name); end
+	if event.module == "muc" then modulemanager.reload(module.host, module.name); end
 end
 module:hook("module-loaded", on_muc);
 module:hook("module-reloaded", on_muc);

@@ -43,23 +43,45 @@ put_module() { # FROM
     for file in "$modules"/muc_webhook/*.lib.lua; do
         [ -e "$1/muc_webhook/${file##*/}" ] || rm -f "$file"
     done
+    [ -n "$root" ] || echo "The module for Prosody is in $modules."
 }
 
-# Files that Include names; a pattern stays a pattern.
-included() {
-    grep -Rhs --include='*.lua' '^[[:space:]]*Include' "$configs" |
-        sed -n "s|^[^\"']*[\"']\([^\"']*\)[\"'].*|\1|p" | sed "s|^/|$root/|; t; s|^|$configs/|" || true
+# What these files include, seen from their folder; a pattern stays a pattern.
+included() { # FILES
+    awk -v root="$root" '/Include|File(Line|Content)s?|dofile|loadfile/ {
+        folder = FILENAME
+        sub("/[^/]*$", "", folder)
+        while (match($0, /"[^"]+"|\047[^\047]+\047|\[\[[^]]+]]/)) {
+            name = substr($0, RSTART, RLENGTH)
+            $0 = substr($0, RSTART + RLENGTH)
+            gsub(/^(\[\[|.)|(]]|.)$/, "", name)
+            print (name ~ "^/" ? root : folder "/") name
+        }
+    }' "$@"
 }
+
+# All files below Prosody's folder, whatever their names, and those that they include from elsewhere, one a line.
+config_files() (
+    IFS='
+'
+    found=$(find -L "$configs" -type f 2>/dev/null | sort)
+    seen=
+    while [ "$found" != "$seen" ]; do
+        seen=$found
+        # shellcheck disable=SC2046,SC2086  # patterns, to be expanded
+        found=$(find -L $seen $(included $seen) -maxdepth 0 -type f 2>/dev/null | sort -u)
+    done
+    printf '%s\n' "$found"
+)
 
 # Where Prosody's configuration names the module. Only a line that is nothing but a comment does not count: it is
 # better to keep a guard that nobody needs than to open the rooms.
-naming_lines() {
-    {
-        grep -RHnaws --include='*.lua' muc_webhook "$configs" || true
-        # shellcheck disable=SC2046  # patterns, to be expanded
-        grep -Hnaws muc_webhook $(included) /dev/null || true
-    } | grep -avE '^[^:]*:[0-9]+:[[:space:]]*--[^]]*$' | sort -u || true
-}
+naming_lines() (
+    IFS='
+'
+    # shellcheck disable=SC2046
+    grep -Hnaws muc_webhook $(config_files) /dev/null | grep -avE '^[^:]*:[0-9]+:[[:space:]]*--[^]]*$' || true
+)
 
 say_how_to_load() {
     [ -n "$(naming_lines)" ] || return 0
@@ -88,6 +110,6 @@ STAYS
         rm -f "$guard"
     fi
     for folder in "$modules/muc_webhook" "$modules" "${modules%/*}"; do
-        [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
+        [ ! -d "$folder" ] || [ -L "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
     done
 }

@@ -136,8 +136,9 @@ end
 -- The sender's own thread may wait.
 local function decide_in_thread(event_name, event, room_jid)
 	if decide_safely(event, room_jid, {}) then return true; end
-	if rooms.muc() == muc then return nil; end
-	-- mod_muc was reloaded or unloaded meanwhile; this event would still go to its old self.
+	if rooms.muc() == muc and not state.stopped then return nil; end
+	-- Meanwhile mod_muc was reloaded or unloaded, and this event would still go to its old self; or this gate was
+	-- stopped, and another one or the guard decides.
 	let_through(event_name, event);
 	return true;
 end

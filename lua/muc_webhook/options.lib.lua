@@ -91,8 +91,24 @@ local function advice(options)
 	if options.fail_open then
 		table.insert(list, "muc_webhook_fail_open lets everybody in while the meeting service cannot be reached");
 	end
+	if require "core.configmanager".get("*", "muc_room_default_members_only") then
+		table.insert(list, "muc_room_default_members_only is set for all components, which closes Jitsi's lobbies and "
+			.."breakout rooms: set it in the section of "..module.host.." only");
+	end
 	table.sort(list);
 	return list;
+end
+
+-- Prosody's own options, which refuse where not even the guard is loaded. Not for the log: without jicofo they may be
+-- left out on purpose.
+local function missing_locks()
+	local list = {};
+	for _, name in ipairs { "restrict_room_creation"; "muc_room_default_members_only" } do
+		if not module:get_option(name) then table.insert(list, name.." = true"); end
+	end
+	if not list[1] then return nil; end
+	return ("if mod_muc_webhook.lua is damaged or missing at a restart, every room is open. Set %s on %s to refuse then")
+		:format(table.concat(list, " and "), module.host);
 end
 
 local function read_options()
@@ -123,7 +139,7 @@ local function new()
 	end
 	warn_of_unknown_options();
 	options.problems, options.are_wrong = problems, #problems > 0;
-	options.advice = advice(options);
+	options.advice, options.missing_locks = advice(options), missing_locks();
 	return options;
 end
 

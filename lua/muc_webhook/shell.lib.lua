@@ -16,6 +16,7 @@ local function print_status(print)
 	print(("%s asks %s"):format(module.host, options.url or "nobody"));
 	for _, problem in ipairs(options.problems) do print("  problem: "..problem); end
 	for _, hint in ipairs(options.advice) do print("  advice: "..hint); end
+	if options.missing_locks then print("  advice: "..options.missing_locks); end
 	local counts, queue = state.counts, state.queue;
 	print(("  joins: %d pending, %d allowed, %d denied, %d into refused rooms, %d without a decision, %d not asked for"):format(
 		state.pending_joins, counts.allowed, counts.denied, counts.refused, counts.unavailable, counts.exempt));

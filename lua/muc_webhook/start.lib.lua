@@ -31,7 +31,7 @@ local function build(libraries, saved)
 	local settings = libraries.setting_types.new { options = options };
 	local config = libraries.config.new { answers = answers, settings = settings };
 	local setup = libraries.room_setup.new { options = options, settings = settings };
-	local members_only = libraries.members_only.new();
+	local members_only = libraries.members_only.new { rooms = rooms };
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
@@ -142,7 +142,8 @@ local function start(libraries, saved)
 	if saved then
 		resume(parts);
 	else
-		parts.queue.restore();
+		safely("Taking back the events of an earlier run", parts.queue.restore);
+		safely("Looking for rooms from before", parts.members_only.mark_rooms_from_before);
 	end
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;

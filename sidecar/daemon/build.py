@@ -87,7 +87,7 @@ def build(
     metrics, health, recent = Metrics(), Health(), Recent(clock)
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
-    current = Current(settings, secrets.admin_token, now, now, source)
+    current = Current(settings, secrets.admin_token, now, now, settings, source)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
     backlog, delivery, outbox = _events(settings.outbox, store.events, backend, clock, emit)

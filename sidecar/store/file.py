@@ -58,6 +58,8 @@ class Layout:
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
     copied from a file that was moved aside to the new one."""
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """For each earlier version, the statements that make the next version of it."""
     added: Mapping[str, str] = field(default_factory=dict)
     """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
     older program reads and writes a file that has them."""
@@ -67,12 +69,12 @@ class Layout:
     session: tuple[str, ...] = ()
     """Statements for each connection, such as temporary tables and triggers."""
 
-    def names(self) -> set[str]:
-        """The tables and columns that every file of this layout has."""
+    def names(self, version: int) -> set[str]:
+        """The tables that every file of this layout has, and those of this very version also the columns."""
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             for statement in self.statements:
                 connection.execute(statement)
-            return _names(connection)
+            return {name for name in _names(connection) if version == self.version or "." not in name}
 
 
 class File:
@@ -203,7 +205,7 @@ class File:
         version = _one(connection, "PRAGMA user_version")
         if version > self._layout.version:
             return "newer", f"it is of version {version}, this program knows {self._layout.version}"
-        missing = sorted(self._layout.names() - _names(connection)) if version else []
+        missing = sorted(self._layout.names(version) - _names(connection)) if version else []
         if missing or (version == 0 and _one(connection, "SELECT count(*) FROM sqlite_master")):
             return "foreign", f"it is of another program{f', it has no {missing[0]}' if missing else ''}"
         if self._reserve is not None:
@@ -228,10 +230,22 @@ class File:
             _add_missing(connection, self._layout.added)
             self.generation += 1
             self._salvage(connection)
+        else:
+            self._upgrade(connection)
         _add_missing(connection, self._layout.added)
         for statement in self._layout.session:
             connection.execute(statement)
         return connection
+
+    def _upgrade(self, connection: Connection) -> None:
+        for version in range(_one(connection, "PRAGMA user_version"), self._layout.version):
+
+            def upgrade(connection: Connection, version: int = version) -> None:
+                for statement in self._layout.upgrades[version]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+
+            _transaction(connection, upgrade)
 
     def _salvage(self, connection: Connection) -> None:
         old, self._to_salvage = self._to_salvage, None

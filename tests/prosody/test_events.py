@@ -416,3 +416,16 @@ async def test_time_runs_from_the_first_real_participant(watched: Server, room: 
         assert await watched.module(started) is False
         await ann.join(room, nick="ann")
         assert await watched.module(started) is True
+
+
+async def test_events_that_were_stored_wrongly_keep_nobody_out(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True)
+    await prosody.unload()
+    await prosody.lua("""
+        local store = require "core.storagemanager".open("conference.localhost", "muc_webhook_queue")
+        assert(store:set(nil, { items = { 1 } }))""")
+    await prosody.load()
+    assert "Taking back the events of an earlier run failed" in prosody.log_of_test()
+    prosody.log_is_read()
+    async with Client.connect(prosody) as ann:
+        assert (await ann.join(room, nick="ann")).joined

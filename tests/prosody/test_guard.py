@@ -130,6 +130,31 @@ async def test_a_reload_with_a_damaged_guard_lets_nobody_in(denying: Server, roo
     assert await who_gets_in(denying, room) == DECIDED
 
 
+async def test_a_reload_looks_at_the_files_that_prosody_would_take(denying: Server, room: str) -> None:
+    lua = denying.folder / "lua"
+    first = lua / "mod_muc_webhook"  # Prosody looks here before it looks into lua/ itself
+    first.mkdir()
+    shutil.copy(lua / GUARD, first / GUARD)
+    with pytest.raises(RuntimeError):
+        await denying.reload()
+    assert re.search(r"of one release to \S*/lua/mod_muc_webhook \(", denying.log_of_test())
+    assert await who_gets_in(denying, room) == DECIDED
+    shutil.copytree(lua / "muc_webhook", first / "muc_webhook")
+    await denying.reload()
+    assert await who_gets_in(denying, room) == DECIDED
+    shutil.rmtree(first)
+    await denying.reload()
+    assert await who_gets_in(denying, room) == DECIDED
+
+
+async def test_a_library_that_is_no_text_is_named(denying: Server) -> None:
+    (denying.folder / "lua" / LIBRARIES[0]).write_bytes(b"\x1bLua")
+    with pytest.raises(RuntimeError):
+        await denying.reload()
+    assert f"{LIBRARIES[0]} does not compile" in denying.log_of_test()
+    denying.log_is_read()  # Lua's own words about it
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 async def test_a_restart_with_a_damaged_library_refuses_until_it_is_right(
     denying: Server, room: str, kind: str
@@ -210,8 +235,10 @@ async def test_mod_muc_loaded_while_a_library_is_damaged_refuses(denying: Server
     await denying.unload("muc")
     await denying.load("muc")
     assert await who_gets_in(denying, room) == REFUSED
+    status = await denying.shell("muc_webhook:status()")
+    assert f"{LIBRARIES[0]} is not whole" in status
     damaged.repair()
-    await denying.reload()
+    assert "OK" in await denying.shell(advised_command(status))
     assert await who_gets_in(denying, room) == DECIDED
 
 
@@ -241,6 +268,18 @@ async def test_a_join_that_was_allowed_while_mod_muc_was_away_is_refused(
         await prosody.backend.received("validate-access", room)
         await prosody.unload("muc")
         held.release()
+        assert str((await ann.await_join(room)).error) == REFUSED
+
+
+async def test_a_join_that_waits_while_the_module_goes_is_refused_with_fail_open_too(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True, log_level="info", options={"muc_webhook_fail_open": True})
+    prosody.backend.on("validate-access", hold(deny("No")))
+    async with Client.connect(prosody) as ann:
+        await ann.begin_join(room, nick="ann")
+        await prosody.backend.received("validate-access", room)
+        await prosody.unload()
         assert str((await ann.await_join(room)).error) == REFUSED
 
 

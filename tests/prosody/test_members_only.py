@@ -6,7 +6,7 @@ import pytest
 
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.rig.answers import hold, reply
-from tests.rig.xmpp import Client
+from tests.rig.xmpp import CLIENT, Client, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -252,3 +252,76 @@ async def test_a_room_that_waits_while_the_gate_is_unloaded_stays_closed(
         prosody.backend.on("room-created", reply({}))
         await prosody.load()
         assert (await ann.join(room, nick="ann")).joined
+
+
+# -- rooms that were made while there was no gate
+
+
+@pytest.mark.parametrize("how", ["unloaded", "missing at a restart"])
+async def test_a_room_that_jicofo_made_without_a_gate_is_opened(
+    start_prosody: StartProsody, room: str, how: str
+) -> None:
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
+    guard = prosody.folder / "lua" / "mod_muc_webhook.lua"
+    if how == "unloaded":
+        await prosody.unload()
+    else:
+        whole = guard.read_bytes()
+        await prosody.restart(guard.unlink)
+        guard.write_bytes(whole)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        assert not (await ann.join(room, nick="ann")).joined
+        await prosody.load()
+        assert (await ann.join(room, nick="ann")).joined
+        assert not await is_closed(prosody, room)
+
+
+@pytest.mark.parametrize("lock", ["a lobby", "a config", "a room that is kept"])
+async def test_a_room_that_somebody_closed_stays_closed_when_a_gate_starts(
+    start_prosody: StartProsody, room: str, lock: str
+) -> None:
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
+    if lock == "a config":
+        prosody.backend.on("room-created", reply({"membersOnly": True}))
+    else:
+        await prosody.unload()
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        if lock == "a config":
+            await prosody.backend.received("room-created", room)
+            await eventually(lambda: in_room(prosody, room, "return room._data.muc_webhook_config ~= nil"), True)
+            await prosody.unload()
+            prosody.backend.begin_again()
+        elif lock == "a lobby":
+            await in_room(prosody, room, "room._data.lobbyroom = room.jid:gsub('@.*', '@lobby.localhost')")
+        else:
+            await in_room(prosody, room, "room:set_persistent(true)")
+        await prosody.load()
+        assert await refusal(ann, room) == "auth/registration-required"
+        assert await is_closed(prosody, room)
+
+
+async def test_a_room_that_other_code_made_stays_closed(start_prosody: StartProsody, room: str) -> None:
+    """Nobody can see whether that code wanted it closed."""
+    prosody = await start_prosody(fresh=True, options=AS_ADVISED)
+    await prosody.module(f'muc.create_room("{room}@{prosody.muc}", {{ members_only = true }})')
+    await prosody.unload()
+    await prosody.load()
+    async with Client.connect(prosody) as ann:
+        assert await refusal(ann, room) == "auth/registration-required"
+
+
+# -- who is inside already
+
+
+async def test_jicofo_hears_that_the_room_was_opened(start_prosody: StartProsody, room: str) -> None:
+    """An older jicofo takes a members-only room for one with a lobby until then, and sends no visitors into it."""
+    prosody = await start_prosody(options=AS_ADVISED)
+    slow = hold(reply({}))
+    prosody.backend.on("room-created", slow)
+    async with Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        slow.release()
+        await focus.expect(lambda stanza: stanza.tag == f"{CLIENT}message" and "104" in statuses(stanza))
+        assert not await is_closed(prosody, room)

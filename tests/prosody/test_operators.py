@@ -79,6 +79,14 @@ async def test_a_loopback_url_needs_no_https(start_prosody: StartProsody) -> Non
     assert "not https" not in prosody.log()
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+async def test_members_only_for_all_components_is_warned_about(start_prosody: StartProsody, everywhere: bool) -> None:
+    """It would close Jitsi's lobbies and breakout rooms, which are components of their own."""
+    option = "muc_room_default_members_only = true"
+    prosody = await start_prosody(fresh=True, **{"extra_global" if everywhere else "extra": option})
+    assert ("set it in the section of conference.localhost only" in prosody.log()) == everywhere
+
+
 async def test_the_module_does_not_belong_on_a_virtual_host(start_prosody: StartProsody) -> None:
     prosody = await start_prosody(
         fresh=True, extra='VirtualHost "wrong.localhost"\n\tmodules_enabled = { "muc_webhook" }\n'
@@ -115,6 +123,18 @@ async def test_the_shell_says_that_a_module_is_unloaded(start_prosody: StartPros
     await prosody.unload()
     status = await prosody.shell("muc_webhook:status()")
     assert "conference.localhost: the gate is DOWN, every join is refused: mod_muc_webhook is not loaded" in status
+
+
+async def test_the_shell_names_the_options_that_refuse_where_nothing_of_ours_runs(
+    start_prosody: StartProsody,
+) -> None:
+    prosody = await start_prosody(fresh=True, options={"restrict_room_creation": True})
+    status = await prosody.shell("muc_webhook:status()")
+    assert "Set muc_room_default_members_only = true on conference.localhost to refuse then" in status
+    prosody = await start_prosody(
+        fresh=True, options={"restrict_room_creation": True, "muc_room_default_members_only": True}
+    )
+    assert "is damaged or missing at a restart" not in await prosody.shell("muc_webhook:status()")
 
 
 async def test_metrics_count_joins(start_prosody: StartProsody, room: str) -> None:

@@ -216,6 +216,12 @@ def test_a_machine_without_prosody_keeps_nothing(place: Place) -> None:
         ('Include "/srv/meet/rooms.conf"', "srv/meet/rooms.conf"),
         ('Include("rooms.d/*.conf")', "etc/prosody/rooms.d/rooms.conf"),
         ("Include '../meet/rooms.lua'", "etc/meet/rooms.lua"),
+        ("Include [[/srv/meet/rooms.lua]]", "srv/meet/rooms.lua"),
+        ('Include "/srv/our rooms/*.lua"', "srv/our rooms/rooms.lua"),
+        ('Include "global.lua"; Include "/srv/rooms.lua"', "srv/rooms.lua"),
+        ('log = "*syslog"; Include "/srv/rooms.lua"', "srv/rooms.lua"),
+        ('dofile("/srv/rooms.inc")', "srv/rooms.inc"),
+        ('modules_enabled = FileLines("modules.txt")', "etc/prosody/modules.txt"),
     ],
 )
 def test_included_files_are_looked_into(place: Place, line: str, where: str) -> None:
@@ -229,6 +235,18 @@ def test_included_files_are_looked_into(place: Place, line: str, where: str) -> 
     assert place.guard.exists()
 
 
+def test_files_that_included_files_include_are_looked_into(place: Place) -> None:
+    place.holds(NEW)
+    place.configure('Include "/srv/meet/all"', "prosody.cfg.lua")
+    place.configure("")
+    meet = place.folder / "srv/meet"
+    (meet / "rooms").mkdir(parents=True)
+    (meet / "all").write_text('Include "all"\nInclude "rooms/*"\n')
+    (meet / "rooms/main").write_text('modules_enabled = { "muc_webhook" }\n')
+    assert place.run("uninstall") == 0
+    assert place.guard.exists()
+
+
 def test_linked_files_are_looked_into(place: Place) -> None:
     place.holds(NEW)
     place.configuration.rename(place.folder / "elsewhere")
@@ -236,6 +254,15 @@ def test_linked_files_are_looked_into(place: Place) -> None:
     (place.configuration.parent / "broken.cfg.lua").symlink_to("nowhere")
     assert place.run("uninstall") == 0
     assert place.guard.exists()
+
+
+def test_a_linked_library_folder_does_not_stop_the_removal(place: Place) -> None:
+    place.holds(NEW)
+    place.configure("")
+    (place.plugins / "muc_webhook").rename(place.folder / "libraries")
+    (place.plugins / "muc_webhook").symlink_to(place.folder / "libraries")
+    assert place.run("uninstall") == 0
+    assert not place.guard.exists()
 
 
 def test_a_module_that_is_not_ours_is_never_taken_away(place: Place) -> None:

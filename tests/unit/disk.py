@@ -112,7 +112,8 @@ async def events(
 
 async def loaded(store: Decisions, batch: int = 500) -> dict[Key, Entry]:
     """Everything the disk remembers."""
-    return {key: entry async for entries in store.load(batch) for key, entry in entries}
+    found = {key: entry async for entries in store.denies(batch) for key, entry in entries}
+    return found | {key: entry async for entries in store.load(batch) for key, entry in entries}
 
 
 async def until(holds: Callable[[], object], within: float = 5.0) -> None:

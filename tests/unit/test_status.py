@@ -44,6 +44,7 @@ def a_status(**changed: Any) -> dict[str, Any]:
     return {
         "serving": True,
         "reasons": [],
+        "notes": [],
         "version": "1.2.3",
         "uptime_seconds": 4000.0,
         "started_at": clock.wall(),

@@ -48,6 +48,7 @@ async def test_the_status_names_config_backend_and_state(aiohttp_client: Any) ->
         'cache_entries{verdict="allow"} 0',
         "loop_lag_seconds 0",
         "degraded 1",
+        'useless_in_an_outage{endpoint="validate-access"} 0',
         "outbox_pending 0",
         "outbox_parked 0",
         "outbox_oldest_seconds 0",
