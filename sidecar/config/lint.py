@@ -21,6 +21,7 @@ from sidecar.config.models import (
     RoomRule,
     Settings,
 )
+from sidecar.config.room_names import why_no_name_fits
 from sidecar.core.addresses import is_loopback
 
 Where = tuple[str | int, ...]
@@ -224,6 +225,9 @@ def _rooms(settings: Settings) -> Iterator[Advice]:
             text = f"is never used: the earlier pattern {hidden_by!r} matches the same rooms; put this one first"
             yield Advice((*where, "match"), text)
         seen.setdefault(rule.match, index)
+        misfit = why_no_name_fits(rule.match)
+        if misfit is not None:
+            yield Advice((*where, "match"), f"no room of Jitsi has such a name: {misfit}")
         if not _changes_anything(rule):
             yield Advice(where, "changes nothing; add the settings that are different for these rooms")
         if rule.validate_access.on_unavailable == "allow":
