@@ -19,25 +19,17 @@ local function limit_participants(event)
 	end
 end
 
--- Jitsi's users have a new random JID on each connection: a moderator is known by the token, and an allowed user of
--- a members-only room becomes a member here. Their role was worked out before the hook runs, so it is set as well.
+-- Jitsi's users have a new random JID on each connection: a moderator is known by the token. The role was worked out
+-- before the hook runs, so it is set as well.
 local function give_affiliation(event)
 	local room, occupant = event.room, event.occupant;
 	local record = rooms.record_of(room);
 	if not record then return; end
-	local settings = record.settings;
 	local affiliation = room:get_affiliation(occupant.bare_jid);
-	local may_be_owner = affiliation ~= "owner" and affiliation ~= "outcast";
-	local wanted;
-	if may_be_owner and people.is_listed(settings.moderators, people.identity_of(event.origin)) then
-		wanted = "owner";
-	elseif not affiliation and setup.is_sealed(settings) and not room._data.lobbyroom then
-		wanted = "member";
-	else
-		return;
-	end
-	setup.try(room, "set_affiliation", true, occupant.bare_jid, wanted);
-	occupant.role = room:get_default_role(wanted);
+	if affiliation == "owner" or affiliation == "outcast" then return; end
+	if not people.is_listed(record.settings.moderators, people.identity_of(event.origin)) then return; end
+	setup.call(room, "set_affiliation", true, occupant.bare_jid, "owner");
+	occupant.role = room:get_default_role("owner");
 end
 
 local function order_to_record(room, to)

@@ -5,8 +5,8 @@
 
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
-	"shell";
+	"config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration"; "records"; "access"; "gate";
+	"occupants"; "queue"; "events"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -30,12 +30,17 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options };
 	local config = libraries.config.new { answers = answers, settings = settings };
-	local setup = libraries.room_setup.new { options = options, settings = settings };
-	local members_only = libraries.members_only.new { rooms = rooms };
+	local login_only = libraries.login_only.new { people = people };
+	local locks = libraries.locks.new { rooms = rooms };
+	local setup = libraries.room_setup.new {
+		options = options, settings = settings, locks = locks, login_only = login_only,
+	};
+	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
+	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		config = config, setup = setup, members_only = members_only, on_config = duration.start,
+		config = config, setup = setup, locks = locks, members_only = members_only, on_config = duration.start,
 	};
 
 	local access = libraries.access.new {
@@ -58,8 +63,8 @@ local function build(libraries, saved)
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
-		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
-		queue = queue, events = events, shell = shell,
+		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
+		gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
 	};
 end
 
@@ -69,7 +74,9 @@ local function deciding_hooks(parts)
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
 		{ "muc-occupant-pre-join", 11, occupants.limit_participants }; -- before Jitsi's limit, rate and queue
-		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
+		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
+		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
 	};
 end
 
@@ -79,10 +86,11 @@ local function watching_hooks(parts)
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
-		{ "muc-room-restored", 0, members_only.on_restored }; -- it is another object now
-		{ "muc-config-submitted/muc#roomconfig_membersonly", 1, members_only.on_form }; -- before it takes effect
+		{ "muc-room-restored", 0, records.on_restored }; -- it is another object now
+		{ "room_host_arrived", 0, parts.wait_for_host.on_host_arrived }; -- then it opens the room
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
 		{ "muc-occupant-joined", 0, events.on_joined }; -- the occupant is in
+		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, events.on_presence }; -- roles and removals show in it
 		{ "muc-occupant-left", 0, events.on_left }; -- the occupant is out
@@ -101,7 +109,10 @@ local function put_hooks_in(parts)
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
-	for _, hook in ipairs(watching_hooks(parts)) do
+	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
+	local watching = watching_hooks(parts);
+	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
+	for _, hook in ipairs(watching) do
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
 	end
@@ -119,6 +130,7 @@ end
 
 local function resume(parts)
 	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.duration.start, room); end
+	safely("Visiting the rooms with a limit", parts.records.rearm);
 	parts.queue.send();
 end
 
@@ -137,13 +149,14 @@ end
 local function start(libraries, saved)
 	local parts = build(libraries, saved);
 	report(parts.options);
+	parts.locks.watch_setters();
 	put_hooks_in(parts);
 	parts.shell.add_commands();
 	if saved then
 		resume(parts);
 	else
 		safely("Taking back the events of an earlier run", parts.queue.restore);
-		safely("Looking for rooms from before", parts.members_only.mark_rooms_from_before);
+		safely("Looking for rooms from before", parts.members_only.adopt_rooms_from_before);
 	end
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;
