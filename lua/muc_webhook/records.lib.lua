@@ -121,6 +121,16 @@ local function forget_leftovers()
 	end
 end
 
+-- The record of a room if its config need not be asked for: a room that was never made may be another one by now.
+local function known(room_jid)
+	local record = state.records[room_jid];
+	if record and record.state ~= "pending" and now() - record.asked_at > 60 and not rooms.of(room_jid) then
+		state.records[room_jid] = nil;
+		return nil;
+	end
+	return record;
+end
+
 -- The record of a room whose config is asked for from now on.
 local function begin(room_jid, room, creator)
 	forget_leftovers();
@@ -189,7 +199,7 @@ local function new(need)
 	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
 	locks, members_only = need.locks, need.members_only;
 	return {
-		begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
+		known = known; begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
 		rearm = rearm;
 	};

@@ -49,7 +49,7 @@ local function build(libraries, saved)
 	};
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access,
+		access = access, login_only = login_only,
 	};
 	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
 
