@@ -200,7 +200,7 @@ local function admit(event_name, event)
 		refuse(event, room_jid, "wait", "internal-server-error", text);
 		return true;
 	end
-	if origin.thread and origin.thread.thread == coroutine.running() then
+	if origin.type == "c2s" and origin.thread and origin.thread.thread == coroutine.running() then
 		return decide_in_thread(event_name, event, room_jid);
 	end
 	decide_detached(event_name, event, room_jid);
