@@ -16,7 +16,7 @@ local st = require "util.stanza";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
-local state, options, metrics, people, rooms, records, access, login_only; -- handed over by start.lib.lua
+local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms; -- handed over by start.lib.lua
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -35,6 +35,7 @@ end
 local function is_refused_by_decision(event, room_jid, verdict, detail)
 	if verdict == "deny" then
 		metrics.count_join("denied");
+		breakout_rooms.on_denied(room_jid, jid.bare(event.stanza.attr.from));
 		module:log("info", "A join into %s was denied: %s", room_jid, detail);
 		refuse(event, room_jid, "cancel", "not-allowed", detail);
 		return true;
@@ -210,6 +211,7 @@ end
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
+	breakout_rooms = need.breakout_rooms;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

@@ -5,8 +5,8 @@
 
 local names = {
 	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration"; "records"; "access"; "gate";
-	"occupants"; "queue"; "events"; "shell";
+	"config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration"; "records"; "access";
+	"breakout_rooms"; "gate"; "occupants"; "queue"; "events"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -47,9 +47,10 @@ local function build(libraries, saved)
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		answers = answers, config = config, records = records,
 	};
+	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, login_only = login_only,
+		access = access, login_only = login_only, breakout_rooms = breakout_rooms,
 	};
 	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
 
@@ -64,7 +65,7 @@ local function build(libraries, saved)
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
-		gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
+		breakout_rooms = breakout_rooms, gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
 	};
 end
 
@@ -92,6 +93,8 @@ local function watching_hooks(parts)
 		{ "muc-occupant-joined", 0, events.on_joined }; -- the occupant is in
 		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
+		{ "muc-occupant-joined", 0, parts.breakout_rooms.on_joined };
+		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, events.on_presence }; -- roles and removals show in it
 		{ "muc-occupant-left", 0, events.on_left }; -- the occupant is out
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
@@ -109,6 +112,7 @@ local function put_hooks_in(parts)
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
+	parts.breakout_rooms.start();
 	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
 	local watching = watching_hooks(parts);
 	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
