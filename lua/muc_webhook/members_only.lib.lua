@@ -46,7 +46,7 @@ end
 -- Without `settings` the room is open although nobody could say how it is to be: see muc_webhook_fail_open.
 local function lift(room, settings)
 	if not room:get_members_only() or room._data.lobbyroom then return; end
-	if settings and (settings.membersOnly or setup.is_sealed(settings)) then return; end
+	if settings and setup.wants_members_only(settings) then return; end
 	if locks.owner_of(room, "members_only") == "default" and locks.open(room, "members_only") then announce(room); end
 end
 

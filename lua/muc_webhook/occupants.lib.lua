@@ -5,7 +5,7 @@ local st = require "util.stanza";
 
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
-local people, rooms, records, setup; -- handed over by start.lib.lua
+local people, rooms, records, setup, visitors; -- handed over by start.lib.lua
 
 -- Nothing waits between this count and the join, so no two joins can be counted as the same one.
 local function limit_participants(event)
@@ -24,7 +24,7 @@ end
 local function give_affiliation(event)
 	local room, occupant = event.room, event.occupant;
 	local record = rooms.record_of(room);
-	if not record then return; end
+	if not record or visitors.is_node() then return; end
 	local affiliation = room:get_affiliation(occupant.bare_jid);
 	if affiliation == "owner" or affiliation == "outcast" then return; end
 	if not people.is_listed(record.settings.moderators, people.identity_of(event.origin)) then return; end
@@ -55,7 +55,7 @@ local function greet(event)
 end
 
 local function new(need)
-	people, rooms, records, setup = need.people, need.rooms, need.records, need.setup;
+	people, rooms, records, setup, visitors = need.people, need.rooms, need.records, need.setup, need.visitors;
 	return { limit_participants = limit_participants; give_affiliation = give_affiliation; greet = greet };
 end
 

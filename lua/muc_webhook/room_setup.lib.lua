@@ -5,7 +5,7 @@
 
 local jid = require "util.jid";
 
-local options, data_names, host, locks, login_only; -- handed over by start.lib.lua
+local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
 local warned_of_moderated = false;
 
@@ -22,8 +22,14 @@ end
 
 -- Whether only members get in. With a lobby it is the lobby that lets people in, and membership would lead past it.
 local function is_sealed(settings)
-	if settings.lobbyEnabled == true then return false; end
+	if settings.lobbyEnabled == true or visitors.is_node() then return false; end
 	return settings.membersOnly == true or settings.isPublic == false and login_only.verifies_nobody();
+end
+
+local function wants_members_only(settings)
+	if visitors.is_node() then return nil; end -- the main room says who may be more than a visitor
+	if is_sealed(settings) then return true; end
+	return settings.membersOnly;
 end
 
 local plain_setters = {
@@ -48,11 +54,9 @@ end
 local function locks_of(settings)
 	local hidden = settings.hidden;
 	if settings.publicRoom ~= nil then hidden = hidden or not settings.publicRoom; end
-	local members_only = settings.membersOnly;
-	if is_sealed(settings) then members_only = true; end
 	return {
 		password = settings.password ~= "" and settings.password; moderated = wants_moderated(settings);
-		persistent = settings.persistent; hidden = hidden; members_only = members_only;
+		persistent = settings.persistent; hidden = hidden; members_only = wants_members_only(settings);
 	};
 end
 
@@ -101,7 +105,7 @@ local function store(room, config)
 		local value = config.frontend[name];
 		if value ~= nil then data[data_name] = value; end
 	end
-	data.max_participants = settings.maxParticipants;
+	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
 	data.is_public = settings.isPublic;
 	data.meeting_id = settings.meetingId;
 end
@@ -113,7 +117,7 @@ local function apply(room, config, before)
 		local value = settings[setter[1]];
 		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end
 	end
-	apply_moderators(room, settings, before);
+	if not visitors.is_node() then apply_moderators(room, settings, before); end
 	apply_locks(room, settings, before);
 	-- A new room is locked until its owner has configured it, which is what just happened.
 	if room._data.locked and not room._data.destroyed then room._data.locked = nil; end
@@ -121,7 +125,7 @@ end
 
 -- Jicofo learns of a lobby from the room's metadata, and whoever asks for the lobby tells it.
 local function open_lobby(room)
-	if room._data.lobbyroom then return; end
+	if room._data.lobbyroom or visitors.is_node() then return; end
 	prosody.events.fire_event("create-lobby-room", { room = room });
 	if room._data.lobbyroom then
 		module:fire_event("room-metadata-changed", { room = room });
@@ -142,8 +146,11 @@ end
 
 local function new(need)
 	options, data_names, host = need.options, need.settings.data_names, prosody.hosts[module.host];
-	locks, login_only = need.locks, need.login_only;
-	return { apply = apply; finish = finish; call = call; close = close; open_lobby = open_lobby; is_sealed = is_sealed };
+	locks, login_only, visitors = need.locks, need.login_only, need.visitors;
+	return {
+		apply = apply; finish = finish; call = call; close = close; open_lobby = open_lobby; is_sealed = is_sealed;
+		wants_members_only = wants_members_only;
+	};
 end
 
 return { version = "0.2.0"; new = new };

@@ -4,9 +4,9 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration"; "records"; "access";
-	"breakout_rooms"; "gate"; "occupants"; "queue"; "events"; "shell";
+	"options"; "state"; "metrics"; "visitors"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
+	"setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration";
+	"records"; "access"; "breakout_rooms"; "gate"; "occupants"; "queue"; "events"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -20,7 +20,8 @@ local function build(libraries, saved)
 	local options = libraries.options.new();
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
-	local people = libraries.people.new { options = options };
+	local visitors = libraries.visitors.new();
+	local people = libraries.people.new { options = options, visitors = visitors };
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
@@ -33,7 +34,7 @@ local function build(libraries, saved)
 	local login_only = libraries.login_only.new { people = people };
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
-		options = options, settings = settings, locks = locks, login_only = login_only,
+		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
@@ -52,7 +53,9 @@ local function build(libraries, saved)
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
 		access = access, login_only = login_only, breakout_rooms = breakout_rooms,
 	};
-	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
+	local occupants = libraries.occupants.new {
+		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
+	};
 
 	local queue = libraries.queue.new {
 		state = state, options = options, metrics = metrics, http = http, answers = answers,
@@ -60,12 +63,16 @@ local function build(libraries, saved)
 	local events = libraries.events.new {
 		state = state, options = options, people = people, rooms = rooms, queue = queue,
 	};
-	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
+	local neighbours = libraries.neighbours.new();
+	local shell = libraries.shell.new {
+		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+	};
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
-		breakout_rooms = breakout_rooms, gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
+		breakout_rooms = breakout_rooms, gate = gate, occupants = occupants, queue = queue, events = events,
+		neighbours = neighbours, shell = shell,
 	};
 end
 
@@ -153,6 +160,7 @@ end
 local function start(libraries, saved)
 	local parts = build(libraries, saved);
 	report(parts.options);
+	safely("Looking for other modules", parts.neighbours.report);
 	parts.locks.watch_setters();
 	put_hooks_in(parts);
 	parts.shell.add_commands();
