@@ -34,12 +34,16 @@ local function on_joined(event)
 end
 
 -- Runs for each presence that goes out, so it looks before it works.
-local function on_presence(event)
-	local occupant = event.occupant;
-	if occupant.role then return; end
+local function was_thrown_out(event)
+	if event.occupant.role then return false; end
 	for status in event.x:childtags("status") do
-		if departures[status.attr.code] then note(event.room, occupant.bare_jid, false); end
+		if departures[status.attr.code] then return true; end
 	end
+	return false;
+end
+
+local function on_presence(event)
+	if was_thrown_out(event) then note(event.room, event.occupant.bare_jid, false); end
 end
 
 local function on_denied(room_jid, bare_jid)
@@ -98,6 +102,12 @@ local function admit(host, event)
 	return true;
 end
 
+-- A kick out of a breakout room is one out of the meeting.
+local function on_presence_in_breakout_room(event)
+	local main_room = was_thrown_out(event) and rooms.muc() and main_room_of(event.room.jid);
+	if main_room then note(main_room, event.occupant.bare_jid, false); end
+end
+
 local function guard_component(host)
 	if not components[host] or not prosody.hosts[host] then return; end
 	for _, event_name in ipairs { "presence/full"; "presence/bare"; "presence/host" } do
@@ -105,6 +115,7 @@ local function guard_component(host)
 			return admit(host, event);
 		end, -1); -- before mod_muc, at -2
 	end
+	module:hook_object_event(prosody.hosts[host].events, "muc-broadcast-presence", on_presence_in_breakout_room);
 end
 
 -- As Jitsi's module finds it, in the section of a virtual host.

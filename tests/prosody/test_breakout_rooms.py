@@ -75,6 +75,21 @@ async def test_who_was_kicked_does_not_get_into_a_breakout_room(start_prosody: S
         await close_meeting(prosody, room)
 
 
+async def test_who_was_kicked_out_of_a_breakout_room_does_not_get_into_it_again(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(extra=HOSTS)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
+        await ann.join(room, nick="ann")
+        await eve.join(room, nick="eve")
+        breakout = await open_breakout_room(prosody, room)
+        assert await switch(ann, room, breakout, "ann")
+        assert await switch(eve, room, breakout, "eve")
+        await kick(ann, breakout, "eve")
+        assert str((await eve.join(breakout, nick="eve")).error) == "cancel/not-allowed"
+        await close_meeting(prosody, room)
+
+
 async def test_who_was_kicked_and_is_let_in_again_may_move(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(extra=HOSTS)
     async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
