@@ -1,5 +1,6 @@
--- Breakout rooms are on another component, and everybody in a meeting knows their names. So who is denied or was thrown
--- out of a meeting must not get into them; who was let in needs no second question.
+-- Keeps out of a meeting's breakout rooms who is not let into the meeting.
+--
+-- They are on another component, and everybody in a meeting knows their names. Who was let in needs no second question.
 --
 --   presence/full on the breakout rooms' component ──> in the meeting now or before? ──> mod_muc
 --                                                        │ no, or kept out since
