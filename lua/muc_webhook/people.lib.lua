@@ -4,6 +4,7 @@ local jid = require "util.jid";
 
 local xmlns_nick = "http://jabber.org/protocol/nick";
 
+local visitors; -- handed over by start.lib.lua
 local admins, exempt, bot_prefixes; -- made by `new`
 
 -- The lists are other modules', and it is for those to complain of a wrong member. Here it must not stop anything.
@@ -28,7 +29,7 @@ end
 local function is_exempt(full_jid)
 	local node, host = jid.split(full_jid);
 	local bare = node and node.."@"..host or host;
-	if admins[bare] or exempt[bare] or exempt[host] then return true; end
+	if admins[bare] or exempt[bare] or exempt[host] or visitors.is_mirrored(host) then return true; end
 	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
 		for _, list in ipairs(bot_prefixes) do
 			for _, prefix in ipairs(list) do
@@ -74,6 +75,7 @@ local function is_listed(moderators, identity)
 end
 
 local function new(need)
+	visitors = need.visitors;
 	admins = union_of_options { "admins" };
 	exempt = union_of_options {
 		"muc_access_whitelist"; "muc_lobby_whitelist"; "muc_password_whitelist"; "token_verification_allowlist";

@@ -4,9 +4,10 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "limit"; "occupants"; "queue";
-	"events"; "recordings"; "attendance"; "shell";
+	"options"; "state"; "metrics"; "visitors"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
+	"setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration";
+	"records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events"; "recordings"; "attendance";
+	"neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -20,7 +21,8 @@ local function build(libraries, saved)
 	local options = libraries.options.new();
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
-	local people = libraries.people.new { options = options };
+	local visitors = libraries.visitors.new();
+	local people = libraries.people.new { options = options, visitors = visitors };
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
@@ -30,24 +32,32 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options };
 	local config = libraries.config.new { answers = answers, settings = settings };
-	local setup = libraries.room_setup.new { options = options, settings = settings };
-	local members_only = libraries.members_only.new { rooms = rooms };
+	local login_only = libraries.login_only.new { people = people };
+	local locks = libraries.locks.new { rooms = rooms };
+	local setup = libraries.room_setup.new {
+		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
+	};
+	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
+	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		config = config, setup = setup, members_only = members_only, on_config = duration.start,
+		config = config, setup = setup, locks = locks, members_only = members_only, on_config = duration.start,
 	};
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		answers = answers, config = config, records = records,
 	};
+	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access,
+		access = access, login_only = login_only, breakout_rooms = breakout_rooms,
+	};
+	local occupants = libraries.occupants.new {
+		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
 	};
 	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
-	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
 
 	local queue = libraries.queue.new {
 		state = state, options = options, metrics = metrics, http = http, answers = answers,
@@ -59,13 +69,16 @@ local function build(libraries, saved)
 	local attendance = libraries.attendance.new {
 		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
 	};
-	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
+	local neighbours = libraries.neighbours.new();
+	local shell = libraries.shell.new {
+		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+	};
 
 	return {
 		options = options, state = state, rooms = rooms, connections = connections, http = http,
-		members_only = members_only, duration = duration, records = records, gate = gate, limit = limit,
-		occupants = occupants, queue = queue, events = events, recordings = recordings, attendance = attendance,
-		shell = shell,
+		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
+		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
+		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
 	};
 end
 
@@ -76,7 +89,9 @@ local function deciding_hooks(parts)
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
-		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
+		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
+		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
@@ -88,10 +103,13 @@ local function watching_hooks(parts)
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
-		{ "muc-room-restored", 0, members_only.on_restored }; -- it is another object now
-		{ "muc-config-submitted/muc#roomconfig_membersonly", 1, members_only.on_form }; -- before it takes effect
+		{ "muc-room-restored", 0, records.on_restored }; -- it is another object now
+		{ "room_host_arrived", 0, parts.wait_for_host.on_host_arrived }; -- then it opens the room
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
+		{ "muc-occupant-joined", 0, parts.breakout_rooms.on_joined };
+		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
+		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
@@ -111,7 +129,11 @@ local function put_hooks_in(parts)
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
-	for _, hook in ipairs(watching_hooks(parts)) do
+	parts.breakout_rooms.start();
+	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
+	local watching = watching_hooks(parts);
+	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
+	for _, hook in ipairs(watching) do
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
 	end
@@ -135,6 +157,7 @@ end
 
 local function resume(parts)
 	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.duration.start, room); end
+	safely("Visiting the rooms with a limit", parts.records.rearm);
 end
 
 local function stop(parts, reloading)
@@ -154,6 +177,8 @@ end
 local function start(libraries, saved)
 	local parts = build(libraries, saved);
 	report(parts.options);
+	safely("Looking for other modules", parts.neighbours.report);
+	parts.locks.watch_setters();
 	put_hooks_in(parts);
 	parts.queue.resume();
 	parts.shell.add_commands();
@@ -162,7 +187,7 @@ local function start(libraries, saved)
 	else
 		safely("Taking back the events of an earlier run", parts.queue.restore);
 		safely("Taking back who was in", parts.attendance.restore);
-		safely("Looking for rooms from before", parts.members_only.mark_rooms_from_before);
+		safely("Looking for rooms from before", parts.members_only.adopt_rooms_from_before);
 	end
 	safely("Looking who is in", parts.attendance.start);
 	return {
