@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from sidecar import __version__
+from sidecar.backend.own_failures import is_ours
 from sidecar.clock import Clock
 from sidecar.core.classify import classify
 from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
@@ -121,7 +122,9 @@ class Backend:
         except aiohttp.ClientSSLError as error:
             return Unavailable(f"no TLS connection: {_short(error)}", Failure.UNSENT)
         except aiohttp.ClientConnectorError as error:
-            return Unavailable(f"no connection: {_short(error.strerror or error)}", Failure.UNSENT)
+            lookup = isinstance(error, aiohttp.ClientConnectorDNSError)
+            failure = Failure.OURS if is_ours(error, lookup=lookup) else Failure.UNSENT
+            return Unavailable(f"no connection: {_short(error.strerror or error)}", failure)
         except aiohttp.ConnectionTimeoutError:
             return Unavailable(f"no connection within {target.connect_timeout:g} s", Failure.UNSENT)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:

@@ -66,7 +66,7 @@ class Query(NamedTuple):
     body: bytes
     received_at: float
     caller: str = ""
-    """The bare JID of the user who wants to join; empty for a room config."""
+    """The bare JID of the user who wants to join, or who creates the room; empty if a request does not say it."""
     traceparent: str = ""
 
     def for_one_guest(self) -> Query:
@@ -177,6 +177,8 @@ class Misconfigured:
 
     reason: str
     status: int | None = None
+    alive: bool = False
+    """See `Unavailable`."""
 
 
 class Failure(Enum):
@@ -186,17 +188,21 @@ class Failure(Enum):
     RESET = "the connection broke before the answer was complete"
     TIMEOUT = "no complete answer in time"
     USELESS = "a complete answer that decides nothing"
+    OURS = "this machine could not send it"
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent."""
+    """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent. `OURS` says nothing
+    about the backend: there was no free place, no file descriptor, or no time."""
 
     reason: str
     failure: Failure = Failure.USELESS
     status: int | None = None
     retry_after: float | None = None
     """Seconds of the backend's `Retry-After`."""
+    alive: bool = False
+    """The answer decides nothing, but shows that the backend works: a 4xx with a JSON body."""
 
 
 Outcome = Replied | Rejected | Misconfigured | Unavailable

@@ -44,8 +44,9 @@ def reload(parts: Parts, environ: Mapping[str, str]) -> None:
     parts.resolver.policy_for = policy_for
     parts.webhooks.settings = webhooks
     parts.log.configure(settings.log.level, settings.log.format)
+    parts.bulkhead.configure(settings.backend.max_in_flight)
     for guard in parts.guards.values():
-        guard.configure(breaker, settings.backend.max_in_flight)
+        guard.configure(breaker)
         if target_changed:
             guard.try_now()
     parts.emit(Reloaded(restart_only=restart_only))

@@ -25,6 +25,7 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    LimitChanged,
     Notice,
     OutboxChanged,
     Reloaded,
@@ -145,6 +146,8 @@ class Log:
                 self._write(level, "backend", fact, seconds=round(fact.seconds, 4))
             case BreakerChanged():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
+            case LimitChanged():
+                self._write("debug", "limit of calls to the backend", fact)
             case EventAccepted() | EventDelivered():
                 self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
             case EventParked():

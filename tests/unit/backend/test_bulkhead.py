@@ -7,12 +7,20 @@ import asyncio
 import pytest
 
 from sidecar.backend.bulkhead import Bulkhead, Grant
+from sidecar.core.concurrency import Limit
 from tests.unit.harness import settled
-from tests.unit.virtual import in_virtual_time
+from tests.unit.virtual import VirtualClock, in_virtual_time
+
+DECISION = "validate-access"
+
+
+def a_bulkhead(places: int) -> Bulkhead:
+    """With so many places, as nothing is told to its limit."""
+    return Bulkhead(Limit(places), VirtualClock())
 
 
 async def take(bulkhead: Bulkhead, room: str, count: int, seconds: float = 10.0) -> list[asyncio.Task[Grant]]:
-    tasks = [asyncio.ensure_future(bulkhead.take(room, seconds)) for _ in range(count)]
+    tasks = [asyncio.ensure_future(bulkhead.take(room, seconds, DECISION)) for _ in range(count)]
     await settled()
     return tasks
 
@@ -29,7 +37,7 @@ async def leave(*tasks: asyncio.Task[Grant]) -> None:
 
 @in_virtual_time
 async def test_one_room_gets_half_of_the_places() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     tasks = await take(bulkhead, "a", 20)
     assert (granted(tasks), bulkhead.held, bulkhead.waiting) == (4, 4, 16)
     await leave(*tasks)
@@ -37,7 +45,7 @@ async def test_one_room_gets_half_of_the_places() -> None:
 
 @in_virtual_time
 async def test_other_rooms_get_the_rest_at_once() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     greedy = await take(bulkhead, "a", 20)
     others = [(await take(bulkhead, room, 1))[0] for room in "bcde"]
     assert granted(others) == 4
@@ -47,7 +55,7 @@ async def test_other_rooms_get_the_rest_at_once() -> None:
 
 @in_virtual_time
 async def test_a_room_whose_calls_are_answered_may_hold_more_but_never_all() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     tasks = await take(bulkhead, "a", 40)
     for _ in range(20):
         bulkhead.give_back("a", answered=True)
@@ -59,7 +67,7 @@ async def test_a_room_whose_calls_are_answered_may_hold_more_but_never_all() -> 
 
 @in_virtual_time
 async def test_a_room_whose_call_fails_is_back_to_its_half() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     tasks = await take(bulkhead, "a", 40)
     for _ in range(10):
         bulkhead.give_back("a", answered=True)
@@ -74,7 +82,7 @@ async def test_a_room_whose_call_fails_is_back_to_its_half() -> None:
 
 @in_virtual_time
 async def test_free_places_go_to_the_waiting_rooms_in_turn() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     full = [*(await take(bulkhead, "x", 4)), *(await take(bulkhead, "y", 4))]
     assert granted(full) == 8
     many = await take(bulkhead, "a", 50)
@@ -88,7 +96,7 @@ async def test_free_places_go_to_the_waiting_rooms_in_turn() -> None:
 
 @in_virtual_time
 async def test_within_a_room_the_first_is_served_first() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)
     order: list[int] = []
 
@@ -106,7 +114,7 @@ async def test_within_a_room_the_first_is_served_first() -> None:
 
 @in_virtual_time
 async def test_a_wait_that_takes_too_long_ends_as_busy_and_leaves_no_trace() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -119,7 +127,7 @@ async def test_a_wait_that_takes_too_long_ends_as_busy_and_leaves_no_trace() -> 
 def test_without_time_to_wait_a_free_place_is_still_given_and_none_is_waited_for(seconds: float) -> None:
     @in_virtual_time
     async def run() -> None:
-        bulkhead = Bulkhead(2)
+        bulkhead = a_bulkhead(2)
         assert await bulkhead.take("a", seconds) is Grant.GRANTED
         assert await bulkhead.take("a", seconds) is Grant.BUSY
 
@@ -128,7 +136,7 @@ def test_without_time_to_wait_a_free_place_is_still_given_and_none_is_waited_for
 
 @in_virtual_time
 async def test_a_cancelled_wait_takes_no_place() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)
     (waiting,) = await take(bulkhead, "a", 1)
     await leave(waiting)
@@ -138,7 +146,7 @@ async def test_a_cancelled_wait_takes_no_place() -> None:
 
 @in_virtual_time
 async def test_a_wait_that_is_cancelled_as_it_is_granted_gives_the_place_to_the_next() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)
     first, second = await take(bulkhead, "a", 2)
     bulkhead.give_back("a", answered=False)  # serves the first ...
@@ -150,11 +158,11 @@ async def test_a_wait_that_is_cancelled_as_it_is_granted_gives_the_place_to_the_
 
 @in_virtual_time
 async def test_those_who_are_released_leave_without_a_place() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)
     waiting = [*(await take(bulkhead, "a", 3)), *(await take(bulkhead, "b", 1))]
     assert granted(waiting) == 1
-    bulkhead.release_waiting()
+    bulkhead.release_waiting(DECISION)
     await settled()
     assert [task.result() for task in waiting[:3]] == [Grant.RELEASED] * 3
     assert (bulkhead.held, bulkhead.waiting) == (2, 0)
@@ -162,7 +170,7 @@ async def test_those_who_are_released_leave_without_a_place() -> None:
 
 @in_virtual_time
 async def test_a_spare_place_is_given_only_while_most_are_free() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     assert bulkhead.take_spare("a") is Grant.GRANTED
     assert bulkhead.take_spare("a") is Grant.GRANTED
     assert bulkhead.take_spare("a") is Grant.BUSY
@@ -174,7 +182,7 @@ async def test_a_spare_place_is_given_only_while_most_are_free() -> None:
 
 @in_virtual_time
 async def test_no_spare_place_is_given_while_somebody_waits() -> None:
-    bulkhead = Bulkhead(8)
+    bulkhead = a_bulkhead(8)
     tasks = await take(bulkhead, "a", 5)
     for _ in range(4):
         bulkhead.give_back("a", answered=False)
@@ -188,7 +196,7 @@ async def test_no_spare_place_is_given_while_somebody_waits() -> None:
 
 @in_virtual_time
 async def test_one_place_is_one_place() -> None:
-    bulkhead = Bulkhead(1)
+    bulkhead = a_bulkhead(1)
     assert await bulkhead.take("a", 0) is Grant.GRANTED
     (waiting,) = await take(bulkhead, "b", 1)
     assert not waiting.done()
@@ -200,17 +208,17 @@ async def test_one_place_is_one_place() -> None:
 
 @in_virtual_time
 async def test_more_places_are_given_to_those_who_wait_as_soon_as_there_are_more() -> None:
-    bulkhead = Bulkhead(2)
+    bulkhead = a_bulkhead(2)
     tasks = await take(bulkhead, "a", 4)
     assert granted(tasks) == 1
-    bulkhead.resize(8)
+    bulkhead.configure(8)
     await settled()
     assert granted(tasks) == 4
 
 
 @in_virtual_time
 async def test_after_any_sequence_of_calls_all_places_are_free_again() -> None:
-    bulkhead = Bulkhead(6)
+    bulkhead = a_bulkhead(6)
     numbers = iter(range(10**6))
 
     async def one(room: str, patience: float, work: float, hangs_up: bool) -> None:

@@ -15,7 +15,7 @@ from tests.unit.virtual import in_virtual_time
 async def carry(
     harness: Harness, room: str = "standup", seconds: float = 4.0, *, in_background: bool = False
 ) -> Carried | Released:
-    query = harness.query(DECISION, roomName=room, userJid="alice@example.com")
+    query = harness.query(DECISION, roomName=room, userJid=f"alice@{room}.example.com")
     return await harness.guards[DECISION].carry(
         query, harness.clock.monotonic() + seconds, None, in_background=in_background
     )
@@ -184,7 +184,7 @@ async def test_more_places_after_a_reload_serve_those_who_wait() -> None:
     tasks = [soon(harness, "a") for _ in range(4)]
     await settled()
     assert len(harness.backend.calls) == 1
-    harness.guards[DECISION].configure(BreakerRules(), 8)
+    harness.bulkhead.configure(8)
     await settled()
     assert len(harness.backend.calls) == 4
     await asyncio.gather(*tasks)
