@@ -18,7 +18,7 @@ from typing import Protocol, assert_never
 
 from sidecar.backend.bulkhead import Bulkhead, Grant
 from sidecar.backend.lateness import Lateness
-from sidecar.backend.meter import Meter
+from sidecar.backend.meter import TOO_LATE, Meter
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, BreakerRules, Permit, Ticket
 from sidecar.core.model import (
@@ -147,23 +147,23 @@ class Guard:
         """Ask, and once more where a retry is worth it. The ticket counts once for the breaker."""
         slow_after, lateness = self.breaker.rules.slow_after, self._meter.lateness
         slow = _SlowTimer(lateness, slow_after, lambda: self._failed(ticket, "slow answers"))
-        had = until - self._clock.monotonic() >= FAIR_SHARE * (until - begun)
+        had_time = until - self._clock.monotonic() >= FAIR_SHARE * (until - begun)
         try:
             self._budget.first_attempt()
-            outcome = await self._attempt(query, until, retry=False)
+            outcome = await self._attempt(query, until, had_time=had_time, retry=False)
             if is_retryable(query.key.endpoint.kind, outcome) and self._budget.take():
-                outcome = await self._attempt(query, until, retry=True)
+                outcome = await self._attempt(query, until, had_time=had_time, retry=True)
             late = slow.late()
         except BaseException:
             self._abandoned(ticket)
             raise
         finally:
             slow.stop()
-        self._count(ticket, outcome, fair=had and late < LEAST_TIME)
+        self._count(ticket, outcome, had_time=had_time and late < TOO_LATE)
         return Carried(outcome, ticket.sent_at)
 
-    def _count(self, ticket: Ticket, outcome: Outcome, *, fair: bool) -> None:
-        """Tell the breaker. `fair`: a time-out is the backend's."""
+    def _count(self, ticket: Ticket, outcome: Outcome, *, had_time: bool) -> None:
+        """Tell the breaker. `had_time`: a time-out is the backend's."""
         match outcome:
             case Replied(verdict=Verdict.ALLOW | Verdict.CONFIG):
                 self._succeeded(ticket, well=True)
@@ -171,7 +171,7 @@ class Guard:
                 self._succeeded(ticket, well=False)
             case Unavailable(failure=Failure.OURS):
                 self._abandoned(ticket)
-            case Unavailable(failure=Failure.TIMEOUT) if not fair:
+            case Unavailable(failure=Failure.TIMEOUT | Failure.UNSENT) if not had_time:
                 self._abandoned(ticket)
             case Unavailable():
                 whole = outcome.failure is Failure.UNSENT
@@ -181,10 +181,10 @@ class Guard:
             case _:
                 assert_never(outcome)
 
-    async def _attempt(self, query: Query, until: float, *, retry: bool) -> Outcome:
+    async def _attempt(self, query: Query, until: float, *, had_time: bool, retry: bool) -> Outcome:
         started_at = self._clock.monotonic()
         call = self._backend.ask(query, max(0.0, until - started_at))
-        outcome = await self._meter.measured(self.endpoint, call)
+        outcome = await self._meter.measured(self.endpoint, call, had_time=had_time)
         seconds = self._clock.monotonic() - started_at
         reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
         kind = type(outcome).__name__.lower()

@@ -15,6 +15,9 @@ from sidecar.facts import Emit, LimitChanged
 OVERLOADED = frozenset({429, 503})
 """Statuses with which a backend says that it has too much to do."""
 
+TOO_LATE = 0.2
+"""Seconds of a call in which this process did nothing: from here on a time-out says nothing about the backend."""
+
 
 class Meter:
     """One for all calls, as they share the limit."""
@@ -26,8 +29,11 @@ class Meter:
         self._clock = clock
         self._emit = emit
 
-    async def measured(self, kind: str, call: Awaitable[Outcome]) -> Outcome:
-        """Carry out a call, and tell the limit before its place is given back. `kind`: calls that take equally long."""
+    async def measured(self, kind: str, call: Awaitable[Outcome], *, had_time: bool) -> Outcome:
+        """Carry out a call, and tell the limit before its place is given back.
+
+        `kind`: of calls that take equally long. `had_time`: a time-out is the backend's, unless this process was late.
+        """
         sent = self._bulkhead.limit.send(self._clock.monotonic(), self._bulkhead.held)
         late_before = self.lateness.begin()
         outcome: Outcome | None = None
@@ -37,16 +43,18 @@ class Meter:
         finally:
             late = self.lateness.read() - late_before
             self.lateness.end()
-            if (change := self._judged(kind, outcome, sent, late)) is not None:
+            if (change := self._judged(kind, outcome, sent, late, had_time=had_time and late < TOO_LATE)) is not None:
                 self._emit(LimitChanged(change.limit, change.cause))
 
-    def _judged(self, kind: str, outcome: Outcome | None, sent: Sent, late: float) -> Change | None:
+    def _judged(self, kind: str, outcome: Outcome | None, sent: Sent, late: float, *, had_time: bool) -> Change | None:
         limit, now = self._bulkhead.limit, self._clock.monotonic()
         still, waiting = self._bulkhead.held - 1, self._bulkhead.waiting > 0
         match outcome:
             case Replied() | Rejected() | Misconfigured(alive=True) | Unavailable(alive=True):
                 return limit.answered(now, sent, kind, late=late, still=still, waiting=waiting)
             case None | Misconfigured() | Unavailable(failure=Failure.OURS):
+                return limit.says_nothing(now, sent, still=still, waiting=waiting)
+            case Unavailable(failure=Failure.TIMEOUT | Failure.UNSENT) if not had_time:
                 return limit.says_nothing(now, sent, still=still, waiting=waiting)
             case Unavailable(failure=Failure.USELESS, status=status) if status not in OVERLOADED:
                 return limit.says_nothing(now, sent, still=still, waiting=waiting)

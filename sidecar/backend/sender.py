@@ -39,6 +39,6 @@ class Sender:
             return Unavailable("too many calls are under way", Failure.OURS)
         try:
             call = self._backend.deliver(event, seconds - (self._clock.monotonic() - begun))
-            return await self._meter.measured(Kind.EVENT, call)
+            return await self._meter.measured(Kind.EVENT, call, had_time=True)
         finally:
             self._bulkhead.give_back_event()

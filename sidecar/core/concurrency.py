@@ -14,8 +14,8 @@ the next one is a tenth, then twice as large each time. The floor is the least m
 while, and calls wait, the limit is a quarter lower for one block, which shows the floor again. The limit is never a few
 places only.
 
-There is no clock here: `now` is an argument. Seconds in which this process was late (`late`) count neither as a long
-latency nor as a short one.
+There is no clock here: `now` is an argument. Seconds in which this process was late (`late`) do not count as latency,
+and make no floor lower.
 """
 
 from __future__ import annotations
@@ -232,8 +232,8 @@ class Limit:
         if now - self._floors_seen_at > FLOOR_LASTS and seen > 1.05 + error:
             return self._look_for_floor(now, block, under_way, waiting)
         near = NEAR + 3 * error
-        if seen <= near:
-            shown = max(each.under_way for each in block if self._latency(each) <= near)
+        if certain <= near:
+            shown = max(each.under_way for each in block if self._latency(each, each.late) <= near)
             return self._near_floor(now, shown, still, waiting)
         if under_way > self._proven:
             self._step = FIRST_STEP
@@ -282,7 +282,7 @@ class Limit:
             seconds = [each.seconds for each in block if each.kind == kind]
             if len(seconds) >= BLOCK[0] // 2:
                 self._floors[kind] = min(self._floors[kind], fmean(seconds))
-        if seen <= 1.05 + error:
+        if seen <= 1.05 + error or self._floors_seen_at == -math.inf:
             self._floors_seen_at = now
 
     def _look_for_floor(self, now: float, block: list[_Answered], under_way: float, waiting: bool) -> Cause | None:

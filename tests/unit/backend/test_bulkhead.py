@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from sidecar.backend.bulkhead import Bulkhead, Grant
 from sidecar.core.concurrency import Limit
 from tests.unit.harness import settled
+from tests.unit.test_cost import counted
 from tests.unit.virtual import VirtualClock, in_virtual_time
 
 DECISION = "validate-access"
@@ -241,3 +243,87 @@ async def test_after_any_sequence_of_calls_all_places_are_free_again() -> None:
     )
     assert (bulkhead.held, bulkhead.waiting) == (0, 0)
     assert await bulkhead.take("after", 0) is Grant.GRANTED
+
+
+@in_virtual_time
+async def test_giving_back_a_place_takes_as_long_with_ten_thousand_rooms_waiting_as_with_ten() -> None:
+    steps = []
+    for rooms in (10, 10_000):
+        bulkhead = a_bulkhead(2)
+        await take(bulkhead, "a", 1)
+        await take(bulkhead, "b", 1)
+        waiting = [asyncio.ensure_future(bulkhead.take(f"room-{number}", 10.0)) for number in range(rooms)]
+        await settled()
+        steps.append(counted(partial(bulkhead.give_back, "a", answered=True))[0])
+        bulkhead.release_waiting("")
+        await asyncio.gather(*waiting)
+    assert steps[1] <= steps[0] + 20
+
+
+@in_virtual_time
+async def test_a_room_that_holds_all_it_may_have_returns_to_the_line_when_it_gives_one_back() -> None:
+    bulkhead = a_bulkhead(8)
+    mine = await take(bulkhead, "a", 6)
+    assert granted(mine) == 4
+    bulkhead.give_back("a", answered=False)
+    await settled()
+    assert granted(mine) == 5
+
+
+@in_virtual_time
+async def test_the_breaker_of_one_endpoint_releases_only_those_who_wait_for_it() -> None:
+    bulkhead = a_bulkhead(1)
+    await take(bulkhead, "a", 1)
+    decision = (await take(bulkhead, "a", 1))[0]
+    config = asyncio.ensure_future(bulkhead.take("a", 10.0, "room-created"))
+    await settled()
+    bulkhead.release_waiting(DECISION)
+    await settled()
+    assert decision.result() is Grant.RELEASED
+    assert not config.done()
+    bulkhead.give_back("a", answered=True)
+    assert await config is Grant.GRANTED
+
+
+@in_virtual_time
+async def test_an_event_gets_a_place_while_no_join_waits() -> None:
+    bulkhead = a_bulkhead(4)
+    for _ in range(2):
+        await bulkhead.take_for_event()
+    third = asyncio.ensure_future(bulkhead.take_for_event())
+    await settled()
+    assert (bulkhead.held, third.done()) == (2, False)  # half of the places stay for joins
+    bulkhead.give_back_event()
+    await third
+    bulkhead.give_back_event()
+    bulkhead.give_back_event()
+    assert bulkhead.held == 0
+
+
+@in_virtual_time
+async def test_while_joins_wait_events_hold_no_more_than_their_share_but_that_they_get() -> None:
+    bulkhead = a_bulkhead(32)
+    joins = [(await take(bulkhead, f"room-{number}", 1))[0] for number in range(40)]
+    events = [asyncio.ensure_future(bulkhead.take_for_event()) for _ in range(5)]
+    await settled()
+    assert sum(event.done() for event in events) == 0
+    for number in range(6):
+        bulkhead.give_back(f"room-{number}", answered=True)
+    await settled()
+    assert (sum(event.done() for event in events), granted(joins)) == (2, 36)
+    for event in events:
+        event.cancel()
+    await asyncio.gather(*events, return_exceptions=True)
+    assert bulkhead.held == 32
+
+
+@in_virtual_time
+async def test_an_event_that_is_cancelled_as_it_gets_its_place_gives_it_back() -> None:
+    bulkhead = a_bulkhead(2)
+    await bulkhead.take_for_event()
+    waiting = asyncio.ensure_future(bulkhead.take_for_event())
+    await settled()
+    bulkhead.give_back_event()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert bulkhead.held == 0

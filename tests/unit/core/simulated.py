@@ -73,7 +73,7 @@ class Run:
 def simulate(
     backend: Backend, arrivals: Iterable[float], limit: Limit | None = None, patience: float = 1e9, late: float = 0.0
 ) -> Run:
-    """`patience`: seconds after which a caller who waits for a place gives up; `late`: of each call, in this process."""
+    """`patience`: seconds after which a caller without a place gives up; `late`: of each call, in this process."""
     limit = limit or Limit(1000)
     run, numbers = Run(limit), itertools.count()
     happens: list[tuple[float, int, str, float, int]] = []
