@@ -86,13 +86,13 @@ class Guard:
         self._emit = emit
         self._changed = asyncio.Event()
 
-    def permit(self, now: float, room: str, caller: str = "") -> Permit:
-        """What a question of this room and caller may do now."""
-        return self.breaker.permit(now, room, caller)
+    def permit(self, now: float, room: str, guest: str = "") -> Permit:
+        """What a question of this room, and of this guest, may do now."""
+        return self.breaker.permit(now, room, guest)
 
-    def take_probe(self, now: float, room: str, caller: str = "") -> Ticket:
+    def take_probe(self, now: float, room: str, guest: str = "") -> Ticket:
         """Become the probe. Nothing may be awaited between seeing the permit and this."""
-        return self.breaker.admit(now, room, caller)
+        return self.breaker.admit(now, room, guest)
 
     async def breaker_changes(self, seconds: float) -> None:
         """Wait until the breaker opens, closes or frees its probe; at most so long."""
@@ -134,9 +134,9 @@ class Guard:
         answered = False
         self.calls_under_way += 1
         try:
-            if self.permit(now, room, query.caller) is not Permit.CLOSED:
+            if self.permit(now, room, query.guest) is not Permit.CLOSED:
                 return Released()
-            carried = await self._send(query, until, self.breaker.admit(now, room, query.caller), begun)
+            carried = await self._send(query, until, self.breaker.admit(now, room, query.guest), begun)
             answered = isinstance(carried.outcome, Replied | Rejected)
             return carried
         finally:

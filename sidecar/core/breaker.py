@@ -50,7 +50,7 @@ class Ticket:
     room: str
     sent_at: float
     probe: bool
-    caller: str = ""
+    guest: str = ""
 
 
 @dataclass(slots=True)
@@ -83,12 +83,13 @@ class Breaker:
         self._answered_well: OrderedDict[str, None] = OrderedDict.fromkeys(answered_well)
         self._succeeded_at = -math.inf
         self._strangers: set[str] = set()
-        """Callers of strangers' calls that failed since the last success; or, while open, whose probe failed."""
+        """Strangers whose calls failed since the last success, or, while open, whose probes failed: the rooms, and for
+        the rooms of a guest, the guest."""
         self._open_until: float | None = None
         self._wait_until = 0.0
         self._probe: Ticket | None = None
         self._held_back: dict[str, float] = {}
-        """Rooms, and callers of strangers, that may not send a probe before an instant: their last one failed."""
+        """Rooms and guests that may not send a probe before an instant: their last one failed."""
         self._outstanding: set[Ticket] = set()
         self._calls: deque[_Call] = deque()
         self._failures = 0
@@ -97,20 +98,20 @@ class Breaker:
         self._in_a_row: Counter[str] = Counter()
         """Failures since the last success, by room."""
 
-    def permit(self, now: float, room: str, caller: str = "") -> Permit:
-        """What a question of this room and caller may do now."""
+    def permit(self, now: float, room: str, guest: str = "") -> Permit:
+        """What a question of this room may do now; `guest`: who asks, if it is a guest."""
         if self._open_until is None:
             return Permit.CLOSED
         if now < self._open_until:
             return Permit.OPEN
-        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, caller), -math.inf):
+        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, guest), -math.inf):
             return Permit.PROBE_OUT
         return Permit.PROBE_FREE
 
-    def admit(self, now: float, room: str, caller: str = "") -> Ticket:
+    def admit(self, now: float, room: str, guest: str = "") -> Ticket:
         """Admit one call. In half-open it is the probe. The caller has just seen the permit."""
         probe = self._open_until is not None
-        ticket = Ticket(room, now, probe, caller)
+        ticket = Ticket(room, now, probe, guest)
         self._outstanding.add(ticket)
         if probe:
             self._probe = ticket
@@ -151,7 +152,7 @@ class Breaker:
             self._wait_until = max(self._wait_until, now + min(retry_after, self.rules.retry_after_cap))
         counted_as = ticket.room if whole else self._counted_as(ticket.room)
         if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
-            self._strangers.add(ticket.caller or ticket.room)
+            self._strangers.add(ticket.guest or ticket.room)
         if ticket.probe:
             return self._fail_probe(now, ticket, counted_as, jitter)
         self._in_a_row[counted_as] += 1
@@ -179,9 +180,9 @@ class Breaker:
         return self._open_until
 
     def _fail_probe(self, now: float, ticket: Ticket, counted_as: str, jitter: float) -> bool:
-        """Open again; or stay half-open, if only a stranger says so. Otherwise one caller with made-up names could
-        send every probe, and keep the breaker open."""
-        prober = self._prober(ticket.room, ticket.caller)
+        """Open again; or stay half-open, if only a stranger says so. Otherwise one guest with made-up names could send
+        every probe, and keep the breaker open."""
+        prober = self._prober(ticket.room, ticket.guest)
         if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
             self._held_back[prober] = now + self._pause(jitter)
             return False
@@ -191,8 +192,8 @@ class Breaker:
         self._held_back[prober] = self._open_until + HOLD_BACK
         return True
 
-    def _prober(self, room: str, caller: str) -> str:
-        return room if room in self._answered_well else caller or room
+    def _prober(self, room: str, guest: str) -> str:
+        return room if room in self._answered_well else guest or room
 
     def _counted_as(self, room: str) -> str:
         return room if room in self._answered_well else STRANGERS
@@ -268,8 +269,8 @@ class Breaker:
         return len(failing) >= len(self._rooms_asked.keys() | outstanding)
 
     def _strangers_are_everybody(self, now: float) -> bool:
-        """Whether it is the backend that fails, and not one caller who makes up names: several callers fail, and nobody
-        has an answer."""
+        """Whether it is the backend that fails, and not one guest who makes up names: several rooms fail, of which all
+        of one guest count as one, and nobody gets an answer."""
         return len(self._strangers) >= self.rules.minimum_rooms and now - self._succeeded_at >= QUIET
 
     def _fails_without_worst_rooms(self) -> bool:

@@ -66,8 +66,13 @@ class Query(NamedTuple):
     body: bytes
     received_at: float
     caller: str = ""
-    """The bare JID of the user who wants to join, or who creates the room; empty if a request does not say it."""
+    """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
+
+    @property
+    def guest(self) -> str:
+        """The caller, if it is a guest, of whom nobody knows who it is; else empty."""
+        return self.caller if self.key.subject == GUEST else ""
 
     def for_one_guest(self) -> Query:
         """The same question with a subject of its own, for a guest who shares no answer with other guests."""

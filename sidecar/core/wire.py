@@ -62,9 +62,7 @@ def query_of(
     document = message.document
     room_jid = _text(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
-        creator = document.get("creator")
-        caller = creator.split("/", 1)[0] if isinstance(creator, str) else ""
-        return Query(Key(endpoint, message.room, room_jid), message.body, received_at, caller, traceparent)
+        return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
     caller = document["userJid"].split("/", 1)[0]
     token = document.get("bearerToken")
     key = Key(
@@ -85,7 +83,7 @@ def config_query_of(message: Message, decision: Query) -> Query:
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
     key = Key(Endpoint.ROOM_CREATED, message.room, decision.key.room_jid)
-    return Query(key, body, decision.received_at, decision.caller, decision.traceparent)
+    return Query(key, body, decision.received_at, "", decision.traceparent)
 
 
 def traceparent_of(header: str) -> str:

@@ -359,7 +359,7 @@ def test_the_question_about_the_room_is_in_the_words_of_room_created_and_without
     decision = query_of(DECISION, message, 1.5, "trace", GUESTS)
     query = config_query_of(message, decision)
     assert query.key == query_of(CONFIG, read_message(CONFIG, body(**fields)), 0.0, "", GUESTS).key
-    assert (query.received_at, query.traceparent, query.caller) == (1.5, "trace", "ann@example.org")
+    assert (query.received_at, query.traceparent, query.caller) == (1.5, "trace", "")
     assert json.loads(query.body) == {
         "roomName": "a",
         "roomJid": "a@muc.example.org",
