@@ -9,7 +9,7 @@ more, they wait in its queue and take longer. So the latency shows whether there
     cut       the latency is above its floor, or calls are turned away (429, 503, no answer): fewer
     take back a cut that makes the latency no shorter was wrong, as the backend is slow by itself: this is its floor now
 
-A step is so large that the backend has worked off the excess within 0.8 s if it was wrong; after a step that was wrong
+A step is so large that the backend has worked off the excess within 0.9 s if it was wrong; after a step that was wrong
 the next one is a tenth, then twice as large each time. The floor is the least median; while it has not been seen for a
 while, and calls wait, the limit is a quarter lower for one block, which shows the floor again. The limit is never a few
 places only.
@@ -44,7 +44,7 @@ ENOUGH = 0.8
 NEAR, FAR = 1.1, 1.2
 """Latency, as a multiple of its floor: up to the first the limit may rise, from the second on it is cut."""
 
-EXCESS = 0.8
+EXCESS = 0.9
 """Seconds in which the backend works off what a step was too large."""
 
 FIRST_STEP = 0.1
