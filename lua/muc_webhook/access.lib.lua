@@ -21,7 +21,7 @@ local function question_about(origin, stanza, room_jid, room)
 		userId = identity.id;
 		userEmail = identity.email;
 		guest = people.is_guest(origin, identity);
-		bearerToken = options.send_token and type(origin.auth_token) == "string" and origin.auth_token or nil;
+		bearerToken = options.send_token and identity.token or nil;
 		meetingId = options.send_meeting_id and rooms.meeting_id(room) or nil;
 		timestamp = os.time();
 	};

@@ -4,7 +4,10 @@ local jid = require "util.jid";
 
 local xmlns_nick = "http://jabber.org/protocol/nick";
 
-local admins, exempt, bot_prefixes; -- made by `new`
+local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
+
+local identifiers; -- handed over by start.lib.lua
+local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
 -- The lists are other modules', and it is for those to complain of a wrong member. Here it must not stop anything.
 local function texts_of_option(name, default)
@@ -39,24 +42,32 @@ local function is_exempt(full_jid)
 	return false;
 end
 
-local guest_providers = { ["anonymous"] = true; ["jitsi-anonymous"] = true; ["token"] = true };
+-- The name of the authentication that a session of this server has passed.
+local function authentication_of(origin)
+	local host = origin and origin.type == "c2s" and prosody.hosts[origin.host];
+	return host and host.users and host.users.name or nil;
+end
 
+-- Jitsi's mod_jitsi_session takes the token out of the URL of every session. Only some authentications check it; what
+-- they found in it is then on the session too. On any other host a user can write there what they like.
 local function identity_of(origin)
-	local user = origin and origin.jitsi_meet_context_user;
-	if type(user) ~= "table" then user = {}; end
-	local id = user.id;
-	if type(id) == "number" then id = ("%.14g"):format(id); end
+	local authentication = authentication_of(origin);
+	if not authentication or anonymous_authentications[authentication] then return {}; end
+	if not verifying_authentications[authentication] then return { account = origin.username }; end
+	local user = type(origin.jitsi_meet_context_user) == "table" and origin.jitsi_meet_context_user or {};
 	return {
-		id = type(id) == "string" and id ~= "" and id or nil;
-		email = type(user.email) == "string" and user.email ~= "" and user.email or nil;
-		name = type(user.name) == "string" and user.name ~= "" and user.name or nil;
+		id = identifiers.read(user.id);
+		email = identifiers.read_text(user.email);
+		name = type(user.name) == "string" and user.name or nil;
+		token = type(origin.auth_token) == "string" and origin.auth_token ~= "" and origin.auth_token or nil;
 	};
 end
 
+-- Nobody has verified who this is.
 local function is_guest(origin, identity)
-	if origin.auth_token or identity.id or identity.email then return false; end
-	local host = prosody.hosts[origin.host];
-	return host ~= nil and host.users ~= nil and guest_providers[host.users.name] == true;
+	if identity.token or identity.id or identity.email then return false; end
+	local authentication = authentication_of(origin);
+	return anonymous_authentications[authentication] or verifying_authentications[authentication] or false;
 end
 
 local function display_name(stanza, identity)
@@ -74,6 +85,9 @@ local function is_listed(moderators, identity)
 end
 
 local function new(need)
+	identifiers = need.identifiers;
+	verifying_authentications = { ["token"] = true };
+	for name in pairs(need.options.verifying_authentications) do verifying_authentications[name] = true; end
 	admins = union_of_options { "admins" };
 	exempt = union_of_options {
 		"muc_access_whitelist"; "muc_lobby_whitelist"; "muc_password_whitelist"; "token_verification_allowlist";

@@ -4,7 +4,7 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
+	"options"; "state"; "metrics"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
 	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
 	"shell";
 };
@@ -20,7 +20,8 @@ local function build(libraries, saved)
 	local options = libraries.options.new();
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
-	local people = libraries.people.new { options = options };
+	local identifiers = libraries.identifiers.new();
+	local people = libraries.people.new { options = options, identifiers = identifiers };
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };

@@ -48,7 +48,8 @@ GUEST = "guest"
 class Key(NamedTuple):
     """Every input on which the backend's answer may depend, and no input that differs from one request to the next.
 
-    `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest.
+    `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest. The subject of
+    a user who has nothing but a token is "token".
     """
 
     endpoint: Endpoint

@@ -30,7 +30,7 @@ LAYOUT = Layout(
             room TEXT NOT NULL,
             room_jid TEXT,
             meeting_id TEXT,           -- JSON
-            subject TEXT,              -- "id …", "jid …" or "guest"
+            subject TEXT,              -- "id …", "email …", "token", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
             verdict TEXT NOT NULL,     -- allow, deny (of validate-access), config (of room-created)
             settled REAL NOT NULL,     -- seconds of the clock of the disk, as is `kept_until`

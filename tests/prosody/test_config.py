@@ -249,8 +249,8 @@ async def test_moderators_are_known_by_their_token(prosody: Server, room: str, l
     prosody.backend.on("room-created", reply({"moderators": [listed]}))
     async with (
         Client.connect(prosody) as first,
-        Client.connect(prosody) as ann,
-        Client.connect(prosody) as eve,
+        Client.connect(prosody, domain=prosody.token_domain) as ann,
+        Client.connect(prosody, domain=prosody.token_domain) as eve,
     ):
         await first.join(room, nick="first")
         await ann.set_token("t", id="u-17", email="ann@example.com")

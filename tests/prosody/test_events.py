@@ -56,7 +56,7 @@ async def test_only_what_is_wanted_is_sent(start_prosody: StartProsody, room: st
 
 async def test_the_story_of_a_meeting(watched: Server, room: str) -> None:
     watched.backend.on("room-created", reply({"meetingId": 42}))
-    async with Client.connect(watched) as ann, Client.connect(watched) as bob:
+    async with Client.connect(watched) as ann, Client.connect(watched, domain=watched.token_domain) as bob:
         await ann.join(room, nick="ann", name="Ann Example")
         await bob.set_token("t", id="u-17", email="bob@example.com", name="Bob")
         await bob.join(room, nick="bob")
