@@ -5,12 +5,17 @@
 -- again would cost more than all else in a join. What rooms have in common, they share: nobody changes it.
 
 local json = require "util.json";
+local new_uuid = require "util.uuid".generate;
 
 local answers, settings; -- handed over by start.lib.lua
 
-local own_settings = { "meetingTitle"; "meetingDescription"; "meetingId"; "moderators"; "password" };
+local own_settings = {
+	["meetingTitle"] = true; ["meetingDescription"] = true; ["meetingId"] = true; ["moderators"] = true;
+	["password"] = true;
+};
 local shapes = {}; -- the latest first
 local most_shapes = 8;
+local biggest_shape = 64 * 1024; -- to compare a text with eight bigger ones would take long
 
 -- A value that ends where it seems to: a text without escapes, a list of such, a number or a name.
 local function read_plain_value(text, at)
@@ -23,18 +28,51 @@ local function read_plain_value(text, at)
 	return nil;
 end
 
--- Where the own settings are in a text, as far as they have plain values.
-local function find_own_settings(text)
-	local places = {};
-	for _, name in ipairs(own_settings) do
-		local _, to = text:find('"'..name..'"', 1, true);
-		local at = to and text:match("^%s*:%s*()", to + 1);
-		local value, after;
-		if at then value, after = read_plain_value(text, at); end
-		if value ~= nil then table.insert(places, { name = name; from = at; after = after; value = value }); end
+-- The position behind the quote that ends a text.
+local function end_of_text(text, at)
+	while true do
+		local from, _, char = text:find('(["\\])', at);
+		if not from or char == '"' then return from and from + 1; end
+		at = from + 2;
 	end
-	table.sort(places, function (a, b) return a.from < b.from; end);
+end
+
+-- Where the own settings are in a text: members of the object itself, not of one inside of it, that have plain values.
+local function find_own_settings(text)
+	local places, depth, at = {}, 0, 1;
+	while at do
+		local from, _, char = text:find('(["{}%[%]])', at);
+		if not from then break; end
+		at = from + 1;
+		if char == '"' then
+			at = end_of_text(text, at);
+			local name = depth == 1 and at and text:sub(from + 1, at - 2);
+			local value_at = own_settings[name] and text:match("^%s*:%s*()", at);
+			if value_at then
+				local value, after = read_plain_value(text, value_at);
+				if value ~= nil then table.insert(places, { name = name; from = value_at; after = after }); end
+			end
+		else
+			depth = depth + ((char == "{" or char == "[") and 1 or -1);
+		end
+	end
 	return places;
+end
+
+-- What a text with marks in the places of the own settings says, or nil if they are not the own settings' places: such
+-- a setting is there twice, or under two spellings of its name.
+local function read_common_part(shape)
+	local marks, marked = {}, { shape.parts[1] };
+	for i in ipairs(shape.names) do
+		marks[i] = new_uuid();
+		table.insert(marked, '"'..marks[i]..'"'..shape.parts[i + 1]);
+	end
+	local object = answers.read_object(table.concat(marked));
+	for i, name in ipairs(shape.names) do
+		if not object or object[name] ~= marks[i] then return nil; end
+		object[name] = nil;
+	end
+	return object;
 end
 
 local function new_shape(text, places)
@@ -46,11 +84,8 @@ local function new_shape(text, places)
 	end
 	table.insert(shape.parts, text:sub(at));
 
-	local object = answers.read_object(table.concat(shape.parts, "null"));
+	local object = read_common_part(shape);
 	if not object then return nil; end
-	for _, name in ipairs(shape.names) do
-		if object[name] ~= json.null then return nil; end -- it is deep inside of something, or there twice
-	end
 	for name, value in pairs(object) do settings.add(shape, name, value); end
 	shape.settings_mt, shape.frontend_mt = { __index = shape.settings }, { __index = shape.frontend };
 	shape.payload = '{"type":"ROOM_CONFIG","config":'..json.encode(shape.frontend):sub(1, -2);
@@ -94,10 +129,13 @@ local function read(text)
 		local config = read_by_shape(shape, text);
 		if config then return config; end
 	end
-	local shape = new_shape(text, find_own_settings(text)) or new_shape(text, {});
+	local is_big = #text > biggest_shape;
+	local shape = not is_big and new_shape(text, find_own_settings(text)) or new_shape(text, {});
 	if not shape then return nil; end
-	table.insert(shapes, 1, shape);
-	shapes[most_shapes + 1] = nil;
+	if not is_big then
+		table.insert(shapes, 1, shape);
+		shapes[most_shapes + 1] = nil;
+	end
 	return read_by_shape(shape, text);
 end
 

@@ -11,17 +11,17 @@ local function is_duration(value) return type(value) == "number" and value > 0 a
 local function is_whois(value) return value == "anyone" or value == "moderators"; end
 local function is_id(value) return is_text(value) or type(value) == "number"; end
 local function is_scalar_or_object(value) return value ~= json.null and type(value) ~= "function"; end
-local function is_list_of_texts(value)
+local function is_list(value)
 	if type(value) ~= "table" or value == json.null then return false; end
-	for key, member in pairs(value) do
-		if type(key) ~= "number" or not is_text(member) then return false; end
+	for key in pairs(value) do
+		if type(key) ~= "number" then return false; end
 	end
 	return true;
 end
 
 -- For the room in Prosody.
 local room_settings = {
-	moderators = is_list_of_texts; maxParticipants = is_limit; password = is_text; membersOnly = is_boolean;
+	moderators = is_list; maxParticipants = is_limit; password = is_text; membersOnly = is_boolean;
 	moderated = is_boolean; persistent = is_boolean; hidden = is_boolean; publicRoom = is_boolean; whois = is_whois;
 	allowInvites = is_boolean; changeSubject = is_boolean; historyLength = is_count; lobbyEnabled = is_boolean;
 	meetingTitle = is_text; meetingDescription = is_text; meetingId = is_id; isPublic = is_boolean;
@@ -31,7 +31,7 @@ local room_settings = {
 -- For the frontend, which gets these and no others.
 local frontend_settings = {
 	meetingTitle = is_text; meetingDescription = is_text; lobbyEnabled = is_boolean;
-	audioQuality = is_scalar_or_object; toolbarButtons = is_list_of_texts;
+	audioQuality = is_scalar_or_object; toolbarButtons = is_list;
 };
 for name in ([[
 	chatEnabled whiteboardEnabled screenShareEnabled recordingEnabled muteOnJoin videoOffOnJoin autoRecord
@@ -43,6 +43,7 @@ for name in ([[
 	frontend_settings[name] = is_boolean;
 end
 
+local identifiers; -- handed over by start.lib.lua
 local data_names = {}; -- other plugins read settings of a room under names like chat_enabled
 
 local function without_nulls(value)
@@ -57,6 +58,23 @@ local function without_nulls(value)
 	return copy;
 end
 
+-- The members of a list that name somebody or something; the others are dropped one by one.
+local list_members = {
+	moderators = function (member) return identifiers.read(member); end;
+	toolbarButtons = function (member) return is_text(member) and member or nil; end;
+};
+
+local function read_list(config, name, list)
+	local read, usable, has_wrong_members = list_members[name], setmetatable({}, getmetatable(list)), false;
+	for _, member in ipairs(list) do
+		local value = read(member);
+		table.insert(usable, value);
+		if value == nil and member ~= json.null then has_wrong_members = true; end
+	end
+	if has_wrong_members then table.insert(config.dropped, "members of "..name); end
+	return usable;
+end
+
 -- What is usable of a config. Wrong types are dropped, not guessed; nulls are as good as absent.
 local function add_setting(config, name, value)
 	if value == json.null then return; end
@@ -65,7 +83,7 @@ local function add_setting(config, name, value)
 		table.insert(config.dropped, name);
 		return;
 	end
-	value = without_nulls(value);
+	value = list_members[name] and read_list(config, name, value) or without_nulls(value);
 	if for_room then config.settings[name] = value; end
 	if for_frontend then config.frontend[name] = value; end
 end
@@ -82,6 +100,7 @@ local function add_frontend_settings(names)
 end
 
 local function new(need)
+	identifiers = need.identifiers;
 	local more = need.options.frontend_settings;
 	add_frontend_settings(more);
 	for name in pairs(frontend_settings) do

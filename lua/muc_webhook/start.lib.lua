@@ -4,8 +4,8 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers"; "setting_types";
-	"config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
+	"options"; "state"; "metrics"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
+	"setting_types"; "config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
 	"shell";
 };
 
@@ -29,7 +29,7 @@ local function build(libraries, saved)
 	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
 	local answers = libraries.answers.new();
 
-	local settings = libraries.setting_types.new { options = options };
+	local settings = libraries.setting_types.new { options = options, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings };
 	local setup = libraries.room_setup.new { options = options, settings = settings };
 	local members_only = libraries.members_only.new { rooms = rooms };
@@ -58,9 +58,9 @@ local function build(libraries, saved)
 	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
 
 	return {
-		options = options, state = state, rooms = rooms, connections = connections, http = http,
-		members_only = members_only, duration = duration, records = records, gate = gate, occupants = occupants,
-		queue = queue, events = events, shell = shell,
+		options = options, state = state, settings = settings, config = config, rooms = rooms,
+		connections = connections, http = http, members_only = members_only, duration = duration, records = records,
+		gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
 	};
 end
 
