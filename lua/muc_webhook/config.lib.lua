@@ -7,7 +7,7 @@
 local json = require "util.json";
 local new_uuid = require "util.uuid".generate;
 
-local answers, settings; -- handed over by start.lib.lua
+local answers, settings, messages; -- handed over by start.lib.lua
 
 local own_settings = {
 	["meetingTitle"] = true; ["meetingDescription"] = true; ["meetingId"] = true; ["moderators"] = true;
@@ -88,7 +88,7 @@ local function new_shape(text, places)
 	if not object then return nil; end
 	for name, value in pairs(object) do settings.add(shape, name, value); end
 	shape.settings_mt, shape.frontend_mt = { __index = shape.settings }, { __index = shape.frontend };
-	shape.payload = '{"type":"ROOM_CONFIG","config":'..json.encode(shape.frontend):sub(1, -2);
+	shape.payload = '{"type":"ROOM_CONFIG","config":'..messages.encode(shape.frontend):sub(1, -2);
 	return shape;
 end
 
@@ -115,7 +115,7 @@ local function read_by_shape(shape, text)
 		local value = config.frontend[name];
 		if value ~= nil then
 			local comma = (payload[2] or next(shape.frontend) ~= nil) and "," or "";
-			table.insert(payload, ('%s"%s":%s'):format(comma, name, json.encode(value)));
+			table.insert(payload, ('%s"%s":%s'):format(comma, name, messages.encode(value)));
 		end
 	end
 	table.insert(payload, "}}");
@@ -158,7 +158,7 @@ local function read_answer(code, text)
 end
 
 local function new(need)
-	answers, settings = need.answers, need.settings;
+	answers, settings, messages = need.answers, need.settings, need.messages;
 	return { read = read; read_answer = read_answer };
 end
 

@@ -6,7 +6,9 @@ local xmlns_nick = "http://jabber.org/protocol/nick";
 
 local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
 
-local identifiers; -- handed over by start.lib.lua
+local longest_name = 500; -- bytes
+
+local texts, identifiers; -- handed over by start.lib.lua
 local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
 -- The lists are other modules', and it is for those to complain of a wrong member. Here it must not stop anything.
@@ -58,7 +60,7 @@ local function identity_of(origin)
 	return {
 		id = identifiers.read(user.id);
 		email = identifiers.read_text(user.email);
-		name = type(user.name) == "string" and user.name or nil;
+		name = texts.line(user.name, longest_name);
 		token = type(origin.auth_token) == "string" and origin.auth_token ~= "" and origin.auth_token or nil;
 	};
 end
@@ -72,8 +74,7 @@ end
 
 local function display_name(stanza, identity)
 	local nick = stanza and stanza:get_child_text("nick", xmlns_nick);
-	if nick and nick ~= "" then return nick; end
-	return identity.name or (stanza and jid.resource(stanza.attr.to)) or nil;
+	return texts.line(nick, longest_name) or identity.name or (stanza and jid.resource(stanza.attr.to)) or nil;
 end
 
 -- By the id or e-mail address in the token, which a config names as well as JIDs.
@@ -85,7 +86,7 @@ local function is_listed(moderators, identity)
 end
 
 local function new(need)
-	identifiers = need.identifiers;
+	texts, identifiers = need.texts, need.identifiers;
 	verifying_authentications = { ["token"] = true };
 	for name in pairs(need.options.verifying_authentications) do verifying_authentications[name] = true; end
 	admins = union_of_options { "admins" };

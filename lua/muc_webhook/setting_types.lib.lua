@@ -1,10 +1,11 @@
 -- The settings that a room's config may hold, and their types.
 
 local json = require "util.json";
-local valid_utf8 = require "util.encodings".utf8.valid;
+
+local longest_text = 10000; -- bytes
 
 local function is_boolean(value) return type(value) == "boolean"; end
-local function is_text(value) return type(value) == "string" and valid_utf8(value) ~= false; end
+local function is_text(value) return type(value) == "string"; end
 local function is_count(value) return type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2^31; end
 local function is_limit(value) return is_count(value) and value > 0; end
 local function is_duration(value) return type(value) == "number" and value > 0 and value < 2^31; end
@@ -43,17 +44,20 @@ for name in ([[
 	frontend_settings[name] = is_boolean;
 end
 
-local identifiers; -- handed over by start.lib.lua
+local texts, identifiers; -- handed over by start.lib.lua
 local data_names = {}; -- other plugins read settings of a room under names like chat_enabled
 
-local function without_nulls(value)
+-- What of a value can be shown: without null, and numbers that JSON lacks; texts as XML can carry them.
+local function presentable(value)
+	if type(value) == "string" then return texts.clean(value, longest_text); end
+	if type(value) == "number" then return value - value == 0 and value or nil; end
 	if type(value) ~= "table" then return value; end
 	local copy = setmetatable({}, getmetatable(value));
 	for key, member in pairs(value) do
-		if member ~= json.null and type(key) ~= "number" then copy[key] = without_nulls(member); end
+		if member ~= json.null and type(key) == "string" then copy[texts.clean(key, longest_text)] = presentable(member); end
 	end
 	for _, member in ipairs(value) do
-		if member ~= json.null then table.insert(copy, without_nulls(member)); end
+		if member ~= json.null then table.insert(copy, presentable(member)); end
 	end
 	return copy;
 end
@@ -61,7 +65,7 @@ end
 -- The members of a list that name somebody or something; the others are dropped one by one.
 local list_members = {
 	moderators = function (member) return identifiers.read(member); end;
-	toolbarButtons = function (member) return is_text(member) and member or nil; end;
+	toolbarButtons = function (member) return is_text(member) and presentable(member) or nil; end;
 };
 
 local function read_list(config, name, list)
@@ -83,7 +87,7 @@ local function add_setting(config, name, value)
 		table.insert(config.dropped, name);
 		return;
 	end
-	value = list_members[name] and read_list(config, name, value) or without_nulls(value);
+	value = list_members[name] and read_list(config, name, value) or presentable(value);
 	if for_room then config.settings[name] = value; end
 	if for_frontend then config.frontend[name] = value; end
 end
@@ -100,7 +104,7 @@ local function add_frontend_settings(names)
 end
 
 local function new(need)
-	identifiers = need.identifiers;
+	texts, identifiers = need.texts, need.identifiers;
 	local more = need.options.frontend_settings;
 	add_frontend_settings(more);
 	for name in pairs(frontend_settings) do

@@ -4,9 +4,9 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
-	"setting_types"; "config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate"; "occupants"; "queue"; "events";
-	"shell";
+	"options"; "state"; "metrics"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
+	"messages"; "setting_types"; "config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate";
+	"occupants"; "queue"; "events"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -20,17 +20,17 @@ local function build(libraries, saved)
 	local options = libraries.options.new();
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
-	local identifiers = libraries.identifiers.new();
-	local people = libraries.people.new { options = options, identifiers = identifiers };
+	local texts, identifiers = libraries.texts.new(), libraries.identifiers.new();
+	local people = libraries.people.new { options = options, texts = texts, identifiers = identifiers };
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
 	local http = libraries.http.new { safely = safely, connections = connections };
 	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
-	local answers = libraries.answers.new();
+	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
 
-	local settings = libraries.setting_types.new { options = options, identifiers = identifiers };
-	local config = libraries.config.new { answers = answers, settings = settings };
+	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
+	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local setup = libraries.room_setup.new { options = options, settings = settings };
 	local members_only = libraries.members_only.new { rooms = rooms };
 	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };

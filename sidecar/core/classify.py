@@ -22,6 +22,7 @@ from sidecar.core.model import (
     Verdict,
 )
 from sidecar.core.strict_json import strict_decoder
+from sidecar.core.xml_text import fit_for_xml
 
 
 class Class(Enum):
@@ -52,6 +53,9 @@ class Row:
     outcome: Class
 
 
+TEXT_LIMIT = 2000
+"""Characters of a reason or title. The module shows less of them."""
+
 _EVERY_KIND = frozenset(Kind)
 _SUCCESS = frozenset(range(200, 300))
 _CLIENT_ERROR = frozenset(range(400, 500))
@@ -74,6 +78,7 @@ def classify(
     kind: Kind, status: int, body: bytes, cache_control: str = "", retry_after: float | None = None
 ) -> Outcome:
     """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` is the header's text."""
+    body = fit_for_xml(body)
     document = _parse_object(body)
     row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
     match row.outcome:
@@ -143,19 +148,19 @@ def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
 
 
 def _body(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
-    """A decision is written again from the fields that were checked; any other body stays as it is, byte for byte."""
+    """A decision is written again from the fields that were checked; any other body stays as it is."""
     if kind is Kind.DECISION and document is not None:
         return decision_body(document)
     return body
 
 
 def decision_body(document: dict[str, Any]) -> bytes:
-    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left
-    out."""
+    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left out,
+    and a long one is cut."""
     texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
     decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
     extras = {name: value for name, value in document.items() if name not in decision and name not in texts}
-    decision.update({name: _without_surrogates(value) for name, value in texts.items() if isinstance(value, str)})
+    decision.update({name: value[:TEXT_LIMIT] for name, value in texts.items() if isinstance(value, str)})
     try:
         return _compact(decision | extras)
     except (ValueError, RecursionError):
@@ -165,11 +170,6 @@ def decision_body(document: dict[str, Any]) -> bytes:
 
 def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def _without_surrogates(text: str) -> str:
-    """A lone surrogate (half of a character, where a text was cut inside an emoji) cannot be sent in a stanza."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _complaint(kind: Kind, status: int, document: dict[str, Any] | None) -> str:
