@@ -51,7 +51,7 @@ end
 local function settle_lead(record, text, headers)
 	local status = text and headers and tonumber(headers["config-status"]);
 	if status then
-		records.settle(record, config.read_answer(status, text));
+		records.settle(record, config.read_answer(record.jid, status, text));
 	else
 		pass_on(record);
 	end

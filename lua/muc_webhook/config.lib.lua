@@ -76,7 +76,7 @@ local function read_common_part(shape)
 end
 
 local function new_shape(text, places)
-	local shape = { names = {}; parts = {}; settings = {}; frontend = {}; dropped = {} };
+	local shape = { names = {}; parts = {}; settings = {}; frontend = {}; dropped = {}; unreadable = {} };
 	local at = 1;
 	for i, place in ipairs(places) do
 		shape.names[i], shape.parts[i] = place.name, text:sub(at, place.from - 1);
@@ -106,7 +106,7 @@ local function read_by_shape(shape, text)
 	end
 	if at <= #text then return nil; end
 
-	local config = { text = text; dropped = { table.unpack(shape.dropped) } };
+	local config = { text = text; dropped = { table.unpack(shape.dropped) }; unreadable = { table.unpack(shape.unreadable) } };
 	config.settings = setmetatable({}, shape.settings_mt);
 	config.frontend = setmetatable({}, shape.frontend_mt);
 	local payload = { shape.payload };
@@ -123,8 +123,8 @@ local function read_by_shape(shape, text)
 	return config;
 end
 
--- What is usable of a room's config, or nil if it is no JSON object.
-local function read(text)
+-- What a room's config says, or nil if it is no JSON object.
+local function read_all(text)
 	for _, shape in ipairs(shapes) do
 		local config = read_by_shape(shape, text);
 		if config then return config; end
@@ -139,19 +139,33 @@ local function read(text)
 	return read_by_shape(shape, text);
 end
 
+-- A usable config, or nil and, if it is one at all, which of the settings that protect the room cannot be read.
+local function read(text)
+	local config = read_all(text);
+	if not config or not config.unreadable[1] then return config; end
+	table.sort(config.unreadable);
+	return nil, table.concat(config.unreadable, ", ");
+end
+
 local refusing_codes = { [400] = true; [404] = true; [409] = true; [410] = true; [422] = true };
 
 -- "ready" with the config, "refused" with a reason, or "failed" with the cause.
-local function read_answer(code, text)
+local function read_answer(room_jid, code, text)
 	if code == 0 then return "failed", text; end
 	if code >= 200 and code < 300 then
-		local config = read(text);
+		local config, unreadable = read(text);
 		if config then return "ready", config; end
+		if unreadable then
+			module:log("error", "The config of %s is not used, because settings that protect the room have a wrong type: %s",
+				room_jid, unreadable);
+			return "failed", "a config with a wrong type of "..unreadable;
+		end
 	elseif refusing_codes[code] then
 		local answer = answers.read_object(text);
 		if answer then
-			local reason = answer.reason or answer.message or answer.detail;
-			return "refused", answers.presentable(reason, "The meeting service refuses this room");
+			local presentable = answers.presentable;
+			return "refused", presentable(answer.reason) or presentable(answer.message) or presentable(answer.detail)
+				or "The meeting service refuses this room";
 		end
 	end
 	return "failed", "no room config in an answer with status "..code;

@@ -122,7 +122,7 @@ class Guard:
             if self.permit(now, room) is not Permit.CLOSED:
                 return Released()
             carried = await self._send(query, until, self.breaker.admit(now, room))
-            answered = isinstance(carried.outcome, Replied | Rejected)
+            answered = isinstance(carried.outcome, Replied | Rejected) or _is_unreadable(carried.outcome)
             return carried
         finally:
             self._bulkhead.give_back(room, answered=answered)
@@ -144,7 +144,7 @@ class Guard:
         finally:
             slow.cancel()
         match outcome:
-            case Replied() | Rejected():
+            case Replied() | Rejected() | Unavailable(failure=Failure.UNREADABLE):
                 if self.breaker.succeed(self._clock.monotonic(), ticket):
                     self._emit(BreakerChanged(self.endpoint, "closed", "the probe was answered"))
                     self._wake()
@@ -159,7 +159,7 @@ class Guard:
         outcome = await self._backend.ask(query, max(0.0, until - started_at))
         seconds = self._clock.monotonic() - started_at
         reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
-        kind = type(outcome).__name__.lower()
+        kind = "unreadable" if _is_unreadable(outcome) else type(outcome).__name__.lower()
         self._emit(Asked(self.endpoint, kind, seconds, outcome.status, reason, query.key.room, retry))
         return outcome
 
@@ -182,3 +182,8 @@ class Guard:
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _is_unreadable(outcome: Outcome) -> bool:
+    """Whether the backend works, and only the config of this room is wrong."""
+    return isinstance(outcome, Unavailable) and outcome.failure is Failure.UNREADABLE

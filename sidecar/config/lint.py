@@ -22,6 +22,7 @@ from sidecar.config.models import (
     Settings,
 )
 from sidecar.core.addresses import is_loopback
+from sidecar.core.protection import unreadable
 
 Where = tuple[str | int, ...]
 
@@ -114,6 +115,8 @@ def _default_config(settings: Settings) -> Iterator[Advice]:
     if settings.default_room_config is None:
         for where in users:
             yield Advice(where, "`default` needs `default_room_config`; add it, or use `refuse`")
+    for text in unreadable(settings.default_room_config or {}):
+        yield Advice(("default_room_config",), text)
 
 
 def warnings(settings: Settings) -> Iterator[Advice]:

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from sidecar.core.model import (
     CacheControl,
+    Failure,
     Kind,
     Misconfigured,
     Outcome,
@@ -21,6 +22,7 @@ from sidecar.core.model import (
     Unavailable,
     Verdict,
 )
+from sidecar.core.protection import unreadable
 from sidecar.core.strict_json import strict_decoder
 from sidecar.core.xml_text import fit_for_xml
 
@@ -39,6 +41,7 @@ class Shape(Enum):
 
     ANY = "anything"
     OBJECT = "a JSON object"
+    CONFIG = "a JSON object whose protective settings can be read"
     DECISION = "a JSON object with a boolean `allowed`"
     DENIAL = "a JSON object with `allowed: false`"
 
@@ -63,7 +66,7 @@ _EVERY_STATUS = frozenset(range(1000))
 
 CLASSES: tuple[Row, ...] = (
     Row(frozenset({Kind.DECISION}), _SUCCESS, Shape.DECISION, Class.REPLIED),
-    Row(frozenset({Kind.CONFIG}), _SUCCESS, Shape.OBJECT, Class.REPLIED),
+    Row(frozenset({Kind.CONFIG}), _SUCCESS, Shape.CONFIG, Class.REPLIED),
     Row(frozenset({Kind.EVENT}), _SUCCESS, Shape.ANY, Class.REPLIED),
     Row(frozenset({Kind.DECISION}), _CLIENT_ERROR, Shape.DENIAL, Class.REJECTED),
     Row(frozenset({Kind.CONFIG}), frozenset({400, 404, 409, 410, 422}), Shape.OBJECT, Class.REJECTED),
@@ -91,6 +94,8 @@ def classify(
         case Class.MISCONFIGURED:
             return Misconfigured(f"the backend answered {status}", status)
         case Class.UNAVAILABLE:
+            if kind is Kind.CONFIG and status in _SUCCESS and document is not None:
+                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status)
             return Unavailable(_complaint(kind, status, document), status=status, retry_after=retry_after)
         case _:
             assert_never(row.outcome)
@@ -134,6 +139,7 @@ _decode = strict_decoder(only="allowed")
 _FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {
     Shape.ANY: lambda document: True,
     Shape.OBJECT: lambda document: document is not None,
+    Shape.CONFIG: lambda document: document is not None and not unreadable(document),
     Shape.DECISION: lambda document: document is not None and isinstance(document.get("allowed"), bool),
     Shape.DENIAL: lambda document: document is not None and document.get("allowed") is False,
 }

@@ -187,6 +187,7 @@ class Failure(Enum):
     RESET = "the connection broke before the answer was complete"
     TIMEOUT = "no complete answer in time"
     USELESS = "a complete answer that decides nothing"
+    UNREADABLE = "a room config with a protective setting that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
