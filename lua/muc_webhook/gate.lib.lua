@@ -16,7 +16,7 @@ local st = require "util.stanza";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
-local state, options, metrics, people, rooms, records, access; -- handed over by start.lib.lua
+local state, options, metrics, people, rooms, records, access, messages; -- handed over by start.lib.lua
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -32,10 +32,16 @@ local function is_gone(event, ticket)
 		or (origin.full_jid ~= nil and origin.full_jid ~= event.stanza.attr.from);
 end
 
-local function is_refused_by_decision(event, room_jid, verdict, detail)
+-- Jitsi's frontend does not show the text of an error. A script in the page can read this before the error comes.
+local function explain_refusal(event, room_jid, refusal)
+	event.origin.send(messages.data(room_jid, event.stanza.attr.from, refusal));
+end
+
+local function is_refused_by_decision(event, room_jid, verdict, detail, refusal)
 	if verdict == "deny" then
 		metrics.count_join("denied");
 		module:log("info", "A join into %s was denied: %s", room_jid, detail);
+		explain_refusal(event, room_jid, refusal);
 		refuse(event, room_jid, "cancel", "not-allowed", detail);
 		return true;
 	elseif verdict == "unavailable" then
@@ -61,6 +67,7 @@ end
 local function is_refused_by_record(event, room_jid, record)
 	if record and record.state == "refused" then
 		metrics.count_join("refused");
+		explain_refusal(event, room_jid, { type = "JOIN_REFUSED"; reason = record.reason });
 		refuse(event, room_jid, "cancel", "not-allowed", record.reason);
 		return true;
 	elseif not record or record.state ~= "ready" then
@@ -83,8 +90,8 @@ end
 -- Only in an async context. Returns true if the join ends here; otherwise it may go on to mod_muc.
 local function decide(event, room_jid, ticket)
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
-	local verdict, detail, record = access.ask(question);
-	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail) then return true; end
+	local verdict, detail, refusal, record = access.ask(question);
+	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
 	if is_gone(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
@@ -200,7 +207,7 @@ end
 
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
-	rooms, records, access = need.rooms, need.records, need.access;
+	rooms, records, access, messages = need.rooms, need.records, need.access, need.messages;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

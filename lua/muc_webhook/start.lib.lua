@@ -33,7 +33,9 @@ local function build(libraries, saved)
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local setup = libraries.room_setup.new { options = options, settings = settings };
 	local members_only = libraries.members_only.new { rooms = rooms };
-	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
+	local duration = libraries.duration.new {
+		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
+	};
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		config = config, setup = setup, members_only = members_only, on_config = duration.start,
@@ -41,11 +43,11 @@ local function build(libraries, saved)
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		answers = answers, config = config, records = records,
+		answers = answers, texts = texts, config = config, records = records,
 	};
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access,
+		access = access, messages = messages,
 	};
 	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
 
