@@ -1,6 +1,7 @@
 -- Who somebody is: what the server vouches for, and who joins without being asked for.
 
 local jid = require "util.jid";
+local nodeprep = require "util.encodings".stringprep.nodeprep;
 
 local xmlns_nick = "http://jabber.org/protocol/nick";
 
@@ -55,7 +56,9 @@ end
 local function identity_of(origin)
 	local authentication = authentication_of(origin);
 	if not authentication or anonymous_authentications[authentication] then return {}; end
-	if not verifying_authentications[authentication] then return { account = origin.username }; end
+	if not verifying_authentications[authentication] then
+		return { account = origin.username; jid = jid.join(origin.username, origin.host) };
+	end
 	local user = type(origin.jitsi_meet_context_user) == "table" and origin.jitsi_meet_context_user or {};
 	return {
 		id = identifiers.read(user.id);
@@ -77,10 +80,14 @@ local function display_name(stanza, identity)
 	return texts.line(nick, longest_name) or identity.name or (stanza and jid.resource(stanza.attr.to)) or nil;
 end
 
--- By the id or e-mail address in the token, which a config names as well as JIDs.
+-- A config names moderators by the id or e-mail address in the token, or accounts of this server by JID or local name.
 local function is_listed(moderators, identity)
 	for _, moderator in ipairs(moderators or {}) do
-		if moderator == identity.id or identity.email and moderator:lower() == identity.email:lower() then return true; end
+		if moderator == identity.id then return true; end
+		if identity.email and moderator:lower() == identity.email:lower() then return true; end
+		if identity.account and (nodeprep(moderator) == identity.account or jid.prep(moderator) == identity.jid) then
+			return true;
+		end
 	end
 	return false;
 end

@@ -73,6 +73,8 @@ local function deciding_hooks(parts)
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
 		{ "muc-occupant-pre-join", 11, occupants.limit_participants }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
+		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
+		{ "muc-occupant-pre-join", -3.9, function (event) return occupants.give_affiliation(event); end };
 	};
 end
 
