@@ -33,7 +33,9 @@ local function is_gone(event, ticket)
 end
 
 -- Jitsi's frontend does not show the text of an error. A script in the page can read this before the error comes.
+-- Remote users and those of components have no such page.
 local function explain_refusal(event, room_jid, refusal)
+	if event.origin.type ~= "c2s" then return; end
 	event.origin.send(messages.data(room_jid, event.stanza.attr.from, refusal));
 end
 
