@@ -36,6 +36,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheControlSeen:
+    """The backend let a user in, or configured a room. `forbids`: the directives of `Cache-Control` because of which
+    this answer cannot be used in an outage; empty if it can."""
+
+    endpoint: Endpoint
+    forbids: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerChanged:
     """A breaker opened (again) or closed."""
 
@@ -116,6 +125,7 @@ class Crashed:
 Fact = (
     Resolved
     | Asked
+    | CacheControlSeen
     | BreakerChanged
     | EventAccepted
     | EventDelivered

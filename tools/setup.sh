@@ -19,6 +19,7 @@ curl             | run test                 | command -v curl                   
 prosody          | demo test crash bench    | command -v prosody                  | the XMPP server for the module; comes with the Lua libraries that the module needs
 lua-unbound      | demo test crash bench    | lua5.4 -l lunbound -v               | DNS for Prosody, which logs a warning without it
 strace           | test                     | command -v strace                   | shows that an event is synced before it is acknowledged; simulates a slow disk
+faketime         | test                     | ls /usr/lib/*/faketime/libfaketimeMT.so.1 | sets the wall clock of one process
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units

@@ -117,16 +117,25 @@ local function new_sink(exchange, packet)
 	};
 end
 
+-- The first answer counts. What comes behind it is noted as `has_rest`, also half a head or what is no HTTP at all.
 function exchange_mt:new_parser()
 	local function on_packet(packet)
-		if not packet.partial then
+		if self.packet then
+			self.has_rest = true;
+		elseif not packet.partial then
 			if packet.code >= 200 then self.packet = packet; end -- else it announces an answer
 		elseif packet.chunked or not packet.body_length then
 			packet.body_sink = new_sink(self, packet);
 		end
 	end
-	local function on_error(reason) self.failure = reason; end
-	return new_parser(on_packet, on_error, "client", function () return { body_size_limit = biggest_answer }; end);
+	local function on_error(reason)
+		if self.packet then self.has_rest = true; else self.failure = reason; end
+	end
+	local function options() -- asked for with each head
+		if self.packet then self.has_rest = true; end
+		return { body_size_limit = biggest_answer };
+	end
+	return new_parser(on_packet, on_error, "client", options);
 end
 
 local function is_reusable(packet)
@@ -162,6 +171,7 @@ function exchange_mt:parse(data)
 		self.parser = self:new_parser();
 	end
 	self.parser:feed(data);
+	if self.packet then self.parser:feed(nil); end -- it is an error if anything is left
 end
 
 -- `data` is nil when the connection has ended.
@@ -174,7 +184,7 @@ function exchange_mt:read(data)
 		self:fail(self.failure == "content-length-limit-exceeded" and "answer too big" or self.failure);
 	elseif packet then
 		local conn = self:leave();
-		if conn and is_reusable(packet) then
+		if conn and is_reusable(packet) and not self.has_rest then -- the rest would answer the next user's question
 			pool.keep(self.target.address, conn);
 		elseif conn then
 			conn:close();

@@ -47,16 +47,18 @@ local function start(room)
 	local left = started_at + minutes * 60 - os.time();
 	local until_warning = left - warning_minutes * 60;
 	local warns = not life.warned and warning_minutes > 0 and until_warning > 0;
+	local room_jid = room.jid;
 	life.timer = timer.add_task(math.max(0, warns and until_warning or left), function ()
 		life.timer = nil;
-		if rooms.of(room.jid) ~= room then return; end
+		local now_room = rooms.of(room_jid); -- which may be another object by now, but not another meeting
+		if not now_room or now_room._data.muc_webhook_started_at ~= started_at then return; end
 		if not warns then
-			safely("Ending the meeting in "..room.jid, end_meeting, room, minutes);
+			safely("Ending the meeting in "..room_jid, end_meeting, now_room, minutes);
 			return;
 		end
 		life.warned = true;
-		safely("Warning of the end in "..room.jid, warn_of_end, room, warning_minutes);
-		start(room);
+		safely("Warning of the end in "..room_jid, warn_of_end, now_room, warning_minutes);
+		start(now_room);
 	end);
 end
 

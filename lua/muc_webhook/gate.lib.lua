@@ -16,7 +16,8 @@ local st = require "util.stanza";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
-local state, options, metrics, people, rooms, records, access, messages; -- handed over by start.lib.lua
+-- Handed over by start.lib.lua.
+local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms, messages;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -42,6 +43,7 @@ end
 local function is_refused_by_decision(event, room_jid, verdict, detail, refusal)
 	if verdict == "deny" then
 		metrics.count_join("denied");
+		breakout_rooms.on_denied(room_jid, jid.bare(event.stanza.attr.from));
 		module:log("info", "A join into %s was denied: %s", room_jid, detail);
 		explain_refusal(event, room_jid, refusal);
 		refuse(event, room_jid, "cancel", "not-allowed", detail);
@@ -80,6 +82,13 @@ local function is_refused_by_record(event, room_jid, record)
 	return false;
 end
 
+local function is_refused_as_guest(event, record)
+	if not login_only.refuses(event, record) then return false; end
+	metrics.count_join("denied");
+	module:log("info", "A join into %s was denied: it is not public", record.jid);
+	return true;
+end
+
 -- mod_muc would make the room first and ask for the password then, and leave the room behind.
 local function lacks_password_of_new_room(event, room_jid, record)
 	local password = record.settings and record.settings.password;
@@ -91,12 +100,14 @@ end
 
 -- Only in an async context. Returns true if the join ends here; otherwise it may go on to mod_muc.
 local function decide(event, room_jid, ticket)
+	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
 	local verdict, detail, refusal, record = access.ask(question);
 	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
 	if is_gone(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
+	if is_refused_as_guest(event, record) then return true; end
 
 	local room = rooms.of(room_jid);
 	if room then
@@ -126,8 +137,8 @@ local function let_through(event_name, event)
 	module:fire_event(event_name, event);
 end
 
--- Stanzas of components and of other servers share one thread, and those sent from a timer have none: waiting there
--- would hold up other users. Their joins wait in a thread of their own and are sent through again afterwards.
+-- The stanzas of all users of a component or of another server share one thread, and those sent from a timer have
+-- none: waiting there would hold up other users. Their joins wait in a thread of their own and are sent through again afterwards.
 local function decide_detached(event_name, event, room_jid)
 	local key = event.stanza.attr.from.."\0"..room_jid;
 	if state.detached[key] then state.detached[key].cancelled = true; end
@@ -200,7 +211,7 @@ local function admit(event_name, event)
 		refuse(event, room_jid, "wait", "internal-server-error", text);
 		return true;
 	end
-	if origin.thread and origin.thread.thread == coroutine.running() then
+	if origin.type == "c2s" and origin.thread and origin.thread.thread == coroutine.running() then
 		return decide_in_thread(event_name, event, room_jid);
 	end
 	decide_detached(event_name, event, room_jid);
@@ -209,7 +220,8 @@ end
 
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
-	rooms, records, access, messages = need.rooms, need.records, need.access, need.messages;
+	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
+	breakout_rooms, messages = need.breakout_rooms, need.messages;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

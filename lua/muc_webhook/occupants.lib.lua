@@ -1,43 +1,23 @@
--- What the config asks for at each join, inside mod_muc: the limit, affiliations, and the messages to who comes in.
+-- What the config asks for at each join, inside mod_muc: affiliations, and the messages to who comes in.
 
 local json = require "util.json";
 local st = require "util.stanza";
 
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
-local people, rooms, records, setup; -- handed over by start.lib.lua
+local people, rooms, records, setup, visitors; -- handed over by start.lib.lua
 
--- Nothing waits between this count and the join, so no two joins can be counted as the same one.
-local function limit_participants(event)
-	local room, stanza = event.room, event.stanza;
-	local limit = room._data.max_participants;
-	if not limit or not event.is_first_session or people.is_exempt(stanza.attr.from) then return; end
-	if rooms.real_occupants(room) >= limit then
-		module:log("info", "A join into %s was refused: it holds %d already", room.jid, limit);
-		event.origin.send(st.error_reply(stanza, "cancel", "service-unavailable", "The meeting is full", room.jid));
-		return true;
-	end
-end
-
--- Jitsi's users have a new random JID on each connection: a moderator is known by the token, and an allowed user of
--- a members-only room becomes a member here. Their role was worked out before the hook runs, so it is set as well.
+-- Jitsi's users have a new random JID on each connection: a moderator is known by the token. The role was worked out
+-- before the hook runs, so it is set as well.
 local function give_affiliation(event)
 	local room, occupant = event.room, event.occupant;
 	local record = rooms.record_of(room);
-	if not record then return; end
-	local settings = record.settings;
+	if not record or visitors.is_node() then return; end
 	local affiliation = room:get_affiliation(occupant.bare_jid);
-	local may_be_owner = affiliation ~= "owner" and affiliation ~= "outcast";
-	local wanted;
-	if may_be_owner and people.is_listed(settings.moderators, people.identity_of(event.origin)) then
-		wanted = "owner";
-	elseif not affiliation and setup.is_sealed(settings) and not room._data.lobbyroom then
-		wanted = "member";
-	else
-		return;
-	end
-	setup.try(room, "set_affiliation", true, occupant.bare_jid, wanted);
-	occupant.role = room:get_default_role(wanted);
+	if affiliation == "owner" or affiliation == "outcast" then return; end
+	if not people.is_listed(record.settings.moderators, people.identity_of(event.origin)) then return; end
+	setup.call(room, "set_affiliation", true, occupant.bare_jid, "owner");
+	occupant.role = room:get_default_role("owner");
 end
 
 local function order_to_record(room, to)
@@ -63,8 +43,8 @@ local function greet(event)
 end
 
 local function new(need)
-	people, rooms, records, setup = need.people, need.rooms, need.records, need.setup;
-	return { limit_participants = limit_participants; give_affiliation = give_affiliation; greet = greet };
+	people, rooms, records, setup, visitors = need.people, need.rooms, need.records, need.setup, need.visitors;
+	return { give_affiliation = give_affiliation; greet = greet };
 end
 
 return { version = "0.2.0"; new = new };

@@ -61,6 +61,7 @@ end
 
 local event_names = {
 	["user-joined"] = true; ["user-left"] = true; ["room-destroyed"] = true; ["moderator-changed"] = true;
+	["recording"] = true;
 };
 
 -- A misspelt option would otherwise be a setting that silently does nothing.

@@ -7,9 +7,9 @@ local xmlns_nick = "http://jabber.org/protocol/nick";
 
 local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
 
-local longest_name = 500; -- bytes
+local longest_name = 1023; -- bytes
 
-local texts, identifiers; -- handed over by start.lib.lua
+local visitors, texts, identifiers; -- handed over by start.lib.lua
 local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
 -- The lists are other modules', and it is for those to complain of a wrong member. Here it must not stop anything.
@@ -34,7 +34,7 @@ end
 local function is_exempt(full_jid)
 	local node, host = jid.split(full_jid);
 	local bare = node and node.."@"..host or host;
-	if admins[bare] or exempt[bare] or exempt[host] then return true; end
+	if admins[bare] or exempt[bare] or exempt[host] or visitors.is_mirrored(host) then return true; end
 	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
 		for _, list in ipairs(bot_prefixes) do
 			for _, prefix in ipairs(list) do
@@ -93,7 +93,7 @@ local function is_listed(moderators, identity)
 end
 
 local function new(need)
-	texts, identifiers = need.texts, need.identifiers;
+	visitors, texts, identifiers = need.visitors, need.texts, need.identifiers;
 	verifying_authentications = { ["token"] = true };
 	for name in pairs(need.options.verifying_authentications) do verifying_authentications[name] = true; end
 	admins = union_of_options { "admins" };

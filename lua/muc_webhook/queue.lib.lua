@@ -29,7 +29,7 @@ local function send_later()
 	if queue.timer then return; end
 	queue.timer = timer.add_task(math.max(0, queue.paused_until - now()), function ()
 		queue.timer = nil;
-		send();
+		queue.send();
 	end);
 end
 
@@ -39,7 +39,9 @@ local function pause()
 	queue.paused_until = now() + math.min(30, 0.25 * 2 ^ queue.failures) * (0.75 + math.random() / 2);
 end
 
-local function settle(room_queue, item, code, answer)
+-- After a reload this is still the function of the gate that sent the event, maybe to a URL that is not the one any
+-- more. What comes next is for the present gate.
+local function settle(url, room_queue, item, code, answer)
 	local queue = state.queue;
 	queue.in_flight = queue.in_flight - 1;
 	local poison = taken_as_poison[code] or code == 404 and answers.read_object(answer) ~= nil;
@@ -51,14 +53,14 @@ local function settle(room_queue, item, code, answer)
 		metrics.events_are_queued(queue.size);
 	else
 		module:log("debug", "%s of %s waits: %s", item.endpoint, room_queue.jid, code == 0 and answer or code);
-		pause();
+		if url == queue.url then pause(); end
 	end
 	if room_queue[1] then
 		table.insert(queue.ready, room_queue);
 	else
 		queue.by_room[room_queue.jid] = nil;
 	end
-	send();
+	queue.send();
 end
 
 function send()
@@ -69,10 +71,9 @@ function send()
 		local room_queue = table.remove(queue.ready, 1);
 		local item = room_queue[1];
 		queue.in_flight = queue.in_flight + 1;
-		local url = options.url.."/"..item.endpoint;
 		local headers = http.headers_for(options.secret, { ["Idempotency-Key"] = item.id });
-		http.post(state.deliveries, url, item.body, headers, options.timeout, function (code, answer)
-			settle(room_queue, item, code, answer);
+		http.post(state.deliveries, options.url.."/"..item.endpoint, item.body, headers, options.timeout, function (...)
+			settle(options.url, room_queue, item, ...);
 		end);
 	end
 end
@@ -93,7 +94,7 @@ local function add(room_jid, item)
 	table.insert(room_queue, item);
 	queue.size = queue.size + 1;
 	metrics.events_are_queued(queue.size);
-	send();
+	queue.send();
 end
 
 local function save()
@@ -117,6 +118,18 @@ local function restore()
 	end
 end
 
+-- What is on its way to a URL that is not the one any more is sent again.
+local function resume()
+	local queue = state.queue;
+	local has_moved = queue.url ~= options.url;
+	queue.url = options.url;
+	if has_moved then
+		queue.failures, queue.paused_until = 0, 0;
+		http.end_all(state.deliveries);
+	end
+	send();
+end
+
 local function stop_timer()
 	local queue = state.queue;
 	if queue.timer then timer.stop(queue.timer); end
@@ -126,7 +139,8 @@ end
 local function new(need)
 	state, options, metrics, http, answers = need.state, need.options, need.metrics, need.http, need.answers;
 	store = module:open_store("muc_webhook_queue");
-	return { add = add; send = send; save = save; restore = restore; stop_timer = stop_timer };
+	state.queue.send = send;
+	return { add = add; resume = resume; save = save; restore = restore; stop_timer = stop_timer };
 end
 
 return { version = "0.2.0"; new = new };

@@ -16,7 +16,7 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
 -- Handed over by start.lib.lua.
-local state, options, safely, people, rooms, webhook, config, setup, members_only, on_config;
+local state, options, safely, people, rooms, webhook, config, setup, locks, members_only, on_config;
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
@@ -29,12 +29,18 @@ local function message_to(record, to)
 	return message;
 end
 
--- Once in the life of a room.
+-- The settings that a room has got already, in its life. What its moderators have changed since is theirs.
+local function applied_to(room)
+	local text = room._data.muc_webhook_config;
+	local stored = type(text) == "string" and config.read(text);
+	return stored and stored.settings or {};
+end
+
+-- Once in the life of a room, which may be of several objects.
 local function apply(record, room)
 	record.room = room;
-	if record.settings and record.applied_to ~= room then
-		record.applied_to = room;
-		safely("Applying the config of "..record.jid, setup.apply, room, record.settings, record.frontend, record.text);
+	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
+		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_to(room));
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
@@ -51,8 +57,9 @@ local function take(record, new_config)
 	local room = state.records[record.jid] == record and rooms.of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
+	local before = applied_to(room);
 	apply(record, room);
-	setup.finish(room, record.settings);
+	setup.finish(room, record.settings, before);
 	if room:has_occupant() then room:broadcast(message_to(record)); end
 	on_config(room);
 end
@@ -114,6 +121,16 @@ local function forget_leftovers()
 	end
 end
 
+-- The record of a room if its config need not be asked for: a room that was never made may be another one by now.
+local function known(room_jid)
+	local record = state.records[room_jid];
+	if record and record.state ~= "pending" and now() - record.asked_at > 60 and not rooms.of(room_jid) then
+		state.records[room_jid] = nil;
+		return nil;
+	end
+	return record;
+end
+
 -- The record of a room whose config is asked for from now on.
 local function begin(room_jid, room, creator)
 	forget_leftovers();
@@ -152,7 +169,23 @@ end
 
 local function on_tracked(event)
 	local record = rooms.record_of(event.room);
-	if record then setup.finish(event.room, record.settings); end
+	if record then setup.finish(event.room, record.settings, {}); end
+end
+
+-- The same room, as another object: it was reloaded with mod_muc, or had left the room cache.
+local function on_restored(event)
+	local room = event.room;
+	local record = state.records[room.jid];
+	if record then record.room = room; end
+	on_config(room);
+end
+
+-- Rooms with a limit must be in memory, for it to be kept.
+local function rearm()
+	for room_jid, record in pairs(state.records) do
+		local room = record.settings and record.settings.maxDurationMinutes and rooms.of(room_jid);
+		if room then safely("Visiting "..room_jid, on_config, room); end
+	end
 end
 
 local function on_destroyed(event)
@@ -163,11 +196,12 @@ end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	webhook, config, setup, members_only = need.webhook, need.config, need.setup, need.members_only;
-	on_config = need.on_config;
+	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
+	locks, members_only = need.locks, need.members_only;
 	return {
-		begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
-		on_pre_create = on_pre_create; on_tracked = on_tracked; on_destroyed = on_destroyed;
+		known = known; begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
+		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
+		rearm = rearm;
 	};
 end
 

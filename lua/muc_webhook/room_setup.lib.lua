@@ -1,81 +1,156 @@
 -- Sets a room of Prosody up as its config says.
+--
+-- Only what the config newly says is applied: `before` are the settings that the room has got already, in its life.
+-- A setting that opens the room undoes what a config or Prosody's default has closed, and no lock of anybody else.
 
 local jid = require "util.jid";
 
-local options, data_names; -- handed over by start.lib.lua
+local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
--- Calls a method of the room. An error in one setting must not keep the others from being applied.
-local function try(room, method, ...)
-	local ok, err = pcall(room[method], room, ...);
-	if not ok then module:log("warn", "%s could not be applied to %s: %s", method, room.jid, err); end
+local warned_of_moderated = false;
+
+-- An error in one setting must not keep the others from being applied.
+local function try(what, room, f, ...)
+	local ok, err = pcall(f, ...);
+	if not ok then module:log("warn", "%s could not be applied to %s: %s", what, room.jid, err); end
+	return ok and err;
+end
+
+local function call(room, method, ...)
+	return try(method, room, room[method], room, ...);
 end
 
 -- Whether only members get in. With a lobby it is the lobby that lets people in, and membership would lead past it.
 local function is_sealed(settings)
-	return settings.membersOnly == true and settings.lobbyEnabled ~= true;
+	if settings.lobbyEnabled == true or visitors.is_node() then return false; end
+	return settings.membersOnly == true or settings.isPublic == false and login_only.verifies_nobody();
 end
 
-local simple_setters = {
-	{ "password", "set_password" }; { "moderated", "set_moderated" }; { "persistent", "set_persistent" };
-	{ "publicRoom", "set_public" }; { "hidden", "set_hidden" }; { "whois", "set_whois" };
-	{ "allowInvites", "set_allow_member_invites" }; { "changeSubject", "set_changesubject" };
+local function wants_members_only(settings)
+	if visitors.is_node() then return nil; end -- the main room says who may be more than a visitor
+	if is_sealed(settings) then return true; end
+	return settings.membersOnly;
+end
+
+local plain_setters = {
+	{ "whois", "set_whois" }; { "allowInvites", "set_allow_member_invites" }; { "changeSubject", "set_changesubject" };
 	{ "historyLength", "set_historylength" };
 };
 
--- The switch itself throws out who is no member; but whoever is inside already was let in.
-local function set_members_only(room, members_only)
-	if members_only then
-		for _, occupant in room:each_occupant() do
-			if not room:get_affiliation(occupant.bare_jid) then
-				try(room, "set_affiliation", true, occupant.bare_jid, "member");
-			end
+-- In a Jitsi everybody would be a visitor, and jicofo would find nobody to make the owner.
+local function wants_moderated(settings)
+	if settings.moderated and host.modules.muc_meeting_id then
+		if not warned_of_moderated then
+			module:log("warn", "The setting moderated is not applied on %s: with Jitsi's muc_meeting_id, nobody could speak",
+				module.host);
+			warned_of_moderated = true;
 		end
+		return nil;
 	end
-	try(room, "set_members_only", members_only);
+	return settings.moderated;
 end
 
-local function apply(room, settings, frontend, text)
-	local data = room._data;
-	data.muc_webhook_config = text; -- as text, since Prosody's storage refuses a table that is in two places
-	for name, data_name in pairs(data_names) do
-		local value = frontend[name];
-		if value ~= nil then data[data_name] = value; end
-	end
-	data.max_participants = settings.maxParticipants;
-	data.max_occupants = settings.maxParticipants; -- the name that Jitsi's own module reads
-	data.is_public = settings.isPublic;
-	data.meeting_id = settings.meetingId;
+-- What the settings say about each lock: closed, or open (false), or nothing.
+local function locks_of(settings)
+	local hidden = settings.hidden;
+	if settings.publicRoom ~= nil then hidden = hidden or not settings.publicRoom; end
+	return {
+		password = settings.password ~= "" and settings.password; moderated = wants_moderated(settings);
+		persistent = settings.persistent; hidden = hidden; members_only = wants_members_only(settings);
+	};
+end
 
-	for _, setter in ipairs(simple_setters) do
-		local value = settings[setter[1]];
-		if value ~= nil then try(room, setter[2], value); end
+-- The switch itself throws out who is no member; but whoever is inside already was let in.
+local function make_members(room)
+	for _, occupant in room:each_occupant() do
+		if not room:get_affiliation(occupant.bare_jid) then
+			call(room, "set_affiliation", true, occupant.bare_jid, "member");
+		end
 	end
+end
+
+local function close(room, name, value)
+	if name == "members_only" then make_members(room); end
+	try(name, room, locks.close, room, name, value);
+end
+
+local function apply_locks(room, settings, before)
+	local wanted, earlier = locks_of(settings), locks_of(before);
+	locks.adopt(room, earlier);
+	for _, name in ipairs { "password"; "moderated"; "persistent"; "hidden"; "members_only" } do
+		local now, was = wanted[name], earlier[name];
+		if now and now ~= was then
+			close(room, name, now);
+		elseif now == false and was ~= false then
+			-- The creator may have brought another password than the config's.
+			if name ~= "password" or room:get_password() == was then try(name, room, locks.open, room, name); end
+		end
+	end
+end
+
+local function apply_moderators(room, settings, before)
+	local known = {};
+	for _, moderator in ipairs(before.moderators or {}) do known[moderator] = true; end
 	for _, moderator in ipairs(settings.moderators or {}) do
 		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) then try(room, "set_affiliation", true, bare, "owner"); end
+		if bare and jid.node(bare) and not known[moderator] then call(room, "set_affiliation", true, bare, "owner"); end
 	end
-	if settings.membersOnly ~= nil then set_members_only(room, settings.membersOnly); end
+end
+
+-- Where other modules look for them.
+local function store(room, config)
+	local data, settings = room._data, config.settings;
+	data.muc_webhook_config = config.text; -- as text, since Prosody's storage refuses a table that is in two places
+	for name, data_name in pairs(data_names) do
+		local value = config.frontend[name];
+		if value ~= nil then data[data_name] = value; end
+	end
+	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
+	data.is_public = settings.isPublic;
+	data.meeting_id = settings.meetingId;
+end
+
+local function apply(room, config, before)
+	local settings = config.settings;
+	store(room, config);
+	for _, setter in ipairs(plain_setters) do
+		local value = settings[setter[1]];
+		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end
+	end
+	if not visitors.is_node() then apply_moderators(room, settings, before); end
+	apply_locks(room, settings, before);
 	-- A new room is locked until its owner has configured it, which is what just happened.
-	if data.locked and not data.destroyed then data.locked = nil; end
+	if room._data.locked and not room._data.destroyed then room._data.locked = nil; end
+end
+
+-- Jicofo learns of a lobby from the room's metadata, and whoever asks for the lobby tells it.
+local function open_lobby(room)
+	if room._data.lobbyroom or visitors.is_node() then return; end
+	prosody.events.fire_event("create-lobby-room", { room = room });
+	if room._data.lobbyroom then
+		module:fire_event("room-metadata-changed", { room = room });
+	else
+		module:log("warn", "%s wants a lobby, but no module answers create-lobby-room", room.jid);
+	end
 end
 
 -- The part that needs the room to be a real one, with storage and neighbours.
-local function finish(room, settings)
-	if options.subject_from_title and settings.meetingTitle then
-		try(room, "set_subject", room.jid, settings.meetingTitle);
+local function finish(room, settings, before)
+	local title = settings.meetingTitle;
+	if options.subject_from_title and title and title ~= before.meetingTitle then
+		call(room, "set_subject", room.jid, title);
 	end
-	if settings.lobbyEnabled and not room._data.lobbyroom then
-		prosody.events.fire_event("create-lobby-room", { room = room });
-		if not room._data.lobbyroom then
-			module:log("warn", "%s wants a lobby, but no module answers create-lobby-room", room.jid);
-		end
-	end
+	if settings.lobbyEnabled and not before.lobbyEnabled then open_lobby(room); end
 	if room:get_persistent() then room:save(true); end
 end
 
 local function new(need)
-	options, data_names = need.options, need.settings.data_names;
-	return { apply = apply; finish = finish; try = try; is_sealed = is_sealed };
+	options, data_names, host = need.options, need.settings.data_names, prosody.hosts[module.host];
+	locks, login_only, visitors = need.locks, need.login_only, need.visitors;
+	return {
+		apply = apply; finish = finish; call = call; close = close; open_lobby = open_lobby; is_sealed = is_sealed;
+		wants_members_only = wants_members_only;
+	};
 end
 
 return { version = "0.2.0"; new = new };

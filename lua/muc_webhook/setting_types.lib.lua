@@ -118,10 +118,10 @@ end
 local data_names = {}; -- other plugins read settings of a room under names like chat_enabled
 
 -- Adds what is usable of a setting to a config, or its name to what is wrong there. Null is as good as absent, and so
--- is an empty text for a setting that protects.
+-- is an empty text for a setting that protects. An empty password says that there is none.
 local function add_setting(config, name, value)
 	local read = room_settings[name] or frontend_settings[name];
-	if not read or value == json.null or value == "" and protective[name] then return; end
+	if not read or value == json.null or value == "" and protective[name] and name ~= "password" then return; end
 	local usable, has_wrong_members = read(value);
 	if usable == absent then return; end
 	if usable == nil then return table.insert(protective[name] and config.unreadable or config.dropped, name); end

@@ -4,9 +4,10 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
-	"messages"; "setting_types"; "config"; "room_setup"; "members_only"; "duration"; "records"; "access"; "gate";
-	"occupants"; "queue"; "events"; "shell";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
+	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
+	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
+	"recordings"; "attendance"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -20,8 +21,11 @@ local function build(libraries, saved)
 	local options = libraries.options.new();
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
+	local visitors = libraries.visitors.new();
 	local texts, identifiers = libraries.texts.new(), libraries.identifiers.new();
-	local people = libraries.people.new { options = options, texts = texts, identifiers = identifiers };
+	local people = libraries.people.new {
+		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
+	};
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
@@ -31,69 +35,96 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
-	local setup = libraries.room_setup.new { options = options, settings = settings };
-	local members_only = libraries.members_only.new { rooms = rooms };
+	local login_only = libraries.login_only.new { people = people };
+	local locks = libraries.locks.new { rooms = rooms };
+	local setup = libraries.room_setup.new {
+		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
+	};
+	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
+	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
 	local duration = libraries.duration.new {
 		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
 	};
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		config = config, setup = setup, members_only = members_only, on_config = duration.start,
+		config = config, setup = setup, locks = locks, members_only = members_only, on_config = duration.start,
 	};
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		answers = answers, texts = texts, config = config, records = records,
 	};
+	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, messages = messages,
+		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
 	};
-	local occupants = libraries.occupants.new { people = people, rooms = rooms, records = records, setup = setup };
+	local occupants = libraries.occupants.new {
+		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
+	};
+	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 
 	local queue = libraries.queue.new {
 		state = state, options = options, metrics = metrics, http = http, answers = answers,
 	};
 	local events = libraries.events.new {
-		state = state, options = options, people = people, rooms = rooms, queue = queue,
+		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
 	};
-	local shell = libraries.shell.new { state = state, options = options, rooms = rooms, settings = settings };
+	local recordings = libraries.recordings.new { state = state, people = people, rooms = rooms, events = events };
+	local attendance = libraries.attendance.new {
+		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
+	};
+	local neighbours = libraries.neighbours.new();
+	local shell = libraries.shell.new {
+		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+	};
 
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
-		connections = connections, http = http, members_only = members_only, duration = duration, records = records,
-		gate = gate, occupants = occupants, queue = queue, events = events, shell = shell,
+		connections = connections, http = http,
+		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
+		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
+		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
 	};
 end
 
 -- What decides: an error in here fails the join. mod_muc tracks a new room at -1000.
 local function deciding_hooks(parts)
-	local records, occupants = parts.records, parts.occupants;
+	local records, occupants, attendance, limit = parts.records, parts.occupants, parts.attendance, parts.limit;
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
-		{ "muc-occupant-pre-join", 11, occupants.limit_participants }; -- before Jitsi's limit, rate and queue
-		{ "muc-occupant-pre-join", -3, occupants.give_affiliation }; -- before the lobby and members-only
+		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
+		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
+		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
+		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
 		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
-		{ "muc-occupant-pre-join", -3.9, function (event) return occupants.give_affiliation(event); end };
+		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
+		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
+		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
 
 -- What only watches: an error in here must not spoil the join that it watches.
 local function watching_hooks(parts)
-	local members_only, records, duration, events = parts.members_only, parts.records, parts.duration, parts.events;
+	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
+	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
-		{ "muc-room-restored", 0, members_only.on_restored }; -- it is another object now
-		{ "muc-config-submitted/muc#roomconfig_membersonly", 1, members_only.on_form }; -- before it takes effect
+		{ "muc-room-restored", 0, records.on_restored }; -- it is another object now
+		{ "room_host_arrived", 0, parts.wait_for_host.on_host_arrived }; -- then it opens the room
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
-		{ "muc-occupant-joined", 0, events.on_joined }; -- the occupant is in
+		{ "muc-occupant-joined", 0, parts.breakout_rooms.on_joined };
+		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
-		{ "muc-broadcast-presence", 0, events.on_presence }; -- roles and removals show in it
-		{ "muc-occupant-left", 0, events.on_left }; -- the occupant is out
+		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
+		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
+		{ "muc-broadcast-presence", 0, recordings.on_presence };
+		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
+		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
-		{ "muc-room-destroyed", 5, events.on_destroyed }; -- likewise
+		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise
 	};
 end
 
@@ -106,12 +137,22 @@ local function put_hooks_in(parts)
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
-	for _, hook in ipairs(watching_hooks(parts)) do
+	parts.breakout_rooms.start();
+	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
+	local watching = watching_hooks(parts);
+	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
+	for _, hook in ipairs(watching) do
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
 	end
+	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
+		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);
+	end);
 	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
-	module:hook_global("server-stopped", parts.queue.save);
+	module:hook_global("server-stopped", function ()
+		parts.attendance.save();
+		parts.queue.save();
+	end);
 end
 
 local function report(options)
@@ -124,14 +165,16 @@ end
 
 local function resume(parts)
 	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.duration.start, room); end
-	parts.queue.send();
+	safely("Visiting the rooms with a limit", parts.records.rearm);
 end
 
 local function stop(parts, reloading)
+	parts.events.send_all_held_joins();
 	parts.queue.stop_timer();
 	for _, life in pairs(parts.state.lives) do parts.rooms.stop_timer(life); end
 	parts.connections.pool.close();
 	if reloading then return; end
+	parts.attendance.save();
 	parts.state.stopped = true;
 	end_questions(parts);
 	parts.http.end_all(parts.state.deliveries);
@@ -142,14 +185,19 @@ end
 local function start(libraries, saved)
 	local parts = build(libraries, saved);
 	report(parts.options);
+	safely("Looking for other modules", parts.neighbours.report);
+	parts.locks.watch_setters();
 	put_hooks_in(parts);
+	parts.queue.resume();
 	parts.shell.add_commands();
 	if saved then
 		resume(parts);
 	else
 		safely("Taking back the events of an earlier run", parts.queue.restore);
-		safely("Looking for rooms from before", parts.members_only.mark_rooms_from_before);
+		safely("Taking back who was in", parts.attendance.restore);
+		safely("Looking for rooms from before", parts.members_only.adopt_rooms_from_before);
 	end
+	safely("Looking who is in", parts.attendance.start);
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;
 		save = function () return parts.state; end;

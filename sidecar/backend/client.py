@@ -14,17 +14,16 @@ import ssl
 from dataclasses import dataclass, field
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from sidecar import __version__
+from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, SpokeUnasked
 from sidecar.clock import Clock
 from sidecar.core.classify import classify
 from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of an answer; a longer one counts as none."""
-
-IDLE_CONNECTION = 4.0
-"""Seconds an unused connection is kept: less than the five seconds after which common servers close theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,16 @@ class Backend:
     async def __aenter__(self) -> Backend:
         """Prepare the connection pool."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION, ttl_dns_cache=30),
+            connector=Pool(),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"User-Agent": f"prosody-sidecar/{__version__}", "Accept-Encoding": "identity"},
             timeout=aiohttp.ClientTimeout(total=None),
+            # Large enough that reading never pauses: what TLS holds meanwhile could come after the next question.
+            read_bufsize=BODY_LIMIT,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
+            max_headers=HEADERS_LIMIT,
         )
         return self
 
@@ -124,10 +128,18 @@ class Backend:
             return Unavailable(f"no connection: {_short(error.strerror or error)}", Failure.UNSENT)
         except aiohttp.ConnectionTimeoutError:
             return Unavailable(f"no connection within {target.connect_timeout:g} s", Failure.UNSENT)
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            return Unavailable(f"the connection broke: {_short(error)}", Failure.RESET)
+        except SpokeUnasked:
+            text = "the backend closed a new connection, or sent data on it, before it was asked"
+            return Unavailable(text, Failure.UNSENT)
+        except aiohttp.ClientPayloadError:
+            text = "the answer is cut off: the connection ended before the body was complete"
+            return Unavailable(text, Failure.RESET)
+        except aiohttp.ServerDisconnectedError:
+            return Unavailable("the backend closed the connection without an answer", Failure.RESET)
+        except aiohttp.ClientOSError as error:
+            return Unavailable(f"the connection broke: {_short(error.strerror or error)}", Failure.RESET)
         except (aiohttp.ClientError, ValueError) as error:
-            return Unavailable(f"not an HTTP answer: {_short(error)}")
+            return Unavailable(_not_http(error))
 
     async def _outcome(self, target: Target, kind: Kind, response: aiohttp.ClientResponse) -> Outcome:
         content = await _read(response)
@@ -136,7 +148,8 @@ class Backend:
         headers = response.headers
         cache_control = ", ".join(headers.getall("Cache-Control", [])) if target.honour_cache_control else ""
         retry_after = self._retry_after(headers.get("Retry-After", ""))
-        return classify(kind, response.status, content, cache_control, retry_after)
+        encoding = headers.get("Content-Encoding", "")
+        return classify(kind, response.status, content, cache_control, retry_after, encoding)
 
     def _retry_after(self, header: str) -> float | None:
         """Seconds from either form of `Retry-After`; None without one that can be read."""
@@ -169,6 +182,16 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
             response.close()
             return None
     return bytes(content)
+
+
+def _not_http(error: BaseException) -> str:
+    """What is wrong with bytes that are no HTTP answer. The library's own text quotes them, so it is not used."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LineTooLong) or "Too many headers" in str(cause):
+            return f"the headers of the answer are over {HEAD_LIMIT} bytes, or more than {HEADERS_LIMIT}"
+        cause = cause.__cause__
+    return "not an HTTP answer, or longer than its Content-Length"
 
 
 def _short(error: object) -> str:

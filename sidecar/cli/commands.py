@@ -20,11 +20,12 @@ from sidecar.cli.live_status import watch
 from sidecar.cli.probe import Step, look
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import read_token
-from sidecar.config.loader import load, parse
-from sidecar.config.models import Settings
+from sidecar.config.loader import examine_file, parse
+from sidecar.config.models import Admin
+from sidecar.config.named_files import examine_with_files
 from sidecar.daemon import lifecycle
 from sidecar.demo_backend.server import serve
-from sidecar.errors import SidecarError, StartError
+from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -87,7 +88,8 @@ def run(file: Path | None, demo: bool) -> None:
         asyncio.run(lifecycle.run(settings, None, lambda: _demo_backend("127.0.0.1", DEMO_PORT, secret)))
         return
     source = _found(file)
-    asyncio.run(lifecycle.run(load(source), source))
+    examined = examine_with_files(source, os.environ)
+    asyncio.run(lifecycle.run(examined.usable(), source, advice=examined.warning_lines()))
 
 
 @main.command("check")
@@ -103,13 +105,15 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
     good = not report.problems and all(step.good for step in steps)
     if as_json:
-        document = {"problems": report.problems, "warnings": report.warnings}
+        document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
         click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
         for line in (*report.problems, *report.warnings):
             click.echo(line, err=True)
         if not report.problems:
             click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+            for note in report.notes:
+                click.echo(note)
         render.steps(steps)
     if not good:
         raise click.exceptions.Exit(1)
@@ -224,17 +228,22 @@ async def _demo_backend(host: str, port: int, secret: str | None) -> None:
         raise StartError(f"{what}; stop the program that uses it, or give `demo-backend` another --port") from None
 
 
-def _settings(file: Path | None) -> Settings:
-    """The config of the daemon; without any file, the config of `run --demo`, which has the same admin listener."""
-    source = _found(file)
-    if file is None and not source.exists():
-        return parse(DEMO_CONFIG, "the demo's config")
-    return load(source)
-
-
 def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     """Send one request to the running daemon, with its token if it has one."""
-    admin = _settings(file).admin
+    source = _found(file)
+    if file is None and not source.exists():  # `run --demo` has the same admin listener as the defaults
+        return _ask_at(parse(DEMO_CONFIG, "the demo's config").admin, method, path, **more)
+    examined = examine_file(source)
+    if examined.settings is None:
+        raise ConfigError(examined.problem_lines())
+    try:
+        return _ask_at(examined.settings.admin, method, path, **more)
+    except (Unreachable, StartError):
+        examined.usable()  # problems in the file are the more probable cause
+        raise
+
+
+def _ask_at(admin: Admin, method: str, path: str, **more: Any) -> Any:
     return ask(admin, method, path, token=read_token("admin-token", admin.token_file, os.environ), **more)
 
 

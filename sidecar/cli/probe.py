@@ -1,6 +1,6 @@
 """`check --online`: tests the path to the backend step by step, and at the first failure says what to do.
 
-DNS -> TCP -> TLS -> the secret -> latency
+DNS -> TCP -> TLS -> the secret -> latency -> what helps in an outage
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 from sidecar.backend.client import Backend, Target
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.models import Settings
-from sidecar.core.model import Endpoint, Key, Misconfigured, Outcome, Query, Rejected, Replied
+from sidecar.config.policies import policies_from
+from sidecar.core.durations import span
+from sidecar.core.model import CacheControl, Endpoint, Key, Misconfigured, Outcome, Query, Rejected, Replied
+from sidecar.core.policy import useless_in_an_outage
 
 ROOM = "prosody-sidecar-check"
 """The room asked about. `validate-access` changes nothing at a backend, whatever the room."""
@@ -142,6 +145,7 @@ def _issuer(certificate: object) -> str:
 async def _answers(settings: Settings, target: Target, clock: Clock) -> list[Step]:
     deadline = settings.endpoints.validate_access.deadline
     took: list[float] = []
+    said = CacheControl()
     async with Backend(target, clock) as backend:
         for _ in range(TRIES):
             begun = clock.monotonic()
@@ -149,9 +153,8 @@ async def _answers(settings: Settings, target: Target, clock: Clock) -> list[Ste
             took.append(clock.monotonic() - begun)
             if not isinstance(outcome, Replied | Rejected):
                 return [_refused(outcome, target)]
-    steps = [await _insists(target, deadline, clock)]
-    steps.append(_latency(settings, took))
-    return steps
+            said = outcome.cache_control
+    return [await _insists(target, deadline, clock), _latency(settings, took), _in_an_outage(settings, said)]
 
 
 def _question(now: float) -> Query:
@@ -206,6 +209,23 @@ def _latency(settings: Settings, took: list[float]) -> Step:
         )
         return Step("latency", "unwise", found, advice)
     return Step("latency", "ok", found)
+
+
+def _in_an_outage(settings: Settings, said: CacheControl) -> Step:
+    """Whether the answers can be kept for an outage. The answer here is most often a deny, but a framework sends the
+    same headers with all answers."""
+    policy = policies_from(settings)(Endpoint.VALIDATE_ACCESS, ROOM)
+    forbids = useless_in_an_outage(policy, said)
+    if not forbids:
+        return Step(
+            "outage", "ok", f"nothing in the answer shortens allow.stale_if_error ({span(policy.allow.stale_if_error)})"
+        )
+    found = f"the answer must not be cached (Cache-Control: {forbids}): in an outage, no known user will be let in"
+    advice = (
+        "write backend.cache_control: ignore, or let the backend send the answers without this header "
+        "(Spring Security: headers.cacheControl().disable()); if only its denies have it, all is well"
+    )
+    return Step("outage", "unwise", found, advice)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

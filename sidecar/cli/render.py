@@ -43,8 +43,11 @@ def overview(document: dict[str, Any]) -> Group:
     table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
     events = document["outbox"]
     table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
+    for name in document.get("files_set_aside", ()):
+        table.add_row("set aside", Text(f"{name} in state_dir could not be used; look at it, then delete it", "yellow"))
     table.add_row("process", _process(document))
-    return Group(head, *(Text(f"  {reason}", style="yellow") for reason in reasons), table)
+    said = (*reasons, *(f"note: {note}" for note in document["notes"]))
+    return Group(head, *(Text(f"  {line}", style="yellow") for line in said), table)
 
 
 def _reload(document: dict[str, Any]) -> Text:

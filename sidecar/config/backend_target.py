@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.backend.client import Target
-from sidecar.config.credentials import read_secret, read_token, signing_key
+from sidecar.config.credentials import content_of, read_secret, read_token, signing_key
 from sidecar.config.models import BackendSettings, Settings
 from sidecar.errors import StartError
 
@@ -50,7 +50,7 @@ def _digest(backend: BackendSettings) -> str:
     for name, file in named.items():
         if file is not None:
             try:
-                digest.update(name.encode() + hashlib.sha256(file.read_bytes()).digest())
+                digest.update(name.encode() + hashlib.sha256(content_of(file)).digest())
             except OSError as error:
                 raise StartError(
                     f"backend.{name}: {file} cannot be read: {error.strerror}; check its path and mode"
@@ -65,12 +65,15 @@ def _context(ca: Path | None, certificate: Path | None, key: Path | None, files:
         context = ssl.create_default_context(cafile=ca)
     except ssl.SSLError:
         raise StartError(f"backend.ca_file: {ca} contains no certificate; it must be a PEM file") from None
+    except OSError as error:
+        raise StartError(f"backend.ca_file: {ca} cannot be read: {error.strerror}; check its path and mode") from None
     if certificate is not None:
         try:
-            context.load_cert_chain(certificate, key)
-        except ssl.SSLError as error:
+            context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks on the terminal
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error.strerror
             raise StartError(
-                f"backend.client_certificate: {certificate} and {key} cannot be used together: {error.reason}; "
+                f"backend.client_certificate: {certificate} and {key} cannot be used together: {reason}; "
                 "both must be PEM files, and the key must belong to the certificate and have no passphrase"
             ) from None
     return context

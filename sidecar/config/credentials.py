@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +15,15 @@ CREDENTIAL = "webhook-secret"
 """The name in systemd's `LoadCredential=`; if this credential exists, it has priority."""
 
 
+FILE_LIMIT = 1024 * 1024
+"""Bytes; a bundle of all public CAs is a quarter of it."""
+
+
 def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | None:
     """The secret, without the line end that editors add; None if none is configured. Raises StartError."""
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (credential := Path(folder) / CREDENTIAL).exists():
-        return _usable(_read(credential), f"the systemd credential {CREDENTIAL}")
+    passed = credential(CREDENTIAL, environ)
+    if passed is not None:
+        return _usable(_read(passed), f"the systemd credential {CREDENTIAL}")
     if settings.secret_file is not None:
         return _usable(_read(settings.secret_file), f"the webhook secret in {settings.secret_file}")
     if settings.secret_env is not None:
@@ -29,9 +35,9 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
     """Another secret: `listen-token`, `admin-token` or `signing-key`, from a credential or file. Raises StartError."""
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    if folder and (credential := Path(folder) / name).exists():
-        return _usable(_read(credential, name), f"the systemd credential {name}")
+    passed = credential(name, environ)
+    if passed is not None:
+        return _usable(_read(passed, name), f"the systemd credential {name}")
     return None if file is None else _usable(_read(file, name), f"the {name} in {file}")
 
 
@@ -47,9 +53,29 @@ def signing_key(text: str | None) -> bytes | None:
         ) from None
 
 
+def credential(name: str, environ: Mapping[str, str]) -> Path | None:
+    """The file of a systemd credential, if there is one. Raises StartError."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    try:
+        return Path(folder) / name if folder and (Path(folder) / name).exists() else None
+    except OSError as error:
+        raise StartError(f"$CREDENTIALS_DIRECTORY: {folder} cannot be read: {error.strerror}; check its mode") from None
+
+
+def content_of(file: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for a device or pipe: reading it may have no end."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    with file.open("rb") as opened:
+        content = opened.read(FILE_LIMIT + 1)
+    if len(content) > FILE_LIMIT:
+        raise OSError(errno.EFBIG, f"it is larger than {FILE_LIMIT // 1024} KiB")
+    return content
+
+
 def _read(file: Path, what: str = "webhook secret") -> str:
     try:
-        return file.read_text("utf-8")
+        return content_of(file).decode("utf-8")
     except OSError as error:
         raise StartError(
             f"the {what} cannot be read from {file}: {error.strerror}; check its path, owner and mode"

@@ -21,6 +21,7 @@ from sidecar.config.models import (
     RoomRule,
     Settings,
 )
+from sidecar.config.room_names import why_no_name_fits
 from sidecar.core.addresses import is_loopback
 from sidecar.core.protection import unreadable
 
@@ -116,7 +117,8 @@ def _default_config(settings: Settings) -> Iterator[Advice]:
         for where in users:
             yield Advice(where, "`default` needs `default_room_config`; add it, or use `refuse`")
     for text in unreadable(settings.default_room_config or {}):
-        yield Advice(("default_room_config",), text)
+        name, _, problem = text.partition(" ")
+        yield Advice(("default_room_config", name), problem)
 
 
 def warnings(settings: Settings) -> Iterator[Advice]:
@@ -227,6 +229,9 @@ def _rooms(settings: Settings) -> Iterator[Advice]:
             text = f"is never used: the earlier pattern {hidden_by!r} matches the same rooms; put this one first"
             yield Advice((*where, "match"), text)
         seen.setdefault(rule.match, index)
+        misfit = why_no_name_fits(rule.match)
+        if misfit is not None:
+            yield Advice((*where, "match"), f"no room of Jitsi has such a name: {misfit}")
         if not _changes_anything(rule):
             yield Advice(where, "changes nothing; add the settings that are different for these rooms")
         if rule.validate_access.on_unavailable == "allow":

@@ -73,6 +73,10 @@ def in_words(problem: Mapping[str, Any]) -> tuple[Where, str]:  # noqa: PLR0912 
             return path, f"expected a finite number, got {_given(given)}"
         case "string_too_short":
             return path, "must not be empty"
+        case "string_too_long":
+            return path, f"must be at most {context['max_length']} characters long, got {len(str(given))}"
+        case "too_long":
+            return path, f"must have at most {context['max_length']} entries, got {context['actual_length']}"
         case kind if kind in _LIMITS:
             name, words = _LIMITS[kind]
             return (

@@ -171,7 +171,7 @@ class DecisionOverride(Section):
 class RoomRule(Section):
     """Policy for rooms whose name matches a pattern: `*` any text, `?` one character, all else is literal."""
 
-    match: Annotated[str, Field(min_length=1)]
+    match: Annotated[str, Field(min_length=1, max_length=255)]
     room_created: ConfigOverride = Field(default=ConfigOverride(), alias="room-created")
     validate_access: DecisionOverride = Field(default=DecisionOverride(), alias="validate-access")
 
@@ -217,7 +217,7 @@ class Settings(Section):
     backend: BackendSettings
     breaker: BreakerSettings = BreakerSettings()
     endpoints: Endpoints = Endpoints()
-    rooms: list[RoomRule] = []
+    rooms: Annotated[list[RoomRule], Field(max_length=1000)] = []
     default_room_config: dict[str, Any] | None = None
     identity: Identity = Identity()
     cache: CacheSettings = CacheSettings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TypeVar
 
 from sidecar.config.models import (
@@ -15,6 +14,7 @@ from sidecar.config.models import (
     Section,
     Settings,
 )
+from sidecar.config.room_patterns import RoomPatterns
 from sidecar.core.model import Endpoint, Lifetimes
 from sidecar.core.policy import OnUnavailable, Policy, PolicyFor
 
@@ -31,33 +31,24 @@ def policies_from(settings: Settings) -> PolicyFor:
         Endpoint.ROOM_CREATED: _config_policy(endpoints.room_created, default_body, None),
         Endpoint.VALIDATE_ACCESS: _decision_policy(endpoints.validate_access, None),
     }
-    patterns = [
-        (
-            _glob(rule.match),
-            {
-                Endpoint.ROOM_CREATED: _config_policy(
-                    _with(endpoints.room_created, rule.room_created), default_body, rule.match
-                ),
-                Endpoint.VALIDATE_ACCESS: _decision_policy(
-                    _decision_with(endpoints.validate_access, rule.validate_access), rule.match
-                ),
-            },
-        )
+    patterns = RoomPatterns([rule.match for rule in settings.rooms])
+    of_rule = [
+        {
+            Endpoint.ROOM_CREATED: _config_policy(
+                _with(endpoints.room_created, rule.room_created), default_body, rule.match
+            ),
+            Endpoint.VALIDATE_ACCESS: _decision_policy(
+                _decision_with(endpoints.validate_access, rule.validate_access), rule.match
+            ),
+        }
         for rule in settings.rooms
     ]
 
     def policy_for(endpoint: Endpoint, room: str) -> Policy:
-        for pattern, policies in patterns:
-            if pattern.fullmatch(room):
-                return policies[endpoint]
-        return own[endpoint]
+        index = patterns.first_fit(room)
+        return (own if index is None else of_rule[index])[endpoint]
 
     return policy_for
-
-
-def _glob(pattern: str) -> re.Pattern[str]:
-    # Not fnmatch: the rooms of a tenant are named "[tenant]room", so brackets must be literal.
-    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
 def _with(base: S, override: LifetimesOverride | ConfigOverride) -> S:

@@ -24,6 +24,7 @@ from sidecar.core.model import (
 )
 from sidecar.core.protection import unreadable
 from sidecar.core.strict_json import strict_decoder
+from sidecar.core.unreadable import why_unreadable
 from sidecar.core.xml_text import fit_for_xml
 
 
@@ -78,9 +79,15 @@ CLASSES: tuple[Row, ...] = (
 
 
 def classify(
-    kind: Kind, status: int, body: bytes, cache_control: str = "", retry_after: float | None = None
+    kind: Kind,
+    status: int,
+    body: bytes,
+    cache_control: str = "",
+    retry_after: float | None = None,
+    content_encoding: str = "",
 ) -> Outcome:
-    """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` is the header's text."""
+    """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` and `content_encoding` are texts
+    of headers."""
     body = fit_for_xml(body)
     document = _parse_object(body)
     row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
@@ -96,7 +103,8 @@ def classify(
         case Class.UNAVAILABLE:
             if kind is Kind.CONFIG and status in _SUCCESS and document is not None:
                 return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status)
-            return Unavailable(_complaint(kind, status, document), status=status, retry_after=retry_after)
+            reason = _complaint(kind, status, body, document, content_encoding)
+            return Unavailable(reason, status=status, retry_after=retry_after)
         case _:
             assert_never(row.outcome)
 
@@ -178,9 +186,9 @@ def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def _complaint(kind: Kind, status: int, document: dict[str, Any] | None) -> str:
+def _complaint(kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, content_encoding: str) -> str:
     if status in _SUCCESS and document is None:
-        return f"the body of the {status} is not a JSON object"
+        return f"the body of the {status} {why_unreadable(body, content_encoding, _decode)}"
     if status in _SUCCESS and kind is Kind.DECISION:
         return f"the body of the {status} has no boolean `allowed`"
     return f"the backend answered {status}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidecar.core.model import Event
+from sidecar.core.wire import BODY_LIMIT
 
 ANSWER_KEPT = 4096
 """Bytes of the backend's answer that are kept with a parked event."""
@@ -20,9 +21,23 @@ class Limits:
     max_bytes: int = 256 * 1024 * 1024
     """Bytes of the bodies of the events that wait; the parked ones may have as many."""
     max_age: float = 7 * 86_400.0
-    """Seconds after which an event is parked when its next attempt fails too."""
+    """Seconds, counted while the machine is up, after which an event is parked when its next attempt fails too."""
     max_parked: int = 10_000
     """Events that are parked. With more, the oldest of them are deleted, and a notice says so."""
+
+
+_BESIDE_A_BODY = 2_560
+"""Bytes that an event takes on disk beside its body, at the most (measured: 2,312, with bodies of half a page)."""
+
+_BESIDE_EVENTS = 40 * 1024 * 1024
+"""Bytes for the digests of delivered events, the reserve and the logs."""
+
+
+def least_volume(limits: Limits, remembered: int) -> int:
+    """Bytes that the file system must have, so that the outbox is full before the disk is; three quarters are for all
+    but the parked events. `remembered`: answers that the cache may hold."""
+    waiting = min(limits.max_bytes, limits.max_events * BODY_LIMIT) + limits.max_events * _BESIDE_A_BODY
+    return (waiting + _BESIDE_EVENTS + remembered * 512) * 4 // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +48,8 @@ class Pending:
     name: bytes
     """The digest of its idempotency key, room and endpoint."""
     event: Event
+    since: float
+    """The instant of CLOCK_BOOTTIME since which it waits; before this boot it may be negative."""
     damaged: bool = False
     """Its checksum is wrong: it must not be sent."""
 
@@ -74,7 +91,7 @@ class Stock:
     bytes: int = 0
     parked: int = 0
     oldest_at: float | None = None
-    """Wall time at which the oldest waiting event was accepted."""
+    """The instant of CLOCK_BOOTTIME since which the oldest waiting event waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,12 @@ class Verdict(StrEnum):
     ALLOW = "allow", Endpoint.VALIDATE_ACCESS
     DENY = "deny", Endpoint.VALIDATE_ACCESS
     CONFIG = "config", Endpoint.ROOM_CREATED
+    PRIVATE = "private", Endpoint.VALIDATE_ACCESS
+    """Of a room, not of a user: its guests are asked about one by one."""
+
+
+ANSWERS = (Verdict.ALLOW, Verdict.DENY, Verdict.CONFIG)
+"""The verdicts that answer a question."""
 
 
 class Lifetimes(NamedTuple):

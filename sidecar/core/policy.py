@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import assert_never
 
@@ -34,6 +34,9 @@ JITTER = 0.1
 NEVER = -math.inf
 """An instant before all others."""
 
+ALWAYS = math.inf
+"""An instant after all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -52,6 +55,12 @@ class Policy:
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
         return self.deny if verdict is Verdict.DENY else self.allow
+
+    def without_denies(self) -> Policy:
+        """The same while the denies on disk have not been read: who is unknown may have been denied."""
+        if self.on_unavailable is not OnUnavailable.ALLOW:
+            return self
+        return replace(self, on_unavailable=OnUnavailable.REFUSE)
 
 
 PolicyFor = Callable[[Endpoint, str], Policy]
@@ -247,6 +256,21 @@ def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:
         _least(configured.stale_while_revalidate, said.stale_while_revalidate, never),
         _least(configured.stale_if_error, said.stale_if_error, never),
     )
+
+
+def useless_in_an_outage(policy: Policy, said: CacheControl) -> str:
+    """The directives because of which an answer that is not a deny cannot be used while the backend is away; empty if
+    it can be, or if it is not needed."""
+    limits = shorten(policy.allow, said)
+    needed = policy.allow.stale_if_error > 0 and policy.on_unavailable is not OnUnavailable.ALLOW
+    if not needed or (limits is not None and limits.stale_if_error > 0):
+        return ""
+    directives = {
+        "no-store": said.no_store,
+        "no-cache or must-revalidate": said.must_revalidate,
+        "stale-if-error=0": said.stale_if_error == 0,
+    }
+    return ", ".join(name for name, there in directives.items() if there)
 
 
 _SILENT = CacheControl()

@@ -87,7 +87,7 @@ def build(
     metrics, health, recent = Metrics(), Health(), Recent(clock)
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
-    current = Current(settings, secrets.admin_token, now, now, source)
+    current = Current(settings, secrets.admin_token, now, now, settings, source)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
     backlog, delivery, outbox = _events(settings.outbox, store.events, backend, clock, emit)
@@ -98,9 +98,9 @@ def build(
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
     webhooks = Webhooks(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
-    facts = partial(document, current, recent, heartbeat, clock)
+    facts = partial(document, current, recent, heartbeat, store, clock)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
-    add_gauges(metrics.watch, guards, cache, outbox, health, heartbeat, clock)
+    add_gauges(metrics.watch, guards, cache, outbox, health, heartbeat, store, clock)
     return Parts(
         current=current,
         clock=clock,

@@ -1,4 +1,4 @@
-"""The config that is in force: what the file says, and what the files that it names hold."""
+"""The config that is in force: what the file says, and what the files that it names contain."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     return Secrets(target, listen_token, admin_token)
 
 
+RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
+"""Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
+
+
 @dataclass(slots=True)
 class Current:
     """What the daemon runs with; a reload replaces the first three."""
@@ -41,5 +45,11 @@ class Current:
     read_at: float
     """Unix seconds, as `started_at`."""
     started_at: float
+    started_with: Settings
+    """What is in force of the sections in RESTART_ONLY, however often the file is read again."""
     source: Path | None
     """The file that a reload reads again; None: the settings are built in."""
+
+    def needs_restart(self) -> tuple[str, ...]:
+        """The sections that are other than at the start."""
+        return tuple(name for name in RESTART_ONLY if getattr(self.started_with, name) != getattr(self.settings, name))

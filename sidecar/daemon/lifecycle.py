@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -34,15 +34,21 @@ GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
 
 COUNTING = 1.0
-"""Seconds a start waits for the disk to say how many events an earlier process left."""
+"""Seconds a start waits for the disk to say how many events an earlier process left, and which denies."""
 
 Stop = Callable[[], Awaitable[None]]
 
 
-async def run(settings: Settings, source: Path | None, companion: Callable[[], Awaitable[None]] | None = None) -> None:
+async def run(
+    settings: Settings,
+    source: Path | None,
+    companion: Callable[[], Awaitable[None]] | None = None,
+    advice: Sequence[str] = (),
+) -> None:
     """Build a daemon and serve until SIGTERM or SIGINT. `companion` runs beside it, such as the demo backend; when it
-    ends, so does the daemon, and what it raised is raised. Raises StartError where it cannot start."""
-    daemon = _daemon(settings, source, dict(os.environ))
+    ends, so does the daemon, and what it raised is raised. `advice`: warnings about the settings, for the log. Raises
+    StartError where it cannot start."""
+    daemon = _daemon(settings, source, dict(os.environ), advice)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -61,7 +67,7 @@ async def run(settings: Settings, source: Path | None, companion: Callable[[], A
         raise ended
 
 
-def _daemon(settings: Settings, source: Path | None, environ: Mapping[str, str]) -> Daemon:
+def _daemon(settings: Settings, source: Path | None, environ: Mapping[str, str], advice: Sequence[str]) -> Daemon:
     """Read what building needs of the machine, and build."""
     notify = partial(systemd.notify, address=environ.get("NOTIFY_SOCKET"))
     parts = build(
@@ -73,21 +79,28 @@ def _daemon(settings: Settings, source: Path | None, environ: Mapping[str, str])
         watchdog=systemd.watchdog_seconds(environ),
         notify=notify,
     )
-    return Daemon(parts, environ, systemd.passed_sockets(environ), notify)
+    return Daemon(parts, environ, systemd.passed_sockets(environ), notify, advice)
 
 
 class Daemon:
     """Runs the parts. `serve` returns when `stop` was called."""
 
     def __init__(
-        self, parts: Parts, environ: Mapping[str, str], passed: Mapping[str, socket], notify: Callable[[str], None]
+        self,
+        parts: Parts,
+        environ: Mapping[str, str],
+        passed: Mapping[str, socket],
+        notify: Callable[[str], None],
+        advice: Sequence[str] = (),
     ) -> None:
-        """`passed` are the sockets of systemd, `notify` tells it something."""
+        """`passed` are the sockets of systemd, `notify` tells it something, `advice` are warnings about the config."""
         self._parts = parts
         self._environ = environ
         self._passed = passed
         self._notify = notify
+        self._advice = list(advice)
         self._stopping = asyncio.Event()
+        self._reload_when_ready = False
 
     async def serve(self) -> None:
         """Run until stopped; raises StartError where it cannot start."""
@@ -99,8 +112,10 @@ class Daemon:
             self._notify("READY=1")
             await self._beside(stack, parts.heartbeat.run(), _nothing_to_stop)
             await self._beside(stack, self._sweep(), _nothing_to_stop)
-            say_what_is_unwise(parts.current, parts.emit)
+            say_what_is_unwise(parts, self._advice)
             parts.emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(parts.current.settings)}"))
+            if self._reload_when_ready:
+                self.reload()
             await self._stopping.wait()
             parts.health.serving = False
             self._notify("STOPPING=1\nSTATUS=Stopping: answering what is under way")
@@ -112,12 +127,22 @@ class Daemon:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Read the config again."""
-        if self._parts.current.source is None:
+        """Read the config again. Raises nothing; systemd always hears that it is over."""
+        parts = self._parts
+        if parts.current.source is None or self._stopping.is_set():
             return
-        self._notify("RELOADING=1")
-        reload(self._parts, self._environ)
-        self._notify("READY=1")
+        if not parts.health.serving:  # READY=1 would say that the listeners are open
+            self._reload_when_ready = True
+            return
+        try:
+            # systemd compares this time, of CLOCK_MONOTONIC, with that of its signal (sd_notify(3)).
+            now = int(asyncio.get_running_loop().time() * 1e6)
+            self._notify(f"RELOADING=1\nMONOTONIC_USEC={now}")
+            reload(parts, self._environ)
+        except Exception as error:  # noqa: BLE001 - a defect after the reload itself, which is complete
+            parts.emit(Crashed("reload", error))
+        finally:
+            self._notify("READY=1")
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         parts = self._parts
@@ -125,7 +150,7 @@ class Daemon:
         await stack.enter_async_context(parts.backend)
         await self._beside(stack, parts.memory.run(), parts.memory.stop)
         await self._beside(stack, parts.delivery.run(), self._stop_events)
-        await parts.backlog.counted(COUNTING)
+        await asyncio.gather(parts.backlog.counted(COUNTING), parts.memory.denies_read(COUNTING))
         stack.push_async_callback(self._drain)
 
     async def _open_listeners(self, stack: AsyncExitStack) -> None:

@@ -1,58 +1,131 @@
-"""Reads the config again: all of it, or, if anything is wrong with it, nothing.
+"""Reads the config again: all of it, or, if anything goes wrong, nothing.
 
-read settings and secrets, make what follows from them   (may fail: then that is said, and the old ones stay)
-put each in its place                                    (cannot fail)
+read the file, secrets and certificates; work out all that follows   (may fail in any way: nothing has been changed)
+put each value in its place                                          (should not fail; if it does, all is put back)
+say what happened, and try an open breaker if the backend is another
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
-from sidecar.config.lint import warnings
-from sidecar.config.loader import dotted, load
+from sidecar.backend.client import Target
+from sidecar.config.models import Settings
+from sidecar.config.named_files import examine_with_files
 from sidecar.config.policies import policies_from
+from sidecar.core.breaker import BreakerRules
+from sidecar.core.policy import PolicyFor
 from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
-from sidecar.daemon.current import Current, read_secrets
+from sidecar.daemon.current import read_secrets
 from sidecar.errors import SidecarError
-from sidecar.facts import Emit, Notice, Reloaded
+from sidecar.facts import Crashed, Notice, Reloaded
+from sidecar.web.webhooks import WebhookSettings
 
-RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
-"""Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """Everything that a reload changes."""
+
+    settings: Settings
+    admin_token: str | None
+    read_at: float
+    target: Target
+    policy_for: PolicyFor
+    webhooks: WebhookSettings
+    breaker: BreakerRules
 
 
 def reload(parts: Parts, environ: Mapping[str, str]) -> None:
-    """Take over what the config file says now; nothing is raised for one that cannot be used."""
-    current = parts.current
-    if current.source is None:
+    """Use what the config file says now. If that is not possible, say why, and change nothing."""
+    source = parts.current.source
+    if source is None:
         return
     try:
-        settings = load(current.source)
-        secrets = read_secrets(settings, environ)
+        before = _in_force(parts)
+        new, advice = _worked_out(parts, source, environ)
+        _take_over(parts, new, before)
     except SidecarError as error:
-        parts.emit(Reloaded(problems=tuple(str(error).splitlines())))
+        _refuse(parts, str(error).splitlines())
         return
-    old, policy_for = current.settings, policies_from(settings)
-    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.webhooks.settings.prefix)  # as it listens
-    breaker = breaker_rules(settings)
-    restart_only = tuple(name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name))
-    # From here on nothing can fail, and nothing is awaited: everything is as it was, or as the file says.
-    target_changed = secrets.target != parts.backend.target
-    current.settings, current.admin_token = settings, secrets.admin_token
-    current.read_at = parts.clock.wall()
-    parts.backend.target = secrets.target
-    parts.resolver.policy_for = policy_for
-    parts.webhooks.settings = webhooks
-    parts.log.configure(settings.log.level, settings.log.format)
-    for guard in parts.guards.values():
-        guard.configure(breaker, settings.backend.max_in_flight)
-        if target_changed:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the old settings stay and the daemon goes on
+        parts.emit(Crashed("reload", error))
+        _refuse(parts, [f"{source}: a defect of the sidecar ({type(error).__name__}) prevents the reload; see its log"])
+        return
+    parts.emit(Reloaded(restart_only=parts.current.needs_restart()))
+    say_what_is_unwise(parts, advice)
+    if new.target != before.target:
+        for guard in parts.guards.values():
             guard.try_now()
-    parts.emit(Reloaded(restart_only=restart_only))
-    say_what_is_unwise(current, parts.emit)
 
 
-def say_what_is_unwise(current: Current, emit: Emit) -> None:
-    """A warning for each setting of the file that can be used but should not be so; none for built-in settings."""
-    for advice in warnings(current.settings) if current.source is not None else ():
-        emit(Notice(f"config: {dotted(advice.where)}: {advice.text}", "warning"))
+def say_what_is_unwise(parts: Parts, advice: list[str]) -> None:
+    """A warning for each setting of the file that can be used but should not be so: the lines of `check`."""
+    for line in advice:
+        parts.emit(Notice(f"config: {line}", "warning"))
+
+
+def _refuse(parts: Parts, problems: list[str]) -> None:
+    parts.emit(Reloaded(tuple(problems), parts.current.needs_restart()))
+
+
+def _in_force(parts: Parts) -> _InForce:
+    current = parts.current
+    return _InForce(
+        current.settings,
+        current.admin_token,
+        current.read_at,
+        parts.backend.target,
+        parts.resolver.policy_for,
+        parts.webhooks.settings,
+        breaker_rules(current.settings),
+    )
+
+
+def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str]]:
+    """What the file says now, and the warnings about it. Raises anything."""
+    examined = examine_with_files(source, environ)
+    settings = examined.usable()
+    secrets = read_secrets(settings, environ)
+    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.webhooks.settings.prefix)  # as it listens
+    new = _InForce(
+        settings,
+        secrets.admin_token,
+        parts.clock.wall(),
+        secrets.target,
+        policies_from(settings),
+        webhooks,
+        breaker_rules(settings),
+    )
+    return new, examined.warning_lines()
+
+
+def _take_over(parts: Parts, new: _InForce, before: _InForce) -> None:
+    """Nothing is awaited here: a request sees all of the old values or all of the new ones."""
+    try:
+        for step in _steps(parts, new):
+            step()
+    except BaseException:
+        for step in _steps(parts, before):
+            with suppress(Exception):  # the next ones are put back too
+                step()
+        raise
+
+
+def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
+    """First the calls, which a defect could let fail, then the plain assignments."""
+    yield partial(parts.log.configure, it.settings.log.level, it.settings.log.format)
+    for guard in parts.guards.values():
+        yield partial(guard.configure, it.breaker, it.settings.backend.max_in_flight)
+    yield partial(_assign, parts, it)
+
+
+def _assign(parts: Parts, it: _InForce) -> None:
+    current = parts.current
+    current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
+    parts.backend.target = it.target
+    parts.resolver.policy_for = it.policy_for
+    parts.webhooks.settings = it.webhooks

@@ -11,11 +11,12 @@ from sidecar import __version__
 from sidecar.backend.guard import Guard
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
-from sidecar.core.model import Endpoint, Verdict
+from sidecar.core.model import ANSWERS, Endpoint, Verdict
 from sidecar.daemon.current import Current
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache
 from sidecar.events.outbox import Outbox
+from sidecar.store import Store
 from sidecar.telemetry.health import Health
 from sidecar.telemetry.recent import Recent
 
@@ -38,13 +39,13 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
     if reasons:
         more = f" (and {len(reasons) - 1} more: prosody-sidecar status)" if len(reasons) > 1 else ""
         return f"Degraded: {reasons[0][:300]}{more}"
-    remembered = sum(cache.count(verdict) for verdict in Verdict)
+    remembered = sum(cache.count(verdict) for verdict in ANSWERS)
     return f"Well: {remembered} answers remembered, {outbox.pending():.0f} events on their way"
 
 
-def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Clock) -> dict[str, Any]:
+def document(current: Current, recent: Recent, heartbeat: Heartbeat, store: Store, clock: Clock) -> dict[str, Any]:
     """What `status` shows beside what the admin listener knows itself."""
-    settings = current.settings
+    state_dir = current.started_with.state_dir
     return {
         "version": __version__,
         "uptime_seconds": round(clock.wall() - current.started_at, 1),
@@ -54,8 +55,9 @@ def document(current: Current, recent: Recent, heartbeat: Heartbeat, clock: Cloc
         "recent": recent.document(),
         "config": str(current.source) if current.source else "built in",
         "config_read_at": round(current.read_at, 3),
-        "backend": settings.backend.url,
-        "state_dir": str(settings.state_dir) if settings.state_dir else None,
+        "backend": current.settings.backend.url,
+        "state_dir": str(state_dir) if state_dir else None,
+        "files_set_aside": list(store.aside),
     }
 
 
@@ -71,6 +73,7 @@ def add_gauges(
     outbox: Outbox,
     health: Health,
     heartbeat: Heartbeat,
+    store: Store,
     clock: Clock,
 ) -> None:
     """The gauges of all parts."""
@@ -84,13 +87,18 @@ def add_gauges(
     def entries_reader(verdict: Verdict) -> Callable[[], float]:
         return lambda: cache.count(verdict)
 
+    def forbids_reader(endpoint: Endpoint) -> Callable[[], float]:
+        return lambda: health.forbids_outage_use(endpoint)
+
     for endpoint, guard in guards.items():
+        watch("useless_in_an_outage", forbids_reader(endpoint), endpoint=str(endpoint))
         watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
         watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
-    for verdict in Verdict:
+    for verdict in ANSWERS:
         watch("cache_entries", entries_reader(verdict), verdict=verdict.value)
     watch("loop_lag_seconds", lambda: heartbeat.lag)
     watch("degraded", lambda: len(health.reasons()))
     watch("outbox_pending", outbox.pending)
     watch("outbox_parked", outbox.parked)
     watch("outbox_oldest_seconds", outbox.oldest_age)
+    watch("files_set_aside", lambda: len(store.aside))

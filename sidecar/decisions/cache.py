@@ -1,7 +1,7 @@
 """The cache: entries by key, which entries a later deny makes suspect, and what was purged.
 
-Allows, denies and configs have an LRU each. Users who ask for invented rooms fill only the one for denies, so they
-cannot evict the allows of others.
+Allows, denies and configs have an LRU each. Users who ask for made-up rooms cannot evict the allows of others, and of
+denies and configs only those of rooms in which nobody was allowed (rooms_in_use.py, guarded_lru.py).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cachetools import LRUCache
-
-from sidecar.core.model import Entry, Key, Kind, Lifetimes, Verdict
-from sidecar.core.policy import NEVER
+from sidecar.core.model import Endpoint, Entry, Key, Kind, Lifetimes, Verdict
+from sidecar.decisions.guarded_lru import GuardedLru
 from sidecar.decisions.packed_lru import PackedLru
+from sidecar.decisions.rooms_in_use import RoomsInUse
+from sidecar.decisions.suspicion import Suspicions
+
+BOOTED = 1.0
+"""Instants are seconds since this boot of the machine; what was asked before this one was asked before the boot. It is
+not zero because of rounding, and nobody asks within the first second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,6 @@ def named(subject: str, name: str) -> bool:
     return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 
-@dataclass(slots=True)
-class _Suspicion:
-    """Since `since`, the room's allows that were asked before `before` are suspect. A deny that came too soon after
-    `since` waits in `next_before`."""
-
-    before: float
-    since: float
-    next_before: float | None = None
-
-
 class Cache:
     """Entries by key. What has changed and is not on disk yet is in `dirty` (the entry, or None for a deleted one)."""
 
@@ -70,15 +64,27 @@ class Cache:
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
         self.dirty: dict[Key, Entry | None] = {}
-        self._by_verdict = {
-            Verdict.ALLOW: PackedLru(Verdict.ALLOW, limits.allows, self.dirty),
-            Verdict.DENY: PackedLru(Verdict.DENY, limits.denies, self.dirty),
-            Verdict.CONFIG: PackedLru(Verdict.CONFIG, limits.configs, self.dirty),
+        self.denies_known = True
+        """False: the disk may remember denies that are not here. Then no allow counts for more than a suspect one."""
+        self.missed = 0.0
+        """Seconds by which entries from before this boot of the machine are older than their instants say."""
+        self._in_use = RoomsInUse(limits.allows)
+        self._allows = PackedLru(Verdict.ALLOW, limits.allows, self.dirty)
+        self._denies = GuardedLru(Verdict.DENY, limits.denies, self.dirty, self._in_use)
+        self._private = GuardedLru(Verdict.PRIVATE, limits.denies, self.dirty, self._in_use)
+        configs = GuardedLru(Verdict.CONFIG, limits.configs, self.dirty, self._in_use)
+        self._by_verdict: dict[Verdict, PackedLru | GuardedLru] = {
+            Verdict.ALLOW: self._allows,
+            Verdict.DENY: self._denies,
+            Verdict.CONFIG: configs,
+            Verdict.PRIVATE: self._private,
         }
-        allows, denies, configs = self._by_verdict.values()
-        self._by_kind = {Kind.DECISION: (allows, denies), Kind.CONFIG: (configs,), Kind.EVENT: ()}
-        self._suspicions: LRUCache[str, _Suspicion] = LRUCache(limits.denies)
-        self._separate: LRUCache[str, bool] = LRUCache(limits.denies)
+        self._by_kind: dict[Kind, tuple[PackedLru | GuardedLru, ...]] = {
+            Kind.DECISION: (self._allows, self._denies, self._private),
+            Kind.CONFIG: (configs,),
+            Kind.EVENT: (),
+        }
+        self._suspicions = Suspicions(self._in_use, limits.denies)
         self._purges: deque[tuple[float, Selector]] = deque()
 
     def __len__(self) -> int:
@@ -94,8 +100,14 @@ class Cache:
         for lru in self._by_kind[key.endpoint.kind]:
             entry = lru.get(key)
             if entry is not None:
-                return entry
+                return entry if entry.asked_at > BOOTED else self._aged(entry)
         return None
+
+    def _aged(self, entry: Entry) -> Entry:
+        """An entry from before this boot, at its age as it is known now."""
+        if entry.asked_at > BOOTED or not self.missed:
+            return entry
+        return entry._replace(asked_at=entry.asked_at - self.missed, settled_at=entry.settled_at - self.missed)
 
     def put(self, key: Key, entry: Entry) -> bool:
         """Remember an answer; False if it was asked before a purge that fits it.
@@ -112,6 +124,8 @@ class Cache:
         for lru in self._by_kind[key.endpoint.kind]:
             if lru is not target:
                 lru.drop(key)
+        if entry.verdict is Verdict.ALLOW:
+            self._in_use.note_allow(key.room)
         target.put(key, entry)
         self.dirty[key] = entry
         return not purged
@@ -122,20 +136,23 @@ class Cache:
         A deny makes the room's older allows suspect again, as it did when it was new.
         """
         if entry.verdict is Verdict.DENY:
-            self._suspect_again(key.room, entry.settled_at)
+            self._suspicions.denied_before_start(key.room, entry.settled_at)
         known = key in self.dirty or any(key in lru for lru in self._by_kind[key.endpoint.kind])
         if known or self._is_purged(key, entry):
             return False
+        if entry.verdict is Verdict.ALLOW:
+            self._in_use.note_allow(key.room)
         self._by_verdict[entry.verdict].put(key, entry)
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
         """`restore` for many entries, as at start; returns the keys that were not taken."""
-        allows, denies, dirty = self._by_verdict[Verdict.ALLOW], self._by_verdict[Verdict.DENY], self.dirty
+        allows, denies, dirty = self._allows, self._denies, self.dirty
         refused = []
         for key, entry in remembered:
             if entry.verdict is Verdict.ALLOW and not self._purges and key not in dirty and key not in denies:
                 taken = allows.add(key, entry)
+                self._in_use.note_allow(key.room)
             else:
                 taken = self.restore(key, entry)
             if not taken:
@@ -168,43 +185,28 @@ class Cache:
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for lru in self._by_verdict.values():
-            yield from lru.items()
+            for key, entry in lru.items():
+                yield key, self._aged(entry)
 
-    def separate_guests(self, shared: Key) -> None:
+    def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend said `private` for a guest: from now on the guests of the room share no answer."""
-        self._separate[shared.room] = True
         self.drop(shared)
+        self.put(_guests_of(shared.room), Entry(Verdict.PRIVATE, b"", asked_at, asked_at, Lifetimes(0, 0, 0)))
 
     def guests_are_separate(self, room: str) -> bool:
         """Whether the backend is asked about each guest of this room."""
-        return room in self._separate
+        return _guests_of(room) in self._private
 
     def suspect(self, room: str, now: float, every: float) -> None:
-        """A definite deny arrived: the room's allows that were asked before now are suspect.
-
-        At most once per `every` seconds, so that many denies do not send all users of a room to the backend again and
-        again. A deny that comes sooner takes effect when these seconds have passed.
-        """
-        suspicion = self._suspicions.get(room)
-        if suspicion is None:
-            self._suspicions[room] = _Suspicion(now, now)
-        elif now - suspicion.since >= every:
-            suspicion.before, suspicion.since, suspicion.next_before = now, now, None
-        else:
-            suspicion.next_before = now
-
-    def _suspect_again(self, room: str, denied_at: float) -> None:
-        suspicion = self._suspicions.get(room)
-        if suspicion is None:
-            self._suspicions[room] = _Suspicion(denied_at, denied_at)
-        else:
-            suspicion.before = max(suspicion.before, denied_at)
+        """A definite deny arrived: the room's allows that were asked before now are suspect, see `Suspicions`."""
+        self._suspicions.denied(room, now, every)
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
         """Allows of the room that were asked before this instant are suspect now; NEVER: none is."""
-        if room not in self._suspicions:
-            return NEVER
-        suspicion = self._suspicions[room]
-        if suspicion.next_before is not None and now - suspicion.since >= every:
-            suspicion.before, suspicion.since, suspicion.next_before = suspicion.next_before, now, None
-        return suspicion.before
+        return self._suspicions.before(room, now, every)
+
+
+def _guests_of(room: str) -> Key:
+    """The key under which it is remembered that a room's guests are asked about one by one. It has no subject, so it is
+    no user's."""
+    return Key(Endpoint.VALIDATE_ACCESS, room)

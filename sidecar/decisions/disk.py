@@ -18,6 +18,9 @@ from sidecar.facts import Crashed, Emit
 DISK_WAIT = 0.25
 """Seconds a question waits for the disk: to read an entry, or to have a definite deny on it before it is answered."""
 
+SAVE_WAIT = 0.05
+"""Seconds it waits at least for a deny to be on disk, also at its deadline: a part of what is kept for the answer."""
+
 
 class Memory(Protocol):
     """What outlives the process, as far as decisions need it."""
@@ -53,16 +56,16 @@ class Disk:
     async def read(self, key: Key, until: float) -> None:
         """Read this key's entry into the cache. Needed only until everything has been loaded."""
         if self._cache.get(key) is None:
-            await self._wait(self._memory.recall(key), until)
+            await self._wait(self._memory.recall(key), until - self._clock.monotonic())
 
     async def save(self, key: Key, until: float) -> None:
         """Wait until a deny is on disk: a crash must not bring back the allow that it took away."""
         if key in self._cache.dirty:
-            await self._wait(self._memory.persist(), until)
+            await self._wait(self._memory.persist(), max(SAVE_WAIT, until - self._clock.monotonic()))
 
-    async def _wait(self, work: Awaitable[None], until: float) -> None:
+    async def _wait(self, work: Awaitable[None], left: float) -> None:
         try:
-            async with asyncio.timeout(min(DISK_WAIT, max(0.0, until - self._clock.monotonic()))):
+            async with asyncio.timeout(min(DISK_WAIT, max(0.0, left))):
                 await work
         except (TimeoutError, DiskError):
             pass

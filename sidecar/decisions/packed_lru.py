@@ -38,32 +38,32 @@ class PackedLru:
 
     def __contains__(self, key: Key) -> bool:
         """Whether there is an entry, which does not count as a use of it."""
-        label = _label(key)
+        label = label_of(key)
         return label in self._shard(label)
 
     def get(self, key: Key) -> Entry | None:
         """The entry; it is now the most recently used of its shard."""
-        label = _label(key)
+        label = label_of(key)
         shard = self._shard(label)
-        return self._unpack(shard[label]) if label in shard else None
+        return unpack(self._verdict, shard[label]) if label in shard else None
 
     def put(self, key: Key, entry: Entry) -> None:
         """Remember an entry. When all places are taken, the least recently used entry of the fullest shard is
         evicted."""
-        label = _label(key)
+        label = label_of(key)
         shard = self._shard(label)
         if label not in shard:
             self._reserve_place()
-        shard[label] = _pack(entry)
+        shard[label] = pack(entry)
 
     def add(self, key: Key, entry: Entry) -> bool:
         """Remember an entry if there is none yet."""
-        label = _label(key)
+        label = label_of(key)
         shard = self._shard(label)
         if label in shard:
             return False
         self._reserve_place()
-        shard[label] = _pack(entry)
+        shard[label] = pack(entry)
         return True
 
     def _reserve_place(self) -> None:
@@ -71,43 +71,64 @@ class PackedLru:
             self._count += 1
             return
         evicted, _ = max(self._shards, key=len).popitem()
-        self._dirty[self._key(evicted)] = None
+        self._dirty[key_of(self._verdict, evicted)] = None
+
+    def pop_oldest(self) -> tuple[str, bytes]:
+        """Take out the least recently used entry of the fullest shard: its label, and the entry, packed."""
+        self._count -= 1
+        return max(self._shards, key=len).popitem()
+
+    def put_packed(self, label: str, packed: bytes) -> None:
+        """Put in what was taken out elsewhere; the caller has made sure that there is a place."""
+        self._count += 1
+        self._shard(label)[label] = packed
 
     def drop(self, key: Key) -> None:
         """Forget an entry, if it is there."""
-        label = _label(key)
+        label = label_of(key)
         if self._shard(label).pop(label, None) is not None:
             self._count -= 1
 
     def keys(self, room: str | None = None) -> Iterator[Key]:
         """All keys, or those of one room, without touching the order of use."""
         mark = "" if room is None else _mark(room)
-        return (self._key(label) for shard in self._shards for label in shard if mark in label)
+        return (key_of(self._verdict, label) for shard in self._shards for label in shard if mark in label)
 
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for shard in self._shards:
             for label in shard:
-                yield self._key(label), self._unpack(Cache.__getitem__(shard, label))
+                yield key_of(self._verdict, label), unpack(self._verdict, Cache.__getitem__(shard, label))
 
     def _shard(self, label: str) -> LRUCache[str, bytes]:
         return self._shards[hash(label) % len(self._shards)]
 
-    def _unpack(self, packed: bytes) -> Entry:
-        asked_at, settled_at, spread, *limits = _HEAD.unpack_from(packed)
-        return Entry(self._verdict, packed[_HEAD.size :], asked_at, settled_at, Lifetimes(*limits), spread)
 
-    def _key(self, label: str) -> Key:
-        room_jid, meeting_id, token, length, rest = label.split("\0", 4)
-        room, subject = rest[: int(length)], rest[int(length) :]
-        return Key(self._verdict.endpoint, room, room_jid or None, meeting_id or None, subject or None, token or None)
+def unpack(verdict: Verdict, packed: bytes) -> Entry:
+    """The entry that was packed."""
+    asked_at, settled_at, spread, *limits = _HEAD.unpack_from(packed)
+    return Entry(verdict, packed[_HEAD.size :], asked_at, settled_at, Lifetimes(*limits), spread)
 
 
-def _pack(entry: Entry) -> bytes:
+def key_of(verdict: Verdict, label: str) -> Key:
+    """The key of an entry with this verdict."""
+    room_jid, meeting_id, token, length, rest = label.split("\0", 4)
+    room, subject = rest[: int(length)], rest[int(length) :]
+    return Key(verdict.endpoint, room, room_jid or None, meeting_id or None, subject or None, token or None)
+
+
+def room_of(label: str) -> str:
+    """The room in a label."""
+    _, _, _, length, rest = label.split("\0", 4)
+    return rest[: int(length)]
+
+
+def pack(entry: Entry) -> bytes:
+    """An entry without its verdict."""
     return _HEAD.pack(entry.asked_at, entry.settled_at, entry.spread, *entry.lifetimes) + entry.body
 
 
-def _label(key: Key) -> str:
+def label_of(key: Key) -> str:
     """A key as one string, a different one for each key: only room and subject can hold a NUL, and no other part is
     ever an empty text."""
     _, room, room_jid, meeting_id, subject, token = key

@@ -93,7 +93,7 @@ class Resolver:
                         self._calls.join_or_start(query, view, now, in_background=True)
                     return await self._from_cache(query, view, now, asked=view.plan.refresh or tried.call_under_way)
                 case Act.REFUSE:
-                    return self._by_policy(query, view, now, asked=tried.call_under_way)
+                    return await self._by_policy(query, view, now, asked=tried.call_under_way)
                 case Act.AWAIT_PROBE:
                     tried = tried._replace(probe_awaited=True)
                     await guard.breaker_changes(min(PROBE_WAIT, until - now))
@@ -189,6 +189,7 @@ class Resolver:
         after = look(self.cache, query.key, view.policy, now, Permit.OPEN)
         if after.answers:
             return await self._from_cache(query, after, now, asked=True)
+        await self._save_deny(query, after)
         due = self._due_in(query, now)
         return unavailable(query, after.entry, after.policy, asked=settled, before=view.state, retry_after=due)
 
@@ -196,23 +197,28 @@ class Resolver:
         """Answer from the cache. `asked`: the backend was, or is being, asked this question too."""
         entry = view.entry
         assert entry is not None, "only a usable entry is planned to be the answer"
-        if entry.verdict is Verdict.DENY:
-            await self._disk.save(query.key, query.received_at + view.policy.deadline - ANSWER_MARGIN)
+        await self._save_deny(query, view)
         if asked:
             self._calls.note_answered(query)
         elif entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH:
             self._deliver_later(query)
         return remembered(entry, view.state, view.policy, now)
 
-    def _by_policy(self, query: Query, view: View, now: float, *, asked: bool) -> Answer:
+    async def _by_policy(self, query: Query, view: View, now: float, *, asked: bool) -> Answer:
         """Answer by `on_unavailable`: the backend was not asked, or did not answer in time (`asked`)."""
         if asked:
             self._calls.note_answered(query)
         elif view.policy.on_unavailable is OnUnavailable.DEFAULT:
             self._deliver_later(query)
+        await self._save_deny(query, view)
         due = self._due_in(query, now)
         settled = Settled() if asked else None
         return unavailable(query, view.entry, view.policy, asked=settled, before=view.state, retry_after=due)
+
+    async def _save_deny(self, query: Query, view: View) -> None:
+        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy."""
+        if view.entry is not None and view.entry.verdict is Verdict.DENY:
+            await self._disk.save(query.key, query.received_at + view.policy.deadline - ANSWER_MARGIN)
 
     def _due_in(self, query: Query, now: float) -> float:
         """Seconds until the backend may be asked again."""

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied
-from sidecar.core.policy import OnUnavailable, Policy, Settled, settle
+from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied, Verdict
+from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
 from sidecar.decisions.cache import Cache, Selector
 from sidecar.decisions.disk import Disk
 from sidecar.decisions.single_flight import Call, SingleFlight
 from sidecar.decisions.view import View, look, outdated_before
-from sidecar.facts import Crashed, Emit
+from sidecar.facts import CacheControlSeen, Crashed, Emit
 
 ANSWER_MARGIN = 0.15
 """Seconds of a deadline that are kept for writing the answer; hundreds of answers may be due at the same instant."""
@@ -73,6 +73,7 @@ class Calls:
         self._deliver_later = deliver_later
         self._clock = clock
         self._jitter = jitter
+        self._emit = emit
         self._under_way: SingleFlight[Key, CallResult] = SingleFlight(lambda error: emit(Crashed("call", error)))
         self._answered_meanwhile: set[Key] = set()
         """Keys of `room-created` that were answered while their call was still under way."""
@@ -130,8 +131,11 @@ class Calls:
     async def _settle(self, query: Query, policy: Policy, carried: Carried, until: float) -> Settled:
         outcome = carried.outcome
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
-            self._cache.separate_guests(query.key)
+            self._cache.separate_guests(query.key, carried.asked_at)
             query = query.for_one_guest()
+        if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
+            forbids = useless_in_an_outage(policy, outcome.cache_control)
+            self._emit(CacheControlSeen(query.key.endpoint, forbids))
         now = self._clock.monotonic()
         current = self._cache.get(query.key)
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
@@ -146,7 +150,8 @@ class Calls:
             self._cache.put(key, settled.store)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-            await self._disk.save(key, until)
+        if settled.reply is not None and settled.reply.verdict is Verdict.DENY:
+            await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)
 

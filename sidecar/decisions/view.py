@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Entry, Key, Kind, Verdict
-from sidecar.core.policy import NEVER, Act, Freshness, Plan, Policy, decide, freshness
+from sidecar.core.policy import ALWAYS, NEVER, Act, Freshness, Plan, Policy, decide, freshness
 from sidecar.decisions.cache import Cache
 
 
@@ -36,6 +36,8 @@ def look(cache: Cache, key: Key, policy: Policy, now: float, permit: Permit) -> 
         limits = policy.lifetimes(entry.verdict)
         if entry.verdict is Verdict.ALLOW:
             suspect_before = cache.suspect_before(key.room, now, policy.deny.fresh)
+    if not cache.denies_known:
+        policy, suspect_before = policy.without_denies(), ALWAYS
     state = freshness(entry, limits, now, suspect_before)
     return View(policy, entry, state, permit, decide(state, permit))
 

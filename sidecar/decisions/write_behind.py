@@ -1,10 +1,11 @@
 """The cache to disk and back: changes are written behind, and at start everything on disk is loaded.
 
     cache.dirty --every 0.2 s, or at once for persist()--> store.save   (all who wait share one commit)
-    store.load  --a batch at a time--> cache.restore_all                (one key sooner: recall())
+    store.denies, then store.load --a batch at a time--> cache.restore_all   (one key sooner: recall())
 
-A row leaves `dirty` only when it is on disk and the cache has nothing newer. If the disk fails for so long that too
-many rows wait, they are dropped, and the whole file is written again from the cache when the disk is usable again.
+Until the denies are read, `cache.denies_known` is False. A row leaves `dirty` only when it is on disk and the cache has
+nothing newer. If the disk fails for so long that too many rows wait, those that are not denies are dropped, and the
+whole file is written again from the cache when the disk is usable again.
 """
 
 from __future__ import annotations
@@ -35,16 +36,24 @@ class DecisionStore(Protocol):
         """Write and delete rows in one transaction."""
         ...
 
+    def denies(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        """All denies, and the rooms whose guests share no answer."""
+        ...
+
     def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        """All entries that have not expired."""
+        """All other entries that have not expired."""
+        ...
+
+    def missed(self) -> float:
+        """Seconds by which entries from before this boot are older than they say, as is known now."""
         ...
 
     async def recall(self, key: Key) -> list[tuple[Key, Entry]]:
-        """The entry of one key, and the room's last deny, which may make it suspect."""
+        """The entry of one key, in a list; an empty one if there is none."""
         ...
 
-    async def clear(self) -> None:
-        """Delete everything."""
+    async def replace(self, rows: Rows) -> None:
+        """Delete everything and write these rows, in one transaction."""
         ...
 
 
@@ -54,7 +63,8 @@ class WriteBehind:
     CHUNK = 2_000
     """Rows in one transaction. They are few, so that a deny does not wait long for its commit."""
     MOST_DIRTY = 20_000
-    """Rows that may wait for a disk that is not usable. With more, the whole file is written again when it is."""
+    """Rows besides denies that may wait for a disk that is not usable. With more, the whole file is written again when
+    it is."""
     CLOCK_ROUNDS = 300
     """Rounds with nothing to write after which the clock of the disk is written all the same."""
 
@@ -69,17 +79,28 @@ class WriteBehind:
         self._wake = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
         self._loaded = asyncio.Event()
+        self._denies_known = asyncio.Event()
+        self._outdated = False
+        self._denies_waiting = 0
         self._purged: list[Selector] = []
         self._generation = 0 if store is None else store.generation
         self._rewrite = False
         self._recall_failed = False
         if store is None:
             self._loaded.set()
+            self._denies_known.set()
+        cache.denies_known = store is None
 
     @property
     def loaded(self) -> bool:
         """Whether everything on disk is in the cache."""
         return self._loaded.is_set()
+
+    async def denies_read(self, within: float) -> None:
+        """Wait until the denies on disk are in the cache; at most so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._denies_known.wait()
 
     async def run(self) -> None:
         """Load, and write behind until cancelled."""
@@ -92,13 +113,20 @@ class WriteBehind:
         if self._store is None or self._loaded.is_set():
             return
         with _no_collection():
-            async for batch in self._store.load():
-                if self._loaded.is_set():
-                    return
-                self._restore(batch)
-                self._recall_failed = False
+            if not self._denies_known.is_set():
+                await self._load(self._store.denies())
+                self._cache.denies_known = True
+                self._denies_known.set()
+            await self._load(self._store.load())
         self._loaded.set()
         self._purged.clear()
+
+    async def _load(self, batches: AsyncIterator[list[tuple[Key, Entry]]]) -> None:
+        async for batch in batches:
+            if self._outdated:
+                batch = [row for row in batch if row[1].verdict in _FIRST]  # noqa: PLW2901
+            self._restore(batch)
+            self._recall_failed = False
 
     async def recall(self, key: Key) -> None:
         """Until everything is loaded: read this one key into the cache. Waits a little, never raises."""
@@ -110,7 +138,7 @@ class WriteBehind:
         except (DiskError, TimeoutError):
             self._recall_failed = True  # until a batch can be read again
         else:
-            if not self._loaded.is_set():
+            if not (self._loaded.is_set() or self._outdated):
                 self._restore(remembered)
 
     async def persist(self) -> None:
@@ -163,6 +191,8 @@ class WriteBehind:
                 async with asyncio.timeout(self._every):
                     await self._wake.wait()
             self._wake.clear()
+            if self._store is not None:
+                self._cache.missed = self._store.missed()
             idle = 0 if self._cache.dirty or self._waiting else idle + 1
             if idle in (0, self.CLOCK_ROUNDS):
                 with contextlib.suppress(DiskError):
@@ -199,14 +229,19 @@ class WriteBehind:
             await self._store.save({}, durable=durable)
 
     async def _rewrite_if_needed(self, store: DecisionStore) -> None:
-        """If the file is a new one, or lacks changes: empty it, and write everything in the cache to it."""
+        """If the file is a new one, or lacks changes: write everything in the cache to it in place of what it has.
+
+        The denies are written in the transaction that empties it: after a crash, either the old ones are there or the
+        new ones."""
         if not self._rewrite and self._generation == store.generation:
             return
         self._rewrite = True
-        await store.clear()
-        self._rewrite, self._generation = False, store.generation
-        for key, entry in self._cache.items():
-            self._cache.dirty.setdefault(key, entry)
+        rows = dict(self._cache.items())
+        first: Rows = {key: entry for key, entry in rows.items() if entry.verdict in _FIRST}
+        await store.replace(first)
+        self._rewrite, self._generation, self._denies_waiting = False, store.generation, 0
+        for key in rows.keys() - first.keys():
+            self._cache.dirty.setdefault(key, rows[key])
 
     def _clean(self, saved: Rows) -> None:
         """These rows are on disk: they are not dirty any more, unless they have changed since."""
@@ -216,10 +251,15 @@ class WriteBehind:
                 del dirty[key]
 
     def _drop_if_too_many(self) -> None:
-        if len(self._cache.dirty) > self.MOST_DIRTY:
-            self._cache.dirty.clear()
-            self._rewrite = True
-            self._loaded.set()  # what has not been read yet is out of date: the file lacks the changes dropped here
+        dirty = self._cache.dirty
+        if len(dirty) - self._denies_waiting <= self.MOST_DIRTY:
+            return
+        denies = {key: row for key, row in dirty.items() if row is not None and row.verdict in _FIRST}
+        dirty.clear()
+        dirty.update(denies)
+        self._denies_waiting = len(denies)
+        self._rewrite = True
+        self._outdated = True  # what has not been read yet lacks the changes dropped here; only its denies still count
 
     def _restore(self, remembered: Sequence[tuple[Key, Entry]]) -> None:
         """Take rows from disk into the cache, but not those of a purge that came while the disk was being read."""
@@ -234,6 +274,9 @@ class WriteBehind:
 
 
 _NOTHING = object()
+
+_FIRST = (Verdict.DENY, Verdict.PRIVATE)
+"""What is written and read before anything else."""
 
 
 @contextlib.contextmanager
@@ -251,7 +294,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _denies_first(rows: Iterable[tuple[Key, Entry | None]]) -> list[tuple[Key, Entry | None]]:
-    return sorted(rows, key=lambda row: row[1] is None or row[1].verdict is not Verdict.DENY)
+    return sorted(rows, key=lambda row: row[1] is None or row[1].verdict not in _FIRST)
 
 
 def _settle(waiter: asyncio.Future[None], error: DiskError | None) -> None:

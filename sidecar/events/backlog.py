@@ -53,7 +53,7 @@ class Backlog:
     def oldest_age(self) -> float:
         """Seconds since the oldest waiting event was accepted; 0 when none waits."""
         oldest_at = self._stock.oldest_at
-        return 0.0 if oldest_at is None else max(0.0, self._clock.wall() - oldest_at)
+        return 0.0 if oldest_at is None else max(0.0, self._clock.monotonic() - oldest_at)
 
     def check_space(self, event: Event, uncounted: int) -> None:
         """Raise OutboxFull if this one would be too much; `uncounted`: events that came before it and are on their
@@ -76,7 +76,7 @@ class Backlog:
     def accepted(self, event: Event) -> None:
         """One more is on disk."""
         stock = self._stock
-        oldest_at = event.accepted_at if stock.oldest_at is None else stock.oldest_at
+        oldest_at = self._clock.monotonic() if stock.oldest_at is None else stock.oldest_at
         self._stock = Stock(stock.pending + 1, stock.bytes + len(event.body), stock.parked, oldest_at)
 
     def done(self, mark: Mark) -> None:

@@ -123,7 +123,8 @@ class Delivery:
             await asyncio.wait([*self._turns], timeout=grace)
         with contextlib.suppress(DiskError, TimeoutError):
             async with asyncio.timeout(grace):
-                await self._write_marks()
+                while self._marks.unwritten:
+                    await self._write_marks()
         self._stopped.set()
 
     async def _find_rooms(self) -> None:
@@ -192,7 +193,7 @@ class Delivery:
         return True
 
     def _is_too_old(self, pending: Pending) -> bool:
-        return self._clock.wall() - pending.event.accepted_at > self._max_age
+        return self._clock.monotonic() - pending.since > self._max_age
 
     def _settle(self, room: str, pending: Pending, outcome: Outcome | None) -> None:
         """The event is done with: count it out, say so, and have it marked."""
@@ -202,7 +203,7 @@ class Delivery:
         if isinstance(outcome, Replied | Rejected):
             self._schedule.succeeded(room)
         if mark.reason is None:
-            lag = max(0.0, self._clock.wall() - event.accepted_at)
+            lag = max(0.0, self._clock.monotonic() - pending.since)
             self._emit(EventDelivered(event.endpoint, room, attempts, lag))
         else:
             self._emit(EventParked(event.endpoint, room, mark.status, mark.reason))

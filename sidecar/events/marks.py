@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Protocol, assert_never
 
 from sidecar.core.events import ANSWER_KEPT, Limits, Mark, Marked, Pending
@@ -17,6 +19,11 @@ from sidecar.core.model import Misconfigured, Outcome, Rejected, Replied, Unavai
 
 class MarkStore(Protocol):
     """What marks need of the disk."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full: only a few short marks at a time can be written."""
+        ...
 
     async def mark(self, marks: Sequence[Mark], limits: Limits) -> Marked:
         """Write what became of events. Raises DiskError."""
@@ -28,6 +35,10 @@ class Marks:
 
     MOST = 1_000
     """Marks that may wait for a disk that takes none; beyond that nothing is delivered."""
+    BYTES_AT_ONCE = 1024 * 1024
+    """Bodies that are deleted in one transaction. Their pages are overwritten, so as much is written as is deleted."""
+    FULL_DISK = 16, 256 * 1024
+    """Marks and bytes in one transaction on a full disk: what the reserve of the store is made for."""
 
     def __init__(self, store: MarkStore, limits: Limits) -> None:
         """None yet."""
@@ -63,9 +74,9 @@ class Marks:
         await self._some.wait()
 
     async def write(self) -> Marked | None:
-        """Write all that there are now; None if there are none. Raises DiskError: then they stay here."""
+        """Write the first of them; None if there are none. Raises DiskError: then they stay here."""
         async with self.writing:
-            marks = tuple(self.unwritten)
+            marks = self._next()
             if not marks:
                 return None
             marked = await self._store.mark(marks, self._limits)
@@ -76,6 +87,16 @@ class Marks:
             if not self.unwritten:
                 self._some.clear()
         return marked
+
+    def _next(self) -> list[Mark]:
+        """As many as may be written at once. On a full disk, a parked event is kept without the backend's answer: then
+        it takes no more space than while it waited."""
+        full = self._store.full
+        most, most_bytes = self.FULL_DISK if full else (self.MOST, self.BYTES_AT_ONCE)
+        sizes = accumulate(mark.size for mark in self.unwritten[:most])
+        count = max(1, sum(size <= most_bytes for size in sizes))
+        marks = self.unwritten[:count]
+        return [replace(mark, answer=b"") for mark in marks] if full else marks
 
 
 def mark_of(room: str, pending: Pending, outcome: Outcome | None) -> Mark:

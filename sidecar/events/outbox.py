@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate, islice
 from typing import Protocol
 
 from sidecar.core.events import Listed, Numbers
@@ -48,6 +49,8 @@ class Outbox:
 
     BATCH = 256
     """Events in one commit."""
+    BATCH_BYTES = 512 * 1024
+    """Bodies in one commit, unless it is a single event: the reserve of the store covers no more."""
     MOST_WAITING = 1_024
     """Events that may wait for a commit; a disk that is slower than they come is no reason to pile them up."""
 
@@ -104,7 +107,9 @@ class Outbox:
         """Commit what waits; what comes in the meantime goes into the next commit together."""
         try:
             while self._waiting:
-                taken = [self._waiting.popleft() for _ in range(min(self.BATCH, len(self._waiting)))]
+                sizes = accumulate(len(event.body) for event, _ in islice(self._waiting, self.BATCH))
+                count = max(1, sum(size <= self.BATCH_BYTES for size in sizes))
+                taken = [self._waiting.popleft() for _ in range(count)]
                 await self._commit_batch([(event, future) for event, future in taken if not future.done()])
         finally:
             self._committer = None

@@ -55,19 +55,38 @@ class Database:
         """Why the file is not usable now; None when it is."""
         return self._trouble
 
-    async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
-        """Run the job in one transaction. `durable`: synced to the disk before this returns.
+    @property
+    def aside(self) -> list[str]:
+        """The names of the files in the folder that were moved aside because they could not be used."""
+        return self._file.aside
+
+    @property
+    def full(self) -> bool:
+        """Whether only jobs that free space are done."""
+        return self._file.shortage is not None
+
+    @property
+    def volume(self) -> int | None:
+        """Bytes of the file system, once the file is open."""
+        return self._file.volume
+
+    async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
+        """Run the job in one transaction. `durable`: synced to the disk before this returns. `frees`: the job deletes
+        more than it writes; it is tried on a full disk too.
 
         Raises DiskError; then nothing of the job is in the file, or (a sync that failed) perhaps all of it.
         """
-        if self._trouble is not None and self._recovery is not None:
+        if self._trouble is not None and self._recovery is not None and not (frees and self.full):
             raise DiskError(self._trouble)
-        return await self._attempt(lambda: self._file.write(job, durable))
+        return await self._attempt(lambda: self._file.write(job, durable, frees))
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Run a job that changes nothing. Raises DiskError."""
         try:
-            return await self._worker.run(lambda: self._file.read(job))
+            result = await self._worker.run(lambda: self._file.read(job))
+            if self._file.shortage is not None and self._trouble is None:  # found when the file was opened
+                self._note(self._shortage())
+            return result
         except DiskError as error:
             self._note(str(error))
             raise
@@ -92,11 +111,14 @@ class Database:
             self._note(str(error))
             raise
         else:
-            self._note(None)
+            self._note(self._shortage())
             return result
         finally:
             slow.cancel()
             self._emit_facts()
+
+    def _shortage(self) -> str | None:
+        return None if self._file.shortage is None else f"{self._name}: {self._file.shortage}"
 
     def _note_slow(self) -> None:
         self._change(f"a write takes longer than {self._slow_after:g} s")

@@ -1,14 +1,17 @@
-"""The decisions on disk: one row per key, written behind, and read in batches at start.
+"""The decisions on disk: one row per key, written behind, and read in batches at start, denies first.
 
-A row is dated with the clock of the disk (ages.py), and has a checksum: SQLite has none for its pages, and damaged
-data must never get into the cache.
+A row is dated with the clock of the disk (ages.py), and has a checksum over its key and its entry: SQLite has none for
+its pages, and damaged data must never get into the cache. Allows and configs are deleted when they have expired; a deny
+stays until the cache forgets it.
 """
 
 from __future__ import annotations
 
+import math
+import sqlite3
 import struct
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -16,13 +19,18 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Emit, Notice
-from sidecar.store.ages import Stamp, advance, resume
+from sidecar.store.ages import Stamp, advance, is_off_unknown, missed, resume
 from sidecar.store.database import Database
 from sidecar.store.file import Connection, Layout
 
+_FIRST = "verdict IN ('deny', 'private')"
+"""The rows that are read first."""
+
+_INDEX = f"CREATE INDEX first ON decisions (verdict) WHERE {_FIRST}"
+
 LAYOUT = Layout(
     name="decisions.db",
-    version=1,
+    version=2,
     statements=(
         """CREATE TABLE decisions (
             number INTEGER PRIMARY KEY,
@@ -32,26 +40,33 @@ LAYOUT = Layout(
             meeting_id TEXT,           -- JSON
             subject TEXT,              -- "id …", "email …", "token", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
-            verdict TEXT NOT NULL,     -- allow, deny (of validate-access), config (of room-created)
+            verdict TEXT NOT NULL,     -- allow, deny, config; private (the guests of a room share no answer)
             settled REAL NOT NULL,     -- seconds of the clock of the disk, as is `kept_until`
             kept_until REAL NOT NULL,
             entry BLOB NOT NULL        -- checksum, verdict, six numbers (_HEAD), then the body: substr(entry, 54)
         )""",
-        "CREATE INDEX denies ON decisions (room, settled) WHERE verdict = 'deny'",
+        _INDEX,
         "CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, wall REAL, time REAL)",
     ),
+    upgrades={
+        1: (  # the checksums of its rows do not cover the key: codes without _COVERS_KEY
+            "DROP INDEX denies",
+            _INDEX,
+            f"UPDATE decisions SET kept_until = 9e999 WHERE {_FIRST}",
+        )
+    },
 )
-
-DENY_KEPT = 3600.0
-"""Seconds for which the row of a deny is kept at least: it makes the room's older allows suspect after a restart."""
 
 SWEEP_EVERY = 600.0
 """Seconds between two deletions of expired rows."""
 
-_COLUMNS = "number, room, room_jid, meeting_id, subject, token, entry"
-_PAGE = f"SELECT {_COLUMNS} FROM decisions WHERE number > ? AND kept_until > ? ORDER BY number LIMIT ?"
+_COLUMNS = "number, id, room, room_jid, meeting_id, subject, token, entry"
+_FIRST_PAGE = f"""SELECT {_COLUMNS} FROM decisions INDEXED BY first
+    WHERE {_FIRST} AND verdict = ? AND number > ? ORDER BY number LIMIT ?"""
+_PAGE = f"""SELECT {_COLUMNS} FROM decisions NOT INDEXED
+    WHERE number > ? AND kept_until > ? AND NOT {_FIRST} ORDER BY number LIMIT ?"""
 _BY_KEY = f"SELECT {_COLUMNS} FROM decisions WHERE id = ? AND kept_until > ?"
-_LAST_DENY = f"SELECT {_COLUMNS} FROM decisions WHERE room = ? AND verdict = 'deny' ORDER BY settled DESC LIMIT 1"
+_FORGET = f"DELETE FROM decisions WHERE settled <= ? AND NOT {_FIRST}"
 _UPSERT = """INSERT INTO decisions
     (id, room, room_jid, meeting_id, subject, token, verdict, settled, kept_until, entry)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -59,12 +74,14 @@ _UPSERT = """INSERT INTO decisions
     kept_until = excluded.kept_until, entry = excluded.entry"""
 
 _HEAD = struct.Struct("<IB2d24sd")
-"""CRC-32 of all that follows it, verdict; asked, settled (clock of the disk), _LIFETIMES, spread."""
+"""CRC-32 of the key and all that follows it, verdict; asked, settled (clock of the disk), _LIFETIMES, spread."""
 _LIFETIMES = struct.Struct("<3d")
 _CRC = 4
 
-_VERDICTS = (Verdict.ALLOW, Verdict.DENY, Verdict.CONFIG)
-_CODES = {verdict: code for code, verdict in enumerate(_VERDICTS)}
+_VERDICTS = (Verdict.ALLOW, Verdict.DENY, Verdict.CONFIG, Verdict.PRIVATE)
+_COVERS_KEY = 128
+"""Added to the code of a verdict where the checksum covers the key. For a row of version 1, its id says as much."""
+_CODES = {verdict: code + _COVERS_KEY for code, verdict in enumerate(_VERDICTS)}
 
 Remembered = tuple[Key, Entry]
 
@@ -79,6 +96,9 @@ class Decisions:
         self._boot = boot
         self._emit = emit
         self._stamp: Stamp | None = None
+        self._first: Stamp | None = None
+        self._off_unknown = False
+        self._missed = 0.0
         self._swept_at = clock.monotonic()
         self._lifetimes: dict[bytes, Lifetimes] = {}
 
@@ -94,27 +114,52 @@ class Decisions:
         """
         durable = durable or any(row is not None and row.verdict is Verdict.DENY for row in rows.values())
         await self._database.write(lambda connection: self._save(connection, rows), durable=durable)
+        self._off_unknown = False  # the rows whose age is not known have been deleted with it
+
+    async def denies(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
+        """All denies, and the rooms whose guests share no answer, a batch at a time. Raises DiskError."""
+        for verdict in (Verdict.DENY, Verdict.PRIVATE):
+            async for entries in self._pages(partial(self._first_page, verdict=verdict, batch=batch)):
+                yield entries
 
     async def load(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
-        """All rows that have not expired, a batch at a time; the others are deleted. Raises DiskError."""
+        """All other rows that have not expired, a batch at a time; expired ones are deleted. Raises DiskError."""
+        async for entries in self._pages(partial(self._page, batch=batch)):
+            yield entries
+        await self._database.write(self._sweep, durable=False)
+
+    async def _pages(
+        self, page: Callable[..., tuple[list[Remembered], list[int], int | None]]
+    ) -> AsyncIterator[list[Remembered]]:
         after: int | None = 0
         damaged: list[int] = []
         while after is not None:
-            job = partial(self._page, after=after, batch=batch, damaged=damaged)
-            after, entries = await self._database.read(job)
+            entries, bad, after = await self._database.read(partial(page, after=after))
+            damaged += bad
             if entries:
                 yield entries
         if damaged:
             self._emit(Notice(f"{LAYOUT.name}: {len(damaged)} damaged rows are left out", level="error"))
-        await self._database.write(partial(self._sweep, damaged=damaged), durable=False)
+            await self._database.write(partial(_delete, numbers=damaged), durable=False)
+
+    def missed(self) -> float:
+        """Seconds by which rows from before this boot are older than the entries that were read from them say."""
+        if self._first is not None:
+            self._missed = max(self._missed, missed(self._first, self._clock.monotonic(), self._clock.wall()))
+        return self._missed
 
     async def recall(self, key: Key) -> list[Remembered]:
-        """The entry of one key, and the last deny of its room, which may make the entry suspect."""
+        """The entry of one key, in a list; an empty one if there is none."""
         return await self._database.read(lambda connection: self._recall(connection, key))
 
-    async def clear(self) -> None:
-        """Delete every row. Raises DiskError."""
-        await self._database.write(lambda connection: connection.execute("DELETE FROM decisions"), durable=True)
+    async def replace(self, rows: Mapping[Key, Entry | None]) -> None:
+        """Delete every row and write these, in one transaction. Raises DiskError."""
+
+        def replace(connection: Connection) -> None:
+            connection.execute("DELETE FROM decisions")
+            self._save(connection, rows)
+
+        await self._database.write(replace, durable=True)
 
     def _save(self, connection: Connection, rows: Mapping[Key, Entry | None]) -> None:
         now = self._now(connection, write=True)
@@ -129,35 +174,42 @@ class Decisions:
         if now.boottime - self._swept_at >= SWEEP_EVERY:
             self._sweep(connection)
 
-    def _sweep(self, connection: Connection, damaged: Sequence[int] = ()) -> None:
+    def _sweep(self, connection: Connection) -> None:
         now = self._now(connection, write=True)
         self._swept_at = now.boottime
         connection.execute("DELETE FROM decisions WHERE kept_until <= ?", (now.time,))
-        connection.executemany("DELETE FROM decisions WHERE number = ?", [(number,) for number in damaged])
+
+    def _first_page(
+        self, connection: Connection, *, verdict: Verdict, after: int, batch: int
+    ) -> tuple[list[Remembered], list[int], int | None]:
+        rows = _fetch(connection, _FIRST_PAGE, verdict.value, after, batch)
+        return self._page_of(connection, rows)
 
     def _page(
-        self, connection: Connection, *, after: int, batch: int, damaged: list[int]
-    ) -> tuple[int | None, list[Remembered]]:
+        self, connection: Connection, *, after: int, batch: int
+    ) -> tuple[list[Remembered], list[int], int | None]:
         now = self._now(connection)
-        rows = connection.execute(_PAGE, (after, now.time, batch)).fetchall()
-        entries, bad = self._entries(rows, now)
-        damaged += bad
-        return (rows[-1][0] if rows else None), entries
+        if self._off_unknown:
+            return [], [], None
+        return self._page_of(connection, _fetch(connection, _PAGE, after, now.time, batch))
+
+    def _page_of(self, connection: Connection, rows: list[Any]) -> tuple[list[Remembered], list[int], int | None]:
+        return *self._entries(rows, self._base(connection)), rows[-1][0] if rows else None
 
     def _recall(self, connection: Connection, key: Key) -> list[Remembered]:
         now = self._now(connection)
-        rows = connection.execute(_BY_KEY, (_identify(key), now.time)).fetchall()
-        if rows and _storable(key):
-            rows += connection.execute(_LAST_DENY, (key.room,)).fetchall()
-        return self._entries(rows, now)[0]
+        rows = _fetch(connection, _BY_KEY, _identify(key), now.time)
+        entries, _ = self._entries(rows, self._base(connection))
+        return [each for each in entries if each[1].verdict is Verdict.DENY] if self._off_unknown else entries
 
-    def _entries(self, rows: list[Any], now: Stamp) -> tuple[list[Remembered], list[int]]:
+    def _entries(self, rows: list[Any], base: Stamp) -> tuple[list[Remembered], list[int]]:
         """The undamaged rows as entries, and the numbers of the damaged rows.
 
-        A hundred thousand rows pass here at start, so this is written for speed.
+        A hundred thousand rows pass here at start, so this is written for speed. `base` is the first stamp of this
+        process; what became known later about the time before is `missed`.
         """
         entries, damaged = [], []
-        shift = now.boottime - now.time
+        shift = base.boottime - base.time
         crc32, unpack, size, known, new = (
             zlib.crc32,
             _HEAD.unpack_from,
@@ -165,19 +217,27 @@ class Decisions:
             self._lifetimes,
             tuple.__new__,
         )
-        for number, room, jid, meeting, subject, token, raw in rows:
+        for number, identity, room, jid, meeting, subject, token, raw in rows:
             try:
                 checksum, code, asked, settled, limits, spread = unpack(raw)
-                said = _VERDICTS[code]
-                whole = checksum == crc32(raw[_CRC:])
-            except (TypeError, IndexError, struct.error):  # of another type or size than what was written
+                said = _VERDICTS[code % _COVERS_KEY]
+                key = new(Key, (said.endpoint, room, jid, meeting, subject, token))
+                if code >= _COVERS_KEY:
+                    whole = checksum == crc32(raw[_CRC:], crc32(_covered(key)))
+                else:
+                    whole = checksum == crc32(raw[_CRC:]) and identity == _identify(key)
+            except (
+                TypeError,
+                AttributeError,
+                IndexError,
+                struct.error,
+            ):  # of another type or size than what was written
                 whole = False
             if not whole:
                 damaged.append(number)
                 continue
             lifetimes = known.get(limits) or self._new_lifetimes(limits)
-            entry = Entry(said, raw[size:], asked + shift, settled + shift, lifetimes, spread)
-            entries.append((new(Key, (said.endpoint, room, jid, meeting, subject, token)), entry))
+            entries.append((key, Entry(said, raw[size:], asked + shift, settled + shift, lifetimes, spread)))
         return entries, damaged
 
     def _new_lifetimes(self, packed: bytes) -> Lifetimes:
@@ -186,18 +246,48 @@ class Decisions:
             self._lifetimes.clear()
         return self._lifetimes.setdefault(packed, Lifetimes(*_LIFETIMES.unpack(packed)))
 
+    def _base(self, connection: Connection) -> Stamp:
+        """The first stamp of this process."""
+        self._now(connection)
+        assert self._first is not None
+        return self._first
+
     def _now(self, connection: Connection, *, write: bool = False) -> Stamp:
         boottime, wall = self._clock.monotonic(), self._clock.wall()
         if self._stamp is None:
             row = connection.execute("SELECT boot, boottime, wall, time FROM clock").fetchone()
-            self._stamp = resume(Stamp(*row) if row else None, self._boot, boottime, wall)
+            last = Stamp(*row) if row else None
+            self._off_unknown = is_off_unknown(last, self._boot, boottime, wall)
+            self._first = self._stamp = resume(last, self._boot, boottime, wall)
         else:
             self._stamp = advance(self._stamp, boottime, wall)
         if write:
-            stamp = self._stamp
-            row = (stamp.boot, stamp.boottime, stamp.wall, stamp.time)
-            connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", row)
+            self._write(connection, self._stamp)
         return self._stamp
+
+    def _write(self, connection: Connection, stamp: Stamp) -> None:
+        row = (stamp.boot, stamp.boottime, stamp.wall, stamp.time)
+        connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", row)
+        if self._off_unknown and self._first is not None:
+            # With the new stamp the file does not say any more which rows are of an unknown age.
+            booted = self._first.time - self._first.boottime
+            connection.execute(_FORGET, (booted + 0.001,))  # more than the rounding error
+
+
+def _fetch(connection: Connection, query: str, *values: Any) -> list[Any]:
+    """The rows. A text that is damaged and not UTF-8 any more must not keep the others from being read: the checksum of
+    its row shows the damage."""
+    try:
+        return connection.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "UTF-8" not in str(error):
+            raise
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return connection.execute(query, values).fetchall()
+
+
+def _delete(connection: Connection, *, numbers: Sequence[int]) -> None:
+    connection.executemany("DELETE FROM decisions WHERE number = ?", [(number,) for number in numbers])
 
 
 def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
@@ -206,14 +296,18 @@ def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
     limits = entry.lifetimes
     asked, settled = now.at(entry.asked_at), now.at(entry.settled_at)
     kept_until = asked + limits.total
-    if entry.verdict is Verdict.DENY:
-        kept_until = max(kept_until, settled + DENY_KEPT)
+    if entry.verdict in (Verdict.DENY, Verdict.PRIVATE):
+        kept_until = math.inf
     lifetimes = _LIFETIMES.pack(limits.fresh, limits.stale_while_revalidate, limits.stale_if_error)
-    # The checksum does not cover the texts of the key. They lie in front of it in the same row, and damage comes a
-    # sector at a time, so it reaches the checksum as well.
     covered = _HEAD.pack(0, _CODES[entry.verdict], asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
-    packed = zlib.crc32(covered).to_bytes(_CRC, "little") + covered
+    packed = zlib.crc32(covered, zlib.crc32(_covered(key))).to_bytes(_CRC, "little") + covered
     return _identify(key), *key[1:], entry.verdict.value, settled, kept_until, packed
+
+
+def _covered(key: Key) -> bytes:
+    """What the checksum covers of a key: only room and subject can hold a NUL, and no part is ever an empty text."""
+    _, room, room_jid, meeting_id, subject, token = key
+    return f"{len(room)}\0{room_jid or ''}\0{meeting_id or ''}\0{token or ''}\0{room}{subject or ''}".encode()
 
 
 def _identify(key: Key) -> bytes:

@@ -1,9 +1,10 @@
 """One SQLite file as its worker thread sees it: opened, checked, moved aside, written again.
 
     file in place and open             -> BEGIN, job, COMMIT
-    corrupt, or of a later version     -> moved aside under a name that says when and why; a new file is created, with
-                                          the rows that can still be read from a corrupt one
+    corrupt, foreign, of a later       -> moved aside under a name that says when and why; a new file is created, with
+    version                               the rows that can still be read from the old one
     deleted or replaced while open     -> written again from the open connection, which still has the content
+    disk full                          -> only jobs that free space are done; a layout may have a reserve for them
     any other error                    -> closed, and opened again by the next job
 
 Errors of SQLite and of the system end here: jobs raise DiskError.
@@ -12,18 +13,30 @@ Errors of SQLite and of the system end here: jobs raise DiskError.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.facts import Fact, Notice
+from sidecar.store import aside, reserve
+from sidecar.store.pages import (
+    LOG_MOST,
+    convert_if_small,
+    empty_log,
+    free_pages,
+    give_back,
+    give_back_some,
+    log_is_long,
+    prepare,
+)
+from sidecar.store.reserve import Reserve
 from sidecar.store.salvage import salvage
 
 T = TypeVar("T")
@@ -31,9 +44,8 @@ Connection = sqlite3.Connection
 Inode = tuple[int, int]
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_COMPANIONS = ("", "-wal", "-shm")
-_ASIDE_KEPT = 5
-"""Files moved aside that are kept for each database, so that they cannot fill the disk."""
+_CANNOT_BE_READ = _CORRUPT | {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
+"""Errors while a file is opened that come from its content. Others, such as a busy or a full disk, pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +57,62 @@ class Layout:
     statements: tuple[str, ...]
     salvaged: tuple[str, ...] = ()
     """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
-    copied from a corrupt file to the new one."""
+    copied from a file that was moved aside to the new one."""
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """For each earlier version, the statements that make the next version of it."""
+    added: Mapping[str, str] = field(default_factory=dict)
+    """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
+    older program reads and writes a file that has them."""
+    reserve: int = 0
+    """Bytes that are kept free for jobs that free space. More than what the log holds at the most (LOG_MOST and one
+    job), since all of it may have to be appended to the file."""
+    session: tuple[str, ...] = ()
+    """Statements for each connection, such as temporary tables and triggers."""
+
+    def names(self, version: int) -> set[str]:
+        """The tables that every file of this layout has, and those of this very version also the columns."""
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            for statement in self.statements:
+                connection.execute(statement)
+            return {name for name in _names(connection) if version == self.version or "." not in name}
 
 
 class File:
-    """Belongs to the worker thread. Other threads read only `facts` and `generation`."""
+    """Belongs to the worker thread. Other threads only read the public attributes."""
 
     def __init__(self, folder: Path | None, layout: Layout, clock: Clock) -> None:
         self.generation = 0
         self.facts: deque[Fact] = deque()
+        self.aside: list[str] = []
+        """The files in the folder that were moved aside, by this process or an earlier one."""
         self._folder = folder
         self._path = None if folder is None else folder / layout.name
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
-        self._corrupt: Path | None = None
+        self.shortage: str | None = None
+        """Why only jobs that free space are done; None: all are."""
+        self.volume: int | None = None
+        """Bytes of the file system, if it is known."""
+        self._reserve = (
+            None if self._path is None or not layout.reserve else Reserve(Path(f"{self._path}.reserve"), layout.reserve)
+        )
+        self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
-    def write(self, job: Callable[[Connection], T], durable: bool) -> T:
+    def write(self, job: Callable[[Connection], T], durable: bool, frees: bool = False) -> T:
+        """`frees`: the job deletes more than it writes, so it is done on a full disk too."""
         with self._errors():
             connection = self._usable()
+            if self.shortage is not None:
+                if not frees:
+                    raise DiskError(f"{self._layout.name}: {self.shortage}")
+                self._give_up_reserve(connection)
             # FULL syncs the log at each commit. With NORMAL a commit survives kill -9, but not a power cut.
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             result = _transaction(connection, job)
             self._identify("-wal")
+            self._tidy(connection, frees)
             return result
 
     def read(self, job: Callable[[Connection], T]) -> T:
@@ -77,6 +121,9 @@ class File:
 
     def probe(self) -> None:
         """Write and delete as much as a few events. If that succeeds, the disk is usable again."""
+        if self._reserve is not None:
+            with self._errors():
+                self._end_shortage(self._usable(), self._reserve)
         blob = bytes(256 * 1024)
         self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
         self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
@@ -92,16 +139,18 @@ class File:
         try:
             try:
                 yield
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 self._prepare_next_job(error)
                 raise DiskError(f"{self._layout.name}: {error}") from None
         except OSError as error:
             self._prepare_next_job(error)
             raise DiskError(f"{self._layout.name}: {error.strerror or error}") from None
 
-    def _prepare_next_job(self, error: sqlite3.Error | OSError) -> None:
+    def _prepare_next_job(self, error: Exception) -> None:
         """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        full = self._is_full(error)
+        if full and self._reserve is not None:
+            self.shortage = "the disk is full"
         if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
         elif not full and self._path is not None and self._in_place():
@@ -113,6 +162,8 @@ class File:
         if self._connection is not None and not self._in_place():
             self._rescue(self._connection)
         if self._connection is None:
+            if self.shortage is not None and self._reserve is not None:
+                self._reserve.give_up()  # also to open a file takes space
             self._connection = self._open()
         return self._connection
 
@@ -120,15 +171,18 @@ class File:
         if self._path is None or self._folder is None:
             return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
         make_private(self._folder)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(handle, 0o600)
-        os.close(handle)
+        for strange in aside.set_aside_strange_companions(self._path, self._clock.wall()):
+            self._say(f"{self._layout.name}: something has the name of its log; moved aside as {strange.name}")
+        wrong = aside.what_is_wrong_with(self._path) or _make_private_file(self._path)
+        if wrong is not None:
+            self._set_aside(*wrong)
+            return self._open()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
         try:
             unusable = self._prepare(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
-            if not _is_corrupt(error):
+            if _code(error) not in _CANNOT_BE_READ:
                 raise
             unusable = ("corrupt", str(error))
         if unusable is not None:
@@ -138,6 +192,12 @@ class File:
         for suffix in ("", "-wal"):
             self._identities[suffix] = None
             self._identify(suffix)
+        self.aside = aside.names(self._path)
+        self.volume = reserve.volume(self._folder)
+        if self._reserve is not None:
+            convert_if_small(connection)
+            if not self._reserve.take():
+                self.shortage = f"the disk has less than {self._layout.reserve >> 20} MiB of free space"
         return connection
 
     def _prepare(self, connection: Connection) -> tuple[str, str] | None:
@@ -145,6 +205,11 @@ class File:
         version = _one(connection, "PRAGMA user_version")
         if version > self._layout.version:
             return "newer", f"it is of version {version}, this program knows {self._layout.version}"
+        missing = sorted(self._layout.names(version) - _names(connection)) if version else []
+        if missing or (version == 0 and _one(connection, "SELECT count(*) FROM sqlite_master")):
+            return "foreign", f"it is of another program{f', it has no {missing[0]}' if missing else ''}"
+        if self._reserve is not None:
+            prepare(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
         if self._layout.salvaged and _one(connection, "PRAGMA quick_check(1)") != "ok":
@@ -162,15 +227,78 @@ class File:
                 connection.execute(f"PRAGMA user_version={self._layout.version}")
 
             _transaction(connection, lay_out)
+            _add_missing(connection, self._layout.added)
             self.generation += 1
             self._salvage(connection)
+        else:
+            self._upgrade(connection)
+        _add_missing(connection, self._layout.added)
+        for statement in self._layout.session:
+            connection.execute(statement)
         return connection
 
+    def _upgrade(self, connection: Connection) -> None:
+        for version in range(_one(connection, "PRAGMA user_version"), self._layout.version):
+
+            def upgrade(connection: Connection, version: int = version) -> None:
+                for statement in self._layout.upgrades[version]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+
+            _transaction(connection, upgrade)
+
     def _salvage(self, connection: Connection) -> None:
-        corrupt, self._corrupt = self._corrupt, None
-        if corrupt is not None and self._layout.salvaged:
-            saved = _transaction(connection, lambda connection: salvage(corrupt, connection, self._layout.salvaged))
-            self._say(f"{self._layout.name}: {saved} rows were saved from {corrupt.name}")
+        old, self._to_salvage = self._to_salvage, None
+        if old is None or not self._layout.salvaged:
+            return
+        try:
+            saved = salvage(old, connection, self._layout.salvaged)
+        except (sqlite3.Error, OSError) as error:
+            self._say(f"{self._layout.name}: not all rows could be saved from {old.name}, which keeps them: {error}")
+        else:
+            self._say(f"{self._layout.name}: {saved} rows were saved from {old.name}")
+
+    def _is_full(self, error: Exception) -> bool:
+        if isinstance(error, OSError):
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = _code(error)
+        unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._folder is not None
+        return code == sqlite3.SQLITE_FULL or (unclear and self._folder is not None and reserve.is_full(self._folder))
+
+    def _give_up_reserve(self, connection: Connection) -> None:
+        if self._reserve is not None:
+            self._reserve.give_up()
+            empty_log(connection)
+
+    def _tidy(self, connection: Connection, frees: bool) -> None:
+        """After a job: keep the log short, give free pages back, and take the reserve again."""
+        if self._reserve is None or self._path is None:
+            return
+        try:
+            if frees and self.shortage is None:
+                give_back(connection, self.volume or 0)
+            if self.shortage is not None or log_is_long(self._path):
+                empty_log(connection)
+        except sqlite3.Error as error:
+            if not self._is_full(error):
+                raise
+            self.shortage = "the disk is full"  # the job is done all the same
+        if self.shortage is not None and frees:
+            self._reserve.take()
+
+    def _end_shortage(self, connection: Connection, space: Reserve) -> None:
+        """Take the reserve, and have space beside it. Raises DiskError if that is not possible."""
+        if free_pages(connection):
+            space.give_up()
+            empty_log(connection)
+            convert_if_small(connection)
+            give_back(connection, self.volume or 0)
+        while not space.take(beside=LOG_MOST):
+            if not give_back_some(connection, keep=0):
+                space.take()
+                raise DiskError(f"{self._layout.name}: {self.shortage or 'the disk is full'}")
+            empty_log(connection)
+        self.shortage = None
 
     def _identify(self, suffix: str) -> None:
         if self._path is not None and self._identities.get(suffix) is None:
@@ -200,7 +328,7 @@ class File:
         self.close()
         if self._path.exists() and _inode(self._path) != self._identities.get(""):
             self._set_aside("replaced", "another file was put in its place")
-        for suffix in _COMPANIONS:
+        for suffix in aside.COMPANIONS:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         os.replace(copy, self._path)
         self._say(f"{self._layout.name} was deleted or replaced while open; it was written again, nothing is lost")
@@ -210,27 +338,28 @@ class File:
         self.close()
         if self._path is None:
             return
-        stamp = datetime.fromtimestamp(self._clock.wall(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        aside = Path(f"{self._path}.{kind}-{stamp}")
-        while aside.exists():
-            aside = Path(f"{aside}+")
-        for suffix in reversed(_COMPANIONS):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
-        self._corrupt = aside if kind == "corrupt" else None
-        self._say(f"{self._layout.name}: {reason}; moved aside as {aside.name}, a new file is begun")
-        _delete_oldest(self._path)
+        moved = aside.set_aside(self._path, kind, self._clock.wall())
+        self._to_salvage = None if kind in ("replaced", aside.DELETED) else moved
+        self._say(f"{self._layout.name}: {reason}; moved aside as {moved.name}, a new file is begun")
 
     def _say(self, message: str) -> None:
         self.facts.append(Notice(message, level="error"))
 
 
-def _delete_oldest(path: Path) -> None:
-    """Of the files that were moved aside for this one, keep the newest."""
-    aside = [each for each in path.parent.glob(f"{path.name}.*-*Z*") if "Z-" not in each.name]
-    for old in sorted(aside, key=lambda each: each.stat().st_mtime)[:-_ASIDE_KEPT]:
-        for suffix in _COMPANIONS:
-            Path(f"{old}{suffix}").unlink(missing_ok=True)
+def _make_private_file(path: Path) -> aside.Reason | None:
+    """Create the file if it does not exist, for this user only. Returns a reason if it is not readable for this user
+    and cannot be made so."""
+    with contextlib.suppress(OSError):
+        path.chmod(0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        if not path.exists():
+            raise
+        return "unreadable", str(error.strerror)
+    os.fchmod(handle, 0o600)
+    os.close(handle)
+    return None
 
 
 def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
@@ -245,12 +374,31 @@ def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
     return result
 
 
+def _add_missing(connection: Connection, added: Mapping[str, str]) -> None:
+    for name in added.keys() - _names(connection):
+        connection.execute(added[name])
+
+
+def _names(connection: Connection) -> set[str]:
+    """The tables, and the columns as `table.column`."""
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    columns = "SELECT ?1 || '.' || name FROM pragma_table_info(?1)"
+    return {*tables, *(row[0] for table in tables for row in connection.execute(columns, (table,)))}
+
+
 def _one(connection: Connection, query: str) -> Any:
     return connection.execute(query).fetchone()[0]
 
 
 def _is_corrupt(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
+    not_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+    return not_text or _code(error) in _CORRUPT
+
+
+def _code(error: Exception) -> int:
+    """The primary code of SQLite. Errors of Python's own, such as text that is not UTF-8, have none."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def _inode(path: Path) -> Inode | None:

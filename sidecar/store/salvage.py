@@ -1,37 +1,87 @@
-"""Copies the rows that can still be read from a corrupt file to the new one.
+"""Copies the rows that can still be read from a file that was moved aside to the new one.
 
-A bad page hides its own rows and all rows after it in the order of reading. Each table is read from both ends, so that
-the rows behind the bad page are found too. Rows have checksums; a row with damaged content is noticed when it is read.
+A bad page makes a read fail at its first row; the read is then continued behind it. Rows have checksums; a row with
+damaged content is noticed when it is read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+_BATCH = 64
+"""Rows in one transaction of the new file."""
 
-def salvage(corrupt: Path, into: sqlite3.Connection, tables: Sequence[str]) -> int:
-    """Copy rows, within a transaction of the new file; returns how many. Raises sqlite3.Error for the new file."""
-    with contextlib.closing(sqlite3.connect(f"file:{corrupt}?mode=ro", uri=True, isolation_level=None)) as old:
-        old.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        return sum(_copy(old, into, table) for table in tables)
+_SINGLE_STEPS = 1_000
+"""So many numbers behind a bad row are tried one by one; from there on, the steps double."""
+
+
+def salvage(aside: Path, into: sqlite3.Connection, tables: Sequence[str]) -> int:
+    """Copy rows, a few at a time; returns how many. Raises sqlite3.Error for the new file."""
+    with tempfile.TemporaryDirectory(dir=aside.parent, prefix="salvage-") as folder:
+        source = _readable_file(aside, Path(folder))
+        with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, isolation_level=None)) as old:
+            old.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            old.execute("PRAGMA writable_schema=ON")  # otherwise SQLite reads nothing of a file that was cut off
+            return sum(_copy(old, into, table) for table in tables)
+
+
+def _readable_file(aside: Path, folder: Path) -> Path:
+    """The file itself, or a copy of its log with an empty first page: SQLite deletes the log of an empty file."""
+    if aside.exists() and aside.stat().st_size > 0:
+        return aside
+    copy = folder / "copy"
+    copy.write_bytes(bytes(4096))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(f"{aside}-wal", f"{copy}-wal")
+    return copy
 
 
 def _copy(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> int:
-    columns = len(into.execute(f"PRAGMA table_info({table})").fetchall())
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * columns)})"
-    copied = 0
-    for row in _readable(old, table):
-        if len(row) == columns:
-            with contextlib.suppress(sqlite3.IntegrityError):  # a damaged column does not fit its constraint
-                copied += into.execute(insert, row).rowcount
+    known = _columns(into, table)
+    columns = [name for name in _columns(old, table) if name in known]
+    if not columns:
+        return 0
+    listed, places = ", ".join(columns), ", ".join("?" * len(columns))
+    insert = f"INSERT OR IGNORE INTO {table} ({listed}) VALUES ({places})"
+    rows, copied = _readable(old, f"SELECT rowid, {listed} FROM {table} NOT INDEXED"), 0
+    while batch := list(islice(rows, _BATCH)):
+        into.execute("BEGIN IMMEDIATE")
+        try:
+            for row in batch:
+                with contextlib.suppress(sqlite3.IntegrityError):  # a damaged column does not fit its constraint
+                    copied += into.execute(insert, row).rowcount
+        finally:
+            into.execute("COMMIT")
     return copied
 
 
-def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    for order in ("ASC", "DESC"):  # a row that is read twice is ignored the second time
-        with contextlib.suppress(sqlite3.Error):
-            yield from old.execute(f"SELECT * FROM {table} ORDER BY number {order}")
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    try:
+        return [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    except sqlite3.Error:
+        return []
+
+
+def _readable(old: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    after, failed = -1, 0
+    while after < 2**62:
+        try:
+            for number, *row in old.execute(f"{query} WHERE rowid > ? ORDER BY rowid", (after,)):
+                after, failed = number, 0
+                yield tuple(row)
+        except sqlite3.Error:
+            failed += 1
+            after += 1 if failed <= _SINGLE_STEPS else 2 ** min(failed - _SINGLE_STEPS, 62)
+        else:
+            break
+    # Where the steps doubled, rows were passed over: those at the end are read from behind.
+    with contextlib.suppress(sqlite3.Error):
+        for _, *row in old.execute(f"{query} ORDER BY rowid DESC") if failed or after >= 2**62 else ():
+            yield tuple(row)

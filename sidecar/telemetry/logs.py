@@ -19,6 +19,7 @@ from sidecar.core.model import Answer
 from sidecar.facts import (
     Asked,
     BreakerChanged,
+    CacheControlSeen,
     Crashed,
     DiskChanged,
     EventAccepted,
@@ -144,8 +145,8 @@ class Log:
                 self._asked(fact)
             case BreakerChanged():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
-            case EventAccepted() | EventDelivered():
-                self._write("debug", "event accepted" if isinstance(fact, EventAccepted) else "event delivered", fact)
+            case CacheControlSeen() | EventAccepted() | EventDelivered():
+                self._write("debug", _IN_DETAIL[type(fact)], fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
             case OutboxChanged():
@@ -190,6 +191,12 @@ class Log:
             restart_only = {"needs_restart": list(fact.restart_only)} if fact.restart_only else {}
             self._log.info("reloaded", **restart_only)
 
+
+_IN_DETAIL: dict[type[Fact], str] = {
+    CacheControlSeen: "answer with Cache-Control",
+    EventAccepted: "event accepted",
+    EventDelivered: "event delivered",
+}
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 

@@ -35,8 +35,10 @@ _GAUGES = {
     "cache_entries": "Answers in memory",
     "loop_lag_seconds": "Seconds by which the event loop was late a moment ago",
     "degraded": "Reasons why /readyz says degraded",
+    "useless_in_an_outage": "1: the last answer of this endpoint must not be cached, and helps nobody in an outage",
     "outbox_pending": "Events not delivered yet",
     "outbox_parked": "Events the backend will not take",
+    "files_set_aside": "Files in state_dir that could not be used and were renamed",
     "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
 }
 """The gauges and their help texts; `daemon/status.py` connects them with what they read."""

@@ -16,7 +16,7 @@ from aiohttp import web
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
 from sidecar.core.events import Listed, Numbers
-from sidecar.core.model import Endpoint, Key, Verdict, jid_subject
+from sidecar.core.model import ANSWERS, Endpoint, Key, jid_subject
 from sidecar.decisions.cache import Selector, named
 from sidecar.decisions.explain import explain
 from sidecar.decisions.resolver import Resolver
@@ -54,6 +54,10 @@ class Health(Protocol):
 
     def reasons(self) -> list[str]:
         """Why the sidecar is degraded; empty if it is not."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What does no harm now, but an operator should know before it does."""
         ...
 
 
@@ -132,8 +136,8 @@ class Admin:
         """503 only while starting or stopping, because a degraded sidecar still answers every join."""
         if not self._health.serving:
             return web.json_response({"status": "not ready", "reasons": ["starting or stopping"]}, status=503)
-        reasons = self._health.reasons()
-        return web.json_response({"status": "degraded" if reasons else "ready", "reasons": reasons})
+        reasons, notes = self._health.reasons(), self._health.notes()
+        return web.json_response({"status": "degraded" if reasons else "ready", "reasons": reasons, "notes": notes})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._expose(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
@@ -153,9 +157,10 @@ class Admin:
             {
                 "serving": self._health.serving,
                 "reasons": self._health.reasons(),
+                "notes": self._health.notes(),
                 **self._facts(),
                 "endpoints": endpoints,
-                "cache": {verdict.value: cache.count(verdict) for verdict in Verdict},
+                "cache": {verdict.value: cache.count(verdict) for verdict in ANSWERS},
                 "outbox": self._counts(),
             }
         )

@@ -245,6 +245,54 @@ async def test_what_comes_unasked_answers_nobody(start_prosody: StartProsody, ro
     assert used[0] == used[1] != used[2], "such a connection is not to be trusted"
 
 
+BEHIND = {
+    "a whole answer": http(YES),
+    "a whole answer in chunks": chunked(YES),
+    "half a head": b"HTTP/1.1 200 OK\r\n",
+    "a head": http(YES)[: -len(YES)],
+    "half an answer": http(YES)[:-3],
+    "a head of chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "no HTTP": b"garbage",
+    "no HTTP and an end": b"garbage\r\n\r\n",
+    "a line": b"\r\n",
+}
+
+
+@pytest.mark.parametrize("deny", [http(NO), chunked(NO)], ids=["at once", "in chunks"])
+@pytest.mark.parametrize("rest", BEHIND.values(), ids=BEHIND.keys())
+async def test_a_deny_counts_whatever_is_behind_it_and_its_connection_is_closed(
+    start_prosody: StartProsody, room: str, deny: bytes, rest: bytes
+) -> None:
+    used: list[int] = []
+
+    async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
+        writer.write(deny + rest if number == 2 else http(NO) if number == 3 else http(YES))
+
+    async with speaking(speak) as url:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
+            assert (await ann.join(room)).joined
+            assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+            assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+    assert used[0] == used[1] == used[2] != used[3]
+
+
+async def test_an_answer_in_chunks_leaves_its_connection_behind(start_prosody: StartProsody, room: str) -> None:
+    used: list[int] = []
+
+    async def speak(_: int, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.append(writer.get_extra_info("peername")[1])
+        writer.write(chunked(YES))
+
+    async with speaking(speak) as url:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        async with Client.connect(prosody) as ann:
+            assert (await ann.join(room)).joined
+    assert len(used) == 2
+    assert len(set(used)) == 1
+
+
 async def test_a_question_that_dies_on_a_free_connection_is_sent_once_more_and_no_oftener(
     start_prosody: StartProsody, room: str
 ) -> None:

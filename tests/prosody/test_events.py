@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.rig.answers import Request, hold, reply
+from tests.rig.backend import Backend
 from tests.rig.xmpp import CLIENT, Client, json_message
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,7 +95,7 @@ async def test_the_story_of_a_meeting(watched: Server, room: str) -> None:
     )
     assert (third["userId"], third["reason"], third["participants"]) == ("u-17", "left", 1)
     assert third["durationSeconds"] in (0, 1, 2)
-    assert events[4].body["reason"] == "empty"
+    assert (events[4].body["reason"], events[4].body["cause"]) == ("all_users_left", "empty")
 
 
 async def test_a_new_life_of_a_room_is_another_instance(watched: Server, room: str) -> None:
@@ -331,6 +333,31 @@ async def test_the_queue_outlives_the_module(start_prosody: StartProsody, room: 
             assert events_of(prosody, room)[-1].body["sequence"] == 3, "and the story goes on"
     tries = [(e.body["nick"], e.body["sequence"]) for e in events_of(prosody, room)[before : before + 2]]
     assert tries == [("ann", 1), ("bob", 2)]
+
+
+async def test_after_a_reload_with_another_url_events_go_there(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options={**OPTIONS, "muc_webhook_timeout": 30})
+    for event in ALL:
+        prosody.backend.on(event, hold(reply({}, status=202)))
+    async with AsyncExitStack() as stack:
+        new = await stack.enter_async_context(Backend())
+        ann = await stack.enter_async_context(Client.connect(prosody))
+        rooms = [f"{room}-{number}" for number in range(6)]
+        for each in rooms:
+            await ann.join(each, nick="ann")
+        await prosody.backend.received("user-joined", count=4)  # and two wait for a place
+        config = prosody.folder / "prosody.cfg.lua"
+        config.write_text(config.read_text().replace(prosody.backend.url, new.url))
+        await prosody.lua("prosody.reload_config()")
+        await prosody.reload()
+        for each in rooms:
+            await ann.leave(each, "ann")
+            await new.received("room-destroyed", each)
+        await quiet(prosody)
+        assert [names(new.events(each)) for each in rooms] == [["user-joined", "user-left", "room-destroyed"]] * 6
+    tried = {e.key for e in prosody.backend.requests if e.endpoint in ALL}
+    assert len(tried) == 4
+    assert tried <= {e.key for e in new.requests}, "with the same ids"
 
 
 # -- how long

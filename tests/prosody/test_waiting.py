@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.rig.answers import allow, deny, hold, reply
+from tests.rig.ports import free_port
 from tests.rig.xmpp import CLIENT, BoshTransport, Client, ConnectionGone, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def is_own_presence(room: str) -> Callable[[ET.Element], bool]:
+    return lambda stanza: stanza.get("from", "").partition("@")[0] == room and "110" in statuses(stanza)
 
 
 async def vanish(client: Client, how: str) -> None:
@@ -312,3 +319,27 @@ async def test_a_user_of_a_component_who_leaves_while_waiting_stays_out(prosody:
         assert (await bot.join("other-" + room, nick="bot")).joined
         assert room not in await prosody.rooms()
         assert not bot.has(lambda s: "110" in statuses(s))
+
+
+async def test_a_user_of_another_server_waits_without_holding_up_its_neighbours(
+    start_prosody: StartProsody, room: str
+) -> None:
+    port = free_port()
+    s2s = (
+        f's2s_ports = {{ {port} }}\ns2s_interfaces = {{ "127.0.0.1" }}\ns2s_require_encryption = false\n'
+        "s2s_secure_auth = false\ns2s_direct_tls_ports = {}"
+    )
+    prosody = await start_prosody(fresh=True, extra_global=s2s)
+    await prosody.load("dialback")
+    await prosody.load("s2s")
+    slow = hold(allow())
+    prosody.backend.on("validate-access", slow, room=room)
+    async with Client.remote(prosody, port, "ann") as remote:
+        await remote.begin_join(room, "ann")
+        await prosody.backend.received("validate-access", room)
+        remote.speak_as("bob")
+        await remote.begin_join("other-" + room, "bob")
+        await remote.expect(is_own_presence("other-" + room))
+        slow.release()
+        await remote.expect(is_own_presence(room))
+        assert len(prosody.backend.asked("validate-access", room)) == 1

@@ -1,4 +1,4 @@
-"""A file system of its own that can be filled, made read-only, and taken away again."""
+"""A file system of its own that can be filled, made read-only, and taken away again: in memory, or ext4 in a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class SmallDisk:
-    """A mounted tmpfs. Needs root, or sudo that asks nothing."""
+    """A mounted file system. Needs root, or sudo that asks nothing."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is where it is mounted."""
@@ -28,6 +28,11 @@ class SmallDisk:
             while True:
                 file.write(bytes(4096))
 
+    def free(self) -> int:
+        """Bytes that are free."""
+        status = os.statvfs(self.folder)
+        return status.f_bavail * status.f_frsize
+
     def empty(self) -> None:
         """Give the blocks back."""
         self._filler.unlink()
@@ -38,10 +43,17 @@ class SmallDisk:
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
-    """Mount it; unmount it in the end, whoever still holds files in it."""
+def small_disk(folder: Path, size: int, kind: str = "tmpfs") -> Iterator[SmallDisk]:
+    """Mount a tmpfs or an ext4; unmount it in the end, whoever still holds files in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,uid={os.getuid()}", "tmpfs", str(folder))
+    if kind == "tmpfs":
+        _run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0700,uid={os.getuid()}", "tmpfs", str(folder))
+    else:
+        image = folder.with_suffix(".image")
+        with image.open("wb") as file:
+            file.truncate(size)
+        _run("mkfs.ext4", "-q", "-m", "0", "-E", f"root_owner={os.getuid()}:{os.getgid()}", str(image))
+        _run("mount", "-o", "loop", str(image), str(folder))
     try:
         yield SmallDisk(folder)
     finally:

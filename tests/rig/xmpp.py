@@ -212,6 +212,44 @@ class ComponentTransport(TcpTransport):
         return stanzas
 
 
+class ServerTransport(TcpTransport):
+    """The stream of another server, which speaks for all users of its domain. It is trusted without dialback, and what
+    goes back to its users comes on the same stream."""
+
+    SERVER = "{jabber:server}"
+
+    def __init__(self, server: Prosody, domain: str, port: int) -> None:
+        super().__init__(server, domain)
+        self._address = ("127.0.0.1", port)
+        self._server = server
+
+    async def restart(self) -> None:
+        await self.send(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' "
+            f"xmlns:stream='http://etherx.jabber.org/streams' from='{self._domain}' to='{self._server.muc}'>"
+        )
+        while self._depth == 0:
+            self._parser.feed(await self._reader.read(65536))
+            for event, _ in cast("Iterator[tuple[str, ET.Element]]", self._parser.read_events()):
+                self._depth += 1 if event == "start" else -1
+        await self._server.lua(f"""
+            for _, session in pairs(module:shared("/*/s2s/sessions")) do
+                session.hosts["{self._domain}"] = {{ authed = true }};
+                session.type, session.from_host = "s2sin", "{self._domain}";
+                prosody.rig_answer = function (stanza) return session.sends2s(stanza); end
+                session.send = prosody.rig_answer;
+            end
+            prosody.hosts["{self._server.muc}"].events.add_handler("route/remote", function (event)
+                if event.to_host == "{self._domain}" then return prosody.rig_answer(event.stanza); end
+            end, 1000)""")
+
+    async def receive(self) -> list[ET.Element]:
+        stanzas = await super().receive()
+        for element in (e for stanza in stanzas for e in stanza.iter()):
+            element.tag = element.tag.replace(self.SERVER, CLIENT)
+        return stanzas
+
+
 class WebSocketTransport:
     def __init__(self, server: Prosody, domain: str) -> None:
         self._url = f"ws://127.0.0.1:{server.http_port}/xmpp-websocket"
@@ -401,6 +439,24 @@ class Client:
             yield client
         finally:
             await client.close()
+
+    @classmethod
+    @asynccontextmanager
+    async def remote(cls, server: Prosody, port: int, user: str) -> AsyncIterator[Self]:
+        """A user of the server remote.test, which connects to that port."""
+        client = cls(server, "remote.test", ServerTransport(server, "remote.test", port))
+        client.speak_as(user)
+        await client.transport.open()
+        client._reader = asyncio.create_task(client._read())
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    def speak_as(self, user: str) -> None:
+        """What is sent from now on is from that user of the domain."""
+        self.jid = f"{user}@{self.domain}/rig"
+        self._stanza_attributes = f"from='{self.jid}'"
 
     async def bind(self, resource: str | None = None) -> None:
         wish = f"<resource>{escape(resource)}</resource>" if resource else ""

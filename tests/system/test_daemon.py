@@ -213,6 +213,46 @@ async def test_a_reload_of_a_bad_file_changes_nothing_and_says_why(backend: Back
         assert (await sidecar.get("/readyz")).document["reasons"] == []
 
 
+async def test_a_date_without_quotes_is_refused_by_check_start_and_reload(backend: Backend) -> None:
+    async with Backend(BY_NAME) as second, Sidecar.start(backend.url) as sidecar:
+        sidecar.write({"backend": {"url": second.url}})
+        sidecar.file.write_text(f"{sidecar.file.read_text()}default_room_config: {{meetingTitle: 2026-12-01}}\n")
+        place = rf"{sidecar.file}:\d+:23: default_room_config.meetingTitle: YAML reads 2026-12-01 as a date"
+        code, said = await sidecar.command("check")
+        assert code == 1
+        assert re.search(place, said)
+        sidecar.signal(signal.SIGHUP)
+        line = await sidecar.until_logged("reload refused")
+        assert re.match(place, line["problems"][0])
+        assert (await sidecar.decides("standup", "alice@example.com")).allowed is True
+        assert second.requests == []
+        assert await sidecar.metric("reloads_total", result="refused") == 1
+        assert "config: the last reload was refused" in (await sidecar.command("status"))[1]
+        ended = await run_to_the_end("run", "--config", str(sidecar.file))
+        assert ended.code == 1
+        assert re.match(place, ended.err)
+        assert "Traceback" not in ended.out + ended.err
+
+
+async def test_a_pattern_that_fits_no_room_is_said_at_the_start_with_its_place(backend: Backend) -> None:
+    rooms = [{"match": "Board-*", "validate-access": {"on_unavailable": "allow"}}]
+    async with Sidecar.start(backend.url, {"rooms": rooms}) as sidecar:
+        line = await sidecar.until_logged(f"config: {sidecar.file}:")
+        lines = "\n".join(each["event"] for each in sidecar.log() if each["level"] == "warning")
+        assert line["level"] == "warning"
+        assert re.search(r':\d+:3: warning: rooms\[0\]\.match: no room of Jitsi has such a name: .*"board-\*"', lines)
+
+
+async def test_a_name_that_resembles_a_pattern_keeps_nobody_waiting(backend: Backend) -> None:
+    rooms = [{"match": "*-*-*-vip", "validate-access": {"on_unavailable": "allow"}}]
+    async with Sidecar.start(backend.url, {"rooms": rooms}) as sidecar:
+        await sidecar.decides("standup", "alice@example.com")
+        long = asyncio.ensure_future(sidecar.decides("-" * 1023, "mallory@example.com"))
+        await asyncio.sleep(0.01)
+        assert (await sidecar.decides("standup", "alice@example.com")).seconds < 0.5
+        assert (await long).seconds < 0.5
+
+
 async def test_what_needs_a_restart_says_so_and_stays(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         kept = dict(sidecar.config)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import stat
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import pytest
 from tests.rig.answers import allow_if, reply, taken
 from tests.rig.backend import Backend
 from tests.rig.sidecar import Reply, Sidecar
-from tests.rig.smalldisk import MEBIBYTE, SmallDisk, as_root, small_disk
+from tests.rig.smalldisk import MEBIBYTE, SmallDisk, small_disk
+from tests.rig.strace import injected
 
 SETTINGS: dict[str, Any] = {"outbox": {"backoff_cap": 0.5}}
 REFUSED = reply({}, status=503)
@@ -100,27 +100,6 @@ async def a_bench(
                 await bench.joins_are_right()
                 await bench.tell_until(202)
             yield bench
-
-
-@contextlib.asynccontextmanager
-async def injected(pid: int, fault: str) -> AsyncIterator[None]:
-    """While this lasts, system calls of the process fail as strace is asked to let them."""
-    strace = await asyncio.create_subprocess_exec(
-        *as_root("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}"),
-        *("-e", f"inject={fault}", "-p", str(pid)),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    status = Path(f"/proc/{pid}/status")
-    async with asyncio.timeout(10.0):
-        while "TracerPid:\t0\n" in status.read_text():
-            assert strace.returncode is None, await strace.stderr.read() if strace.stderr else ""
-            await asyncio.sleep(0.02)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(strace.pid, signal.SIGTERM)
-        await strace.wait()
 
 
 async def test_a_full_disk_refuses_events_and_nothing_else_and_heals(tmp_path: Path) -> None:

@@ -17,8 +17,13 @@ ALLOW_LIFETIMES = Lifetimes(15, 15, 3600)
 DENY_LIFETIMES = Lifetimes(5, 0, 3600)
 CONFIG_LIFETIMES = Lifetimes(5, 0, 86_400)
 
-_BODIES = {Verdict.ALLOW: ALLOW, Verdict.DENY: DENY, Verdict.CONFIG: CONFIG}
-_LIFETIMES = {Verdict.ALLOW: ALLOW_LIFETIMES, Verdict.DENY: DENY_LIFETIMES, Verdict.CONFIG: CONFIG_LIFETIMES}
+_BODIES = {Verdict.ALLOW: ALLOW, Verdict.DENY: DENY, Verdict.CONFIG: CONFIG, Verdict.PRIVATE: b""}
+_LIFETIMES = {
+    Verdict.ALLOW: ALLOW_LIFETIMES,
+    Verdict.DENY: DENY_LIFETIMES,
+    Verdict.CONFIG: CONFIG_LIFETIMES,
+    Verdict.PRIVATE: Lifetimes(0, 0, 0),
+}
 
 
 def a_key(room: str = "standup", subject: str = "jid ann@example.org") -> Key:

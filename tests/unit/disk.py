@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sidecar.clock import Clock
+from sidecar.clock import Clock, SystemClock
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Fact
 from sidecar.store.database import Database
@@ -38,6 +38,22 @@ class FakeClock:
         """Let time go by."""
         self.boottime += seconds
         self.unix += seconds
+
+
+@dataclass
+class SteppedClock:
+    """The clocks of this machine, but for what a test has let pass, and by how much it has set the wall clock ahead."""
+
+    passed: float = 0.0
+    ahead: float = 0.0
+
+    def monotonic(self) -> float:
+        """CLOCK_BOOTTIME."""
+        return SystemClock().monotonic() + self.passed
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return SystemClock().wall() + self.passed + self.ahead
 
 
 @dataclass
@@ -84,19 +100,20 @@ async def decisions(
 
 @contextlib.asynccontextmanager
 async def events(
-    folder: Path | None, clock: Clock, facts: Facts | None = None, retry_every: float = 0.01
+    folder: Path | None, clock: Clock, facts: Facts | None = None, boot: str = "boot-1", retry_every: float = 0.01
 ) -> AsyncIterator[Events]:
     """The events in a folder, as one process sees them."""
     database = Database(folder, OUTBOX, clock, facts or Facts(), retry_every=retry_every)
     try:
-        yield Events(database, clock)
+        yield Events(database, clock, boot)
     finally:
         await database.close()
 
 
 async def loaded(store: Decisions, batch: int = 500) -> dict[Key, Entry]:
     """Everything the disk remembers."""
-    return {key: entry async for entries in store.load(batch) for key, entry in entries}
+    found = {key: entry async for entries in store.denies(batch) for key, entry in entries}
+    return found | {key: entry async for entries in store.load(batch) for key, entry in entries}
 
 
 async def until(holds: Callable[[], object], within: float = 5.0) -> None:

@@ -44,6 +44,7 @@ def a_status(**changed: Any) -> dict[str, Any]:
     return {
         "serving": True,
         "reasons": [],
+        "notes": [],
         "version": "1.2.3",
         "uptime_seconds": 4000.0,
         "started_at": clock.wall(),
@@ -52,6 +53,7 @@ def a_status(**changed: Any) -> dict[str, Any]:
         "recent": recent.document(),
         "config": "/etc/prosody-sidecar/sidecar.yaml",
         "backend": "https://api.example.com/webhooks/jitsi",
+        "files_set_aside": ["outbox.db.corrupt-20231114T221320Z"],
         "endpoints": {"validate-access": {"breaker": "open", "calls_under_way": 2, "calls_waiting": 0}},
         "cache": {"allow": 12345, "deny": 1, "config": 3},
         "outbox": {"pending": 7, "parked": 1, "oldest_seconds": 90},
@@ -101,7 +103,17 @@ def test_a_graph_shows_whatever_is_above_nothing() -> None:
 def test_the_screen_fits_the_terminal(width: int) -> None:
     text = seen(a_status(), width)
     assert max(map(len, text.splitlines())) <= width
-    for word in ("well", "breaker open", "12,345 allow", "7 pending", "1 parked", "61 MB", "memory", "policy"):
+    for word in (
+        "well",
+        "breaker open",
+        "12,345 allow",
+        "7 pending",
+        "1 parked",
+        "61 MB",
+        "memory",
+        "policy",
+        "outbox.db.corrupt-2023",
+    ):
         assert word in text
 
 

@@ -1,6 +1,7 @@
 """What the sidecar shows and demands: signature, client certificate, own authority, files read again."""
 
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         target_from(settings(tmp_path, 1, ca="ours"), {})
     (tmp_path / "ours.pem").unlink()
     with pytest.raises(StartError, match=r"backend\.ca_file: .* cannot be read"):
+        target_from(settings(tmp_path, 1, ca="ours"), {})
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    certify(tmp_path, "ours")
+    key, locked = tmp_path / "ours.key", tmp_path / "locked.key"
+    command = ["openssl", "pkey", "-aes256", "-passout", "pass:of-a-test", "-in", str(key), "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    locked.rename(key)
+    with pytest.raises(StartError, match=r"client_certificate: .* have no passphrase"):
         target_from(settings(tmp_path, 1, ca="ours"), {})
 
 

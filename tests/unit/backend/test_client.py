@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -12,6 +13,7 @@ from pytest_aiohttp import AiohttpServer
 
 from sidecar.backend.client import BODY_LIMIT, Backend, Target
 from sidecar.core.model import Endpoint, Event, Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable, Verdict
+from tests.rig.raw import CLOSE, RawBackend, http
 from tests.unit.builders import ALLOW, DENY, a_query
 from tests.unit.disk import FakeClock
 
@@ -164,3 +166,64 @@ async def test_no_cookie_is_kept(backend: Backend, service: Service) -> None:
     await ask(backend)
     await ask(backend)
     assert all("Cookie" not in headers for _, _, headers in service.asked)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed(
+    backend: Backend, service: Service, aiohttp_server: AiohttpServer, status: int
+) -> None:
+    elsewhere = Service()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", elsewhere.handle)
+    server = await aiohttp_server(app)
+    service.answer = says(ALLOW, status, Location=str(server.make_url("/validate-access")))
+    assert await ask(backend) == Unavailable(f"the backend answered {status}", status=status)
+    assert (len(service.asked), elsewhere.asked) == (1, [])
+
+
+SECRET = "s3cret-word"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (http(b"\xef\xbb\xbf" + ALLOW), "the body of the 200 begins with a byte order mark, which must not be there"),
+        (
+            http(gzip.compress(ALLOW), headers=["Content-Encoding: gzip"]),
+            "the body of the 200 is compressed (gzip), although the request asks for no compression",
+        ),
+        (
+            http(b"\x0b\x02", headers=["Content-Encoding: br"]),
+            "the body of the 200 is compressed (br), although the request asks for no compression",
+        ),
+        (http(ALLOW.decode().encode("utf-16")), "the body of the 200 is UTF-16 or UTF-32, and must be UTF-8"),
+        (http(ALLOW.decode().encode("utf-16-le")), "the body of the 200 is UTF-16 or UTF-32, and must be UTF-8"),
+        (
+            http('{"reason":"é s3cret-word"}'.encode("latin-1")),
+            "the body of the 200 is not UTF-8, but perhaps Latin-1 (byte 12)",
+        ),
+        (
+            http(b'{"s3cret-word":NaN,"allowed":true}'),
+            "the body of the 200 is not usable JSON: NaN is not a JSON value",
+        ),
+        (http(b'{"x":"s3cret-word'), "the body of the 200 is cut off: it ends in the middle of the JSON"),
+        (http(b'{"allowed":true,"x":'), "the body of the 200 is cut off: it ends in the middle of the JSON"),
+        (http(b'{"x":"s3cret-word \xc3'), "the body of the 200 is cut off in the middle of a character"),
+        (http(b"<html>s3cret-word</html>"), "the body of the 200 is HTML or XML, and must be JSON"),
+        (http(b""), "the body of the 200 is empty"),
+        (http(ALLOW + ALLOW), "the body of the 200 has more after the end of the JSON (character 31)"),
+        (http(b"{s3cret-word}"), None),
+        (http(b"[" * 5000), "the body of the 200 is nested too deeply"),
+        (http(b'["s3cret-word"]'), "the body of the 200 is an array, and must be a JSON object"),
+        (http(ALLOW, length=100), "the answer is cut off: the connection ended before the body was complete"),
+        (b"s3cret-word\r\n\r\n", "not an HTTP answer, or longer than its Content-Length"),
+        (http(ALLOW + b"s3cret-word", length=30), "not an HTTP answer, or longer than its Content-Length"),
+        (b"", "the backend closed the connection without an answer"),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_says_why_and_quotes_nothing(answer: bytes, reason: str | None) -> None:
+    async with RawBackend(lambda _: answer + CLOSE) as service, Backend(Target(service.url), FakeClock()) as backend:
+        outcome = await ask(backend)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason == reason or reason is None
+    assert SECRET not in outcome.reason

@@ -22,7 +22,26 @@ def checked(folder: Path, *options: str, secret: bytes | None = b"0123456789abcd
 
 def test_a_good_config_is_good(tmp_path: Path) -> None:
     result = checked(tmp_path)
-    assert (result.exit_code, result.output) == (0, f"{tmp_path}/f.yaml: good\n")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"{tmp_path}/f.yaml: good",
+        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 851 MB for this outbox",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ("outbox: {max_events: 10_000}\n", "at least 544 MB"),
+        ("outbox: {max_events: 10}\n", "at least 153 MB"),
+        ("state_dir: null\n", None),
+    ],
+)
+def test_the_least_file_system_depends_on_the_outbox(tmp_path: Path, extra: str, says: str | None) -> None:
+    config = tmp_path / "f.yaml"
+    config.write_text(f"backend: {{url: 'https://api.example.com/x'}}\n{extra.replace('_000', '000')}")
+    notes = json.loads(CliRunner().invoke(main, ["check", "--config", str(config), "--json"]).output)["notes"]
+    assert [says in note for note in notes if says is not None] == ([] if says is None else [True]), notes
 
 
 @pytest.mark.parametrize(

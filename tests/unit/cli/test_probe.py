@@ -65,7 +65,7 @@ def states(walked: list[Step]) -> list[tuple[str, str]]:
 
 async def test_all_is_well(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(strict)}/webhooks/jitsi")
-    assert states(walked) == [("DNS", "ok"), ("TCP", "ok"), ("secret", "ok"), ("latency", "ok")]
+    assert states(walked) == [(name, "ok") for name in ("DNS", "TCP", "secret", "latency", "outage")]
 
 
 async def test_a_name_that_is_none() -> None:
@@ -92,6 +92,31 @@ async def test_a_backend_that_does_not_ask_for_the_secret(serve: Callable[..., A
     assert states(walked)[2] == ("secret", "unwise")
 
 
+@pytest.mark.parametrize(
+    ("cache_control", "state", "found"),
+    [
+        ("no-cache, no-store, max-age=0, must-revalidate", "unwise", "no-store, no-cache or must-revalidate"),
+        ("no-cache, private", "unwise", "no-cache or must-revalidate"),
+        ("must-revalidate", "unwise", "no-cache or must-revalidate"),
+        ("max-age=60, stale-if-error=0", "unwise", "stale-if-error=0"),
+        ("max-age=0", "ok", "allow.stale_if_error (60.0 min)"),
+        ("private", "ok", "allow.stale_if_error"),
+    ],
+)
+async def test_a_backend_whose_answers_cannot_be_kept_for_an_outage(
+    serve: Callable[..., Awaitable[int]], cache_control: str, state: str, found: str
+) -> None:
+    async def framework(request: web.Request) -> web.Response:
+        response = await strict(request)
+        response.headers["Cache-Control"] = cache_control
+        return response
+
+    outage = (await steps(f"http://127.0.0.1:{await serve(framework)}/webhooks/jitsi"))[-1]
+    assert (outage.name, outage.state) == ("outage", state)
+    assert found in outage.found
+    assert ("backend.cache_control: ignore" in outage.advice) is (state == "unwise")
+
+
 async def test_a_wrong_path(serve: Callable[..., Awaitable[int]]) -> None:
     walked = await steps(f"http://127.0.0.1:{await serve(missing)}/webhooks/jitsi")
     assert states(walked)[-1] == ("answer", "failed")
@@ -114,7 +139,7 @@ async def test_a_trusted_certificate_tells_its_days(
     walked = await steps(f"https://localhost:{port}/webhooks/jitsi", tls=trust)
     assert states(walked)[2] == ("TLS", state)
     assert f"valid for {days} more days" in walked[2].found
-    assert walked[-1].name == "latency"
+    assert walked[-1].name == "outage"
 
 
 async def test_a_certificate_for_another_name(serve: Callable[..., Awaitable[int]], tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sidecar.backend.client import Target
-from sidecar.config.credentials import CREDENTIAL, read_secret
+from sidecar.config.credentials import CREDENTIAL, FILE_LIMIT, read_secret
 from sidecar.config.models import BackendSettings
 from sidecar.errors import StartError
 
@@ -72,3 +73,25 @@ def test_a_file_that_cannot_be_read_and_a_variable_that_is_not_there_are_one_lin
 
 def test_it_shows_in_no_repr() -> None:
     assert "s3cret" not in repr(Target("http://x", "s3cret"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+def test_what_has_no_end_or_is_no_file_is_not_read(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "secret"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file = Path("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        write(file, b"x" * (FILE_LIMIT + 1))
+    reason = "larger than 1024 KiB" if kind == "huge" else "not a regular file"
+    with pytest.raises(StartError, match=f"cannot be read from {file}: it is {reason}"):
+        read_secret(settings(file), {})
+
+
+def test_a_folder_of_credentials_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 300)  # too long a name; root may read every other folder
+    with pytest.raises(StartError, match=r"\$CREDENTIALS_DIRECTORY: .* cannot be read"):
+        read_secret(settings(), {"CREDENTIALS_DIRECTORY": str(folder)})

@@ -19,12 +19,6 @@ def problems(text: str) -> list[str]:
     return caught.value.problems
 
 
-def _binary(folder: Path) -> Path:
-    file = folder / "binary.yaml"
-    file.write_bytes(b"\xff\xfe\x00")
-    return file
-
-
 # Each entry: a file, and all that is said about it.
 def test_all_mistakes_are_named_at_once_in_the_order_of_the_file() -> None:
     found = problems(
@@ -58,7 +52,6 @@ def test_anchors_that_multiply_are_refused_quickly() -> None:
     [
         (lambda folder: folder / "none.yaml", "there is no such file"),
         (lambda folder: folder, "cannot be read"),
-        (_binary, "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, make: object, says: str) -> None:
@@ -67,6 +60,51 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, make: object, sa
         load(file)
     assert len(caught.value.problems) == 1
     assert caught.value.problems[0].startswith(f"{file}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (GOOD.encode("utf-16"), "1:1: the file is in UTF-16"),
+        (GOOD.encode("utf-16-le"), "1:1: the file is in UTF-16"),
+        (GOOD.encode("utf-32"), "1:1: the file is in UTF-16"),
+        (f"{GOOD}# Grüße\n".encode("latin-1"), "2:5: the byte 0xfc is not UTF-8"),
+        (f"{GOOD}# \r\n# Grüße\r\n".encode("latin-1"), "3:5: the byte 0xfc is not UTF-8"),
+        (GOOD.encode() + b"# \x00", "2:3: not YAML: the character #x0000 is not allowed"),
+        (GOOD.encode() + b"#\r#\x1b", "3:2: not YAML: the character #x001b is not allowed"),
+        (b"#" * 600_000, "1:1: the file is larger than 512 KiB"),
+    ],
+)
+def test_bytes_that_are_no_config_are_refused_with_their_place(tmp_path: Path, content: bytes, says: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{file}:{says}")
+
+
+def test_a_file_without_an_end_is_read_only_up_to_the_limit() -> None:
+    with pytest.raises(ConfigError, match="larger than 512 KiB"):
+        load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.replace("\n", "\r\n").encode()])
+def test_a_byte_order_mark_of_utf_8_and_line_ends_of_windows_are_no_problem(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(content)
+    assert load(file) == parse(GOOD, "f")
+
+
+def test_at_most_a_hundred_problems_are_listed() -> None:
+    found = problems(f"{GOOD}identity: {{anonymous_domains: [{', '.join(['a/b'] * 150)}]}}\n")
+    assert len(found) == 101
+    assert found[-1].endswith("here and below are 50 more problems")
+
+
+def test_an_anchor_that_multiplies_nothing_can_be_used() -> None:
+    settings = parse(f"{GOOD}rooms: [{{match: a, room-created: &x {{fresh: 1}}}}, {{match: b, room-created: *x}}]", "f")
+    assert settings.rooms[0].room_created == settings.rooms[1].room_created
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:

@@ -258,8 +258,8 @@ def test_a_misconfigured_answer_names_its_status() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "body", "reason"),
     [
-        (Kind.DECISION, 200, b"<html>", "the body of the 200 is not a JSON object"),
-        (Kind.CONFIG, 200, b"[]", "the body of the 200 is not a JSON object"),
+        (Kind.DECISION, 200, b"<html>", "the body of the 200 is HTML or XML, and must be JSON"),
+        (Kind.CONFIG, 200, b"[]", "the body of the 200 is an array, and must be a JSON object"),
         (Kind.DECISION, 200, b"{}", "the body of the 200 has no boolean `allowed`"),
         (Kind.DECISION, 404, b"{}", "the backend answered 404"),
         (Kind.CONFIG, 302, b"", "the backend answered 302"),

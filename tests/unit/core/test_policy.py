@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.breaker import Permit
 from sidecar.core.model import (
+    ANSWERS,
     CacheControl,
     Entry,
     Failure,
@@ -220,7 +221,7 @@ LIFETIMES = st.builds(Lifetimes, SECONDS, SECONDS, SECONDS)
 USABLE = (Freshness.FRESH, Freshness.REVALIDATE, Freshness.STALE, Freshness.SUSPECT)
 
 
-@given(LIFETIMES, LIFETIMES, SECONDS, st.floats(0, 1), st.sampled_from(Verdict), st.floats(-1, 200))
+@given(LIFETIMES, LIFETIMES, SECONDS, st.floats(0, 1), st.sampled_from(ANSWERS), st.floats(-1, 200))
 @example(Lifetimes(0.1, 0.2, 0.1), Lifetimes(0.1, 0.2, 0.1), 0.3, 0.0, Verdict.ALLOW, 0.0)
 def test_nothing_is_usable_longer_than_fresh_and_the_larger_stale_limit_of_then_and_now(
     lifetimes: Lifetimes, limits: Lifetimes, age: float, spread: float, verdict: Verdict, suspect_before: float
@@ -232,6 +233,13 @@ def test_nothing_is_usable_longer_than_fresh_and_the_larger_stale_limit_of_then_
             assert state is Freshness.EXPIRED
     if state is Freshness.FRESH:
         assert age < min(lifetimes.fresh, limits.fresh)
+
+
+def test_while_denies_are_not_known_only_a_policy_that_allows_is_another_one() -> None:
+    for on_unavailable in OnUnavailable:
+        policy = a_policy(on_unavailable=on_unavailable)
+        expected = OnUnavailable.REFUSE if on_unavailable is OnUnavailable.ALLOW else on_unavailable
+        assert policy.without_denies() == dataclasses.replace(policy, on_unavailable=expected)
 
 
 # ---- Cache-Control

@@ -7,6 +7,7 @@ import io
 import json
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -56,6 +57,10 @@ class Recorder:
     async def counted(self, seconds: float) -> None:
         await asyncio.sleep(0)
 
+    async def denies_read(self, within: float) -> None:
+        await asyncio.sleep(0)
+        self._said.append(f"{self._name} has read the denies")
+
 
 def recorded(parts: Parts, said: list[str], fails: Exception | None = None) -> Parts:
     def part(name: str, fails: Exception | None = None) -> Any:
@@ -86,6 +91,7 @@ async def test_what_was_started_is_stopped_in_reverse_though_the_disk_fails() ->
         "backend starts",
         "memory starts",
         "delivery starts",
+        "memory has read the denies",
         "READY=1",
         "STOPPING=1\nSTATUS=Stopping: answering what is under way",
         "delivery ends",
@@ -121,3 +127,21 @@ async def test_systemd_is_told_of_a_reload_only_where_there_is_a_file_to_read() 
     said: list[str] = []
     Daemon(a_sidecar(CONFIG), {}, {}, said.append).reload()
     assert said == []
+
+
+async def test_a_reload_before_the_listeners_are_open_waits_for_them(tmp_path: Path) -> None:
+    said: list[str] = []
+    source = tmp_path / "f.yaml"
+    source.write_text(CONFIG)
+    daemon = Daemon(recorded(a_sidecar(CONFIG, source=source), said), {}, {}, said.append)
+    daemon.reload()
+    assert said == []
+    serving = asyncio.create_task(daemon.serve())
+    await until(lambda: any(each.startswith("RELOADING=1") for each in said))
+    ready = said.index("READY=1")
+    assert said[ready - 1] == "memory has read the denies"
+    assert [each.partition("\n")[0] for each in said[ready : ready + 3]] == ["READY=1", "RELOADING=1", "READY=1"]
+    daemon.stop()
+    daemon.reload()
+    await serving
+    assert sum(each.startswith("RELOADING=1") for each in said) == 1

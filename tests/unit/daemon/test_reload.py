@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,43 @@ def test_a_file_that_cannot_be_used_leaves_everything_as_it_was(reloading: Reloa
     reloading.reload()
     assert in_force(reloading.parts) == before
     assert reloading.logged()[0]["event"] == "reload refused, the old settings stay"
+
+
+@pytest.mark.parametrize("broken", ["default_room_config: {meetingTitle: 2026-12-01}", "rooms: !!set {a}", "a: \x1b"])
+def test_what_a_file_has_that_json_has_not_is_refused_with_its_place(reloading: Reloading, broken: str) -> None:
+    before = in_force(reloading.parts)
+    reloading.file.write_text(f"{NEW.format(folder=reloading.folder)}\n{broken}\n")
+    reloading.reload()
+    assert in_force(reloading.parts) == before
+    assert re.match(rf"{reloading.file}:\d+:\d+: ", reloading.logged()[0]["problems"][0])
+
+
+def test_an_unwise_setting_is_warned_of_with_its_place(reloading: Reloading) -> None:
+    reloading.write(NEW + "rooms:\n  - {{match: Board, room-created: {{fresh: 1}}}}\n")
+    reloading.reload()
+    warned = [line["event"] for line in reloading.logged() if line["level"] == "warning"]
+    assert f"config: {reloading.file}:11:6: warning: rooms[0].match: no room of Jitsi" in "\n".join(warned)
+
+
+def test_what_needs_a_restart_is_counted_from_the_start(reloading: Reloading) -> None:
+    for text in (NEW + "cache: {{allows: 5}}\n", NEW + "cache: {{allows: 5}}\n", NEW + "[", NEW):
+        reloading.write(text)
+        reloading.reload()
+    recent = [line for line in reloading.logged() if line["event"].startswith("reload")]
+    assert [line.get("needs_restart") for line in recent] == [["cache"], ["cache"], None, None]
+
+
+async def test_a_refused_reload_still_shows_what_waits_for_a_restart(reloading: Reloading, aiohttp_client: Any) -> None:
+    reloading.write(NEW.replace("state_dir: null", "state_dir: /elsewhere"))
+    reloading.reload()
+    reloading.write(NEW + "[")
+    reloading.reload()
+    client = await aiohttp_client(reloading.parts.admin.app())
+    headers = {"Authorization": "Bearer new-admin"}
+    document = await (await client.get("/status", headers=headers)).json()
+    assert document["recent"]["last_reload"]["needs_restart"] == ["state_dir"]
+    assert document["recent"]["last_reload"]["problems"]
+    assert document["state_dir"] is None
 
 
 def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:

@@ -48,9 +48,11 @@ async def test_the_status_names_config_backend_and_state(aiohttp_client: Any) ->
         'cache_entries{verdict="allow"} 0',
         "loop_lag_seconds 0",
         "degraded 1",
+        'useless_in_an_outage{endpoint="validate-access"} 0',
         "outbox_pending 0",
         "outbox_parked 0",
         "outbox_oldest_seconds 0",
+        "files_set_aside 0",
     ],
 )
 async def test_prometheus_reads_the_gauges(aiohttp_client: Any, gauge: str) -> None:

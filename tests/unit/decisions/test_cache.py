@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.model import Entry, Key, Lifetimes, Verdict
+from sidecar.core.model import ANSWERS, Entry, Key, Lifetimes, Verdict
 from sidecar.decisions.cache import Cache, Limits, Selector, named
 from tests.unit.builders import a_config_key, a_key, an_entry
 
@@ -108,6 +108,29 @@ def test_looking_at_everything_is_no_use_of_it() -> None:
     assert set(contents(cache)) == {a_key("old"), a_key("newest")}
 
 
+def test_a_deny_and_a_config_of_a_room_in_use_outlive_a_flood_of_made_up_rooms() -> None:
+    cache = a_cache(denies=3, configs=3)
+    banned = a_key(subject="jid mallory@example.org")
+    cache.put(banned, an_entry(Verdict.DENY))
+    cache.put(a_config_key(), an_entry(Verdict.CONFIG))
+    cache.put(a_key(), an_entry())
+    for number in range(1000):
+        cache.put(a_key(f"made-up {number}", "jid mallory@example.org"), an_entry(Verdict.DENY))
+        cache.put(a_config_key(f"made-up {number}"), an_entry(Verdict.CONFIG))
+    assert cache.get(banned) is not None
+    assert cache.get(a_config_key()) is not None
+    assert (cache.count(Verdict.DENY), cache.count(Verdict.CONFIG)) == (3, 3)
+
+
+def test_the_deny_that_took_the_only_allow_of_a_room_away_outlives_a_flood_of_made_up_rooms() -> None:
+    cache = a_cache(denies=3)
+    cache.put(a_key(), an_entry())
+    cache.put(a_key(), an_entry(Verdict.DENY))
+    for number in range(1000):
+        cache.put(a_key(f"made-up {number}"), an_entry(Verdict.DENY))
+    assert cache.get(a_key()) == an_entry(Verdict.DENY)
+
+
 # ---- what is to be written to disk
 
 
@@ -141,6 +164,20 @@ def test_what_the_disk_remembers_does_not_take_the_place_of_what_is_known_by_now
     cache.dirty.clear()
     assert not cache.restore(a_key(), an_entry(asked_at=9.0))
     assert cache.get(a_key()) == an_entry(verdict, asked_at=10.0)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ALLOW, Verdict.DENY])
+@pytest.mark.parametrize("written", [True, False])
+def test_at_start_an_allow_on_disk_does_not_take_the_place_of_what_is_known_by_now(
+    verdict: Verdict, written: bool
+) -> None:
+    cache = a_cache()
+    cache.put(a_key(), an_entry(verdict, asked_at=10.0))
+    if written:
+        cache.dirty.clear()
+    rows = [(a_key(), an_entry(asked_at=9.0)), (a_key("retro"), an_entry(asked_at=9.0))]
+    assert cache.restore_all(rows) == [a_key()]
+    assert contents(cache) == {a_key(): verdict, a_key("retro"): Verdict.ALLOW}
 
 
 def test_what_was_dropped_is_not_put_back_from_a_disk_that_does_not_know_yet() -> None:
@@ -276,10 +313,47 @@ def test_guests_share_their_answers_until_the_backend_says_private() -> None:
     shared = a_key(subject="guest")
     cache.put(shared, an_entry())
     assert not cache.guests_are_separate("standup")
-    cache.separate_guests(shared)
+    cache.separate_guests(shared, 10.0)
     assert cache.guests_are_separate("standup")
     assert not cache.guests_are_separate("retro")
     assert cache.get(shared) is None
+
+
+def test_that_guests_are_separate_is_restored_and_is_no_answer() -> None:
+    cache, later = a_cache(), a_cache()
+    cache.separate_guests(a_key(subject="guest"), 10.0)
+    later.restore_all((key, entry) for key, entry in cache.dirty.items() if entry is not None)
+    assert later.guests_are_separate("standup")
+    assert not later.guests_are_separate("retro")
+    assert later.get(a_key(subject="guest")) is None
+    assert [later.count(verdict) for verdict in ANSWERS] == [0, 0, 0]
+
+
+def test_that_guests_are_separate_outlives_a_flood_of_private_answers_elsewhere() -> None:
+    cache = a_cache(denies=3)
+    cache.put(a_key(), an_entry())
+    cache.separate_guests(a_key(subject="guest"), 10.0)
+    for number in range(100):
+        cache.separate_guests(a_key(f"made-up {number}", "guest"), 10.0)
+    assert cache.guests_are_separate("standup")
+    assert not cache.guests_are_separate("made-up 0")
+
+
+@pytest.mark.parametrize(
+    ("selector", "separate"),
+    [
+        (Selector(), False),
+        (Selector(room="standup"), False),
+        (Selector(room="retro"), True),
+        (Selector(subject="guest"), True),
+        (Selector(room="standup", subject="ann@example.org"), True),
+    ],
+)
+def test_a_purge_of_a_user_leaves_the_guests_separate(selector: Selector, separate: bool) -> None:
+    cache = a_cache()
+    cache.separate_guests(a_key(subject="guest"), 10.0)
+    cache.purge(20.0, selector)
+    assert cache.guests_are_separate("standup") is separate
 
 
 # ---- suspicion
@@ -361,9 +435,64 @@ def test_of_several_denies_that_the_disk_remembers_the_last_one_counts(instants:
     assert cache.suspect_before("standup", 100.0, 5.0) == 95.0
 
 
-def test_suspect_rooms_are_remembered_as_many_as_denies() -> None:
+def test_suspect_rooms_that_are_not_in_use_are_remembered_as_many_as_denies() -> None:
     cache = a_cache(denies=2)
     for number, room in enumerate(("first", "second", "third")):
         cache.suspect(room, float(number), 5.0)
     assert cache.suspect_before("first", 3.0, 5.0) == NEVER
     assert cache.suspect_before("third", 3.0, 5.0) == 2.0
+
+
+@pytest.mark.parametrize("first", ["allow", "deny"])
+def test_the_suspicion_of_a_room_in_use_outlives_any_number_of_denies_elsewhere(first: str) -> None:
+    cache = a_cache(denies=2)
+    if first == "allow":
+        cache.put(a_key("board"), an_entry())
+    cache.suspect("board", 100.0, 5.0)
+    cache.suspect("board", 101.0, 5.0)
+    cache.put(a_key("board"), an_entry())
+    for number in range(1000):
+        cache.suspect(f"made-up {number}", 102.0, 5.0)
+    assert cache.suspect_before("board", 102.0, 5.0) == 100.0
+    assert cache.suspect_before("board", 105.0, 5.0) == 101.0
+
+
+def test_the_suspicion_of_a_room_that_is_not_in_use_any_more_gives_way() -> None:
+    cache = a_cache(allows=1, denies=2)
+    cache.put(a_key("left"), an_entry())
+    cache.suspect("left", 100.0, 5.0)
+    cache.put(a_key("board"), an_entry())
+    for number in range(2):
+        cache.suspect(f"made-up {number}", 100.0, 5.0)
+    assert cache.suspect_before("left", 100.0, 5.0) == NEVER
+    assert cache.suspect_before("made-up 0", 100.0, 5.0) == 100.0
+
+
+@pytest.mark.parametrize("purged", [True, False])
+def test_the_suspicion_of_a_room_whose_denies_were_read_before_its_allows_stays(purged: bool) -> None:
+    cache = a_cache(denies=2)
+    if purged:  # then each row is looked at more closely
+        cache.purge(0.0, Selector(room="elsewhere"))
+    cache.restore(a_key("board", "jid bob@example.org"), an_entry(Verdict.DENY, asked_at=90.0))
+    cache.restore_all([(a_key("board"), an_entry())])
+    for number in range(10):
+        cache.suspect(f"made-up {number}", 100.0, 5.0)
+        cache.put(a_key(f"made-up {number}"), an_entry(Verdict.DENY))
+    assert cache.suspect_before("board", 100.0, 5.0) == 90.0
+    assert cache.get(a_key("board", "jid bob@example.org")) is not None
+
+
+# ---- before this boot
+
+
+def test_what_is_from_before_this_boot_ages_by_what_the_clock_missed_and_nothing_else_does() -> None:
+    cache = a_cache()
+    before, since = an_entry(asked_at=-50.0, settled_at=-49.0), an_entry(asked_at=1.5)
+    cache.restore(a_key("before"), before)
+    cache.restore(a_key("since"), since)
+    assert cache.get(a_key("before")) == before
+    cache.missed = 3600.0
+    older = before._replace(asked_at=-3650.0, settled_at=-3649.0)
+    assert cache.get(a_key("before")) == older
+    assert cache.get(a_key("since")) == since
+    assert dict(cache.items()) == {a_key("before"): older, a_key("since"): since}

@@ -6,7 +6,7 @@ questions under way, they land in any order, and every permit of the breaker may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hypothesis import settings
@@ -107,6 +107,7 @@ class DecisionMachine(RuleBasedStateMachine):
         self.ever_denied: set[str] = set()
         self.purges: list[tuple[float, Selector]] = []
         self.denied_users = 0
+        self.allowed_in: set[str] = set()
         for room in ROOMS:
             self.cache.put(a_config_key(room), an_entry(Verdict.CONFIG, asked_at=self.now))
 
@@ -181,8 +182,9 @@ class DecisionMachine(RuleBasedStateMachine):
         self.words[call.key].append(word)
         if result.drop:
             self.cache.drop(call.key)
-        if result.store is not None:
-            self.cache.put(call.key, result.store)
+        stored = result.store
+        if stored and self.cache.put(call.key, stored) and stored.verdict is Verdict.ALLOW:
+            self.allowed_in.add(call.key.room)
         assert result.reply is not None
         assert result.denied is (outcome.verdict is Verdict.DENY)
         if result.denied:
@@ -234,16 +236,23 @@ class DecisionMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.calls)
     @rule(count=st.integers(1, 12))
     def invented_rooms_are_asked_about(self, count: int) -> None:
-        """They are denied at rooms that do not exist. Only other denies, and what they began, may give way."""
-        before = {key: entry for key, entry in self.cache.items() if entry.verdict is not Verdict.DENY}
+        """They are denied at rooms that do not exist. Only denies of rooms in which nobody was allowed, and what they
+        began, may give way."""
+        before = self.what_strangers_cannot_evict()
         for _ in range(count):
             self.denied_users += 1
             key = a_key(f"invented {self.denied_users}", f"jid {self.denied_users}@example.org")
             self.cache.put(key, an_entry(Verdict.DENY, asked_at=self.now, lifetimes=DENY_LIFETIMES))
             self.cache.suspect(key.room, self.now, EVERY)
-        after = {key: entry for key, entry in self.cache.items() if entry.verdict is not Verdict.DENY}
-        assert after == before, "denied users evicted an entry of another user"
-        self.forget_suspect_rooms()
+        assert self.what_strangers_cannot_evict() == before, "denied users evicted an entry of another user"
+        self.forget_suspect_rooms(set(ROOMS) - self.allowed_in)
+
+    def what_strangers_cannot_evict(self) -> dict[Key, Entry]:
+        return {
+            key: entry
+            for key, entry in self.cache.items()
+            if entry.verdict is not Verdict.DENY or key.room in self.allowed_in
+        }
 
     @rule(room=st.none() | st.sampled_from(ROOMS), name=st.sampled_from([None, None, "ann@example.org", "bob"]))
     def an_operator_purges(self, room: str | None, name: str | None) -> None:
@@ -273,6 +282,7 @@ class DecisionMachine(RuleBasedStateMachine):
         rows = sorted(self.disk.items(), key=lambda row: row[1].settled_at, reverse=backwards)
         for key, entry in rows:
             self.cache.restore(key, entry)
+        self.allowed_in = {key.room for key, entry in rows if entry.verdict is Verdict.ALLOW}
         for key in [*self.cache.dirty]:
             self.write(key)
         self.calls.clear()
@@ -298,8 +308,8 @@ class DecisionMachine(RuleBasedStateMachine):
         self.calls.remove(call)
         return call
 
-    def forget_suspect_rooms(self) -> None:
-        for room in ROOMS:
+    def forget_suspect_rooms(self, rooms: Iterable[str] = ROOMS) -> None:
+        for room in rooms:
             self.denies[room].clear()
             self.suspect_since[room].clear()
 

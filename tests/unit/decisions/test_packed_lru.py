@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
-from sidecar.decisions.packed_lru import _SHARD, PackedLru, _label
+from sidecar.decisions.packed_lru import _SHARD, PackedLru, label_of
 
 texts = st.text(alphabet=st.sampled_from('ab"\0:1é'), max_size=5)
 spoken = st.none() | texts.map(lambda text: f'"{text}"'.replace("\0", "\\u0000"))
@@ -51,8 +51,8 @@ def test_what_goes_in_comes_out(key: Key, entry: Entry) -> None:
 
 
 @given(keys, keys)
-def test_two_keys_have_two_labels(one: Key, other: Key) -> None:
-    assert (_label(one) == _label(other)) == (one == other)
+def test_two_keys_have_twolabel_ofs(one: Key, other: Key) -> None:
+    assert (label_of(one) == label_of(other)) == (one == other)
 
 
 def test_a_room_whose_name_pretends_to_be_the_end_of_a_key_is_its_own_room() -> None:

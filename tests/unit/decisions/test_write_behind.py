@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.model import Entry, Key, Verdict
+from sidecar.core.breaker import Permit
+from sidecar.core.model import Endpoint, Entry, Key, Verdict
+from sidecar.core.policy import Freshness
 from sidecar.decisions.cache import Cache, Limits, Selector
-from sidecar.decisions.write_behind import WriteBehind
+from sidecar.decisions.view import look
+from sidecar.decisions.write_behind import DecisionStore, WriteBehind
 from sidecar.errors import DiskError
-from tests.unit.builders import a_key
+from tests.unit.builders import a_key, a_policy
 from tests.unit.disk import FakeClock, an_entry, decisions, loaded, until
+
+FIRST = (Verdict.DENY, Verdict.PRIVATE)
 
 
 class FakeStore:
@@ -28,8 +33,16 @@ class FakeStore:
         self.gate.set()
         self.recalls = 0
         self.batch = 2
+        self.missing = 0.0
+        self.crash_after_replace = False
+        self.pages: int | None = None
+        """So many uses, and then it hangs."""
 
     async def _disk(self) -> None:
+        if self.pages is not None:
+            self.pages -= 1
+            if self.pages < 0:
+                self.gate.clear()
         await self.gate.wait()
         if self.broken:
             raise DiskError("the disk is full")
@@ -42,8 +55,17 @@ class FakeStore:
             if entry is not None:
                 self.rows[key] = entry
 
-    async def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        rows = list(self.rows.items())
+    def denies(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        return self._read({key: entry for key, entry in self.rows.items() if entry.verdict in FIRST})
+
+    def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        return self._read({key: entry for key, entry in self.rows.items() if entry.verdict not in FIRST})
+
+    def missed(self) -> float:
+        return self.missing
+
+    async def _read(self, remembered: Mapping[Key, Entry]) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        rows = list(remembered.items())
         for start in range(0, len(rows), self.batch):
             await self._disk()
             yield rows[start : start + self.batch]
@@ -54,16 +76,23 @@ class FakeStore:
         await self._disk()
         return [(key, self.rows[key])] if key in self.rows else []
 
-    async def clear(self) -> None:
+    async def replace(self, rows: Mapping[Key, Entry | None]) -> None:
         await self._disk()
         self.rows.clear()
+        await self.save(rows, durable=True)
+        self.broken = self.crash_after_replace
+
+
+def a_private_room(room: str) -> Key:
+    """The key under which it is remembered that a room's guests share no answer."""
+    return Key(Endpoint.VALIDATE_ACCESS, room)
 
 
 class Running:
     """A writer that runs while a test looks on."""
 
-    def __init__(self, store: FakeStore | None, cache: Cache | None = None, *, every: float = 0.005) -> None:
-        self.cache = cache or Cache(Limits())
+    def __init__(self, store: DecisionStore | None, cache: Cache | None = None, *, every: float = 0.005) -> None:
+        self.cache = Cache(Limits()) if cache is None else cache
         self.writer = WriteBehind(self.cache, store, every=every, recall_within=0.05)
 
     async def __aenter__(self) -> Running:
@@ -167,11 +196,14 @@ async def test_denies_go_first_and_no_transaction_is_large() -> None:
     cache = Cache(Limits())
     for number in range(4_500):
         cache.put(a_key(f"room{number}"), an_entry())
+    for number in range(3):
+        cache.drop(a_key(f"gone {number}"))
     cache.put(a_key("cancelled"), an_entry(Verdict.DENY))
+    cache.separate_guests(a_key("cancelled", "guest"), 1_000.0)
     writer = WriteBehind(cache, store)
     await writer.stop()
-    assert next(iter(store.commits[0][0])) == a_key("cancelled")
-    assert [len(rows) for rows, _ in store.commits] == [2_000, 2_000, 501]
+    assert list(store.commits[0][0])[:2] == [a_key("cancelled"), a_private_room("cancelled")]
+    assert [len(rows) for rows, _ in store.commits] == [2_000, 2_000, 506]
 
 
 async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_again() -> None:
@@ -190,6 +222,78 @@ async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_again
     await writer.stop()
     assert store.rows == dict(cache.items())
     assert len(store.rows) == 10
+
+
+def a_full_disk_with_many_changes(store: FakeStore, cache: Cache) -> WriteBehind:
+    """One that has not been read yet."""
+    writer = WriteBehind(cache, store)
+    store.broken = True
+    for number in range(WriteBehind.MOST_DIRTY + 1):
+        cache.put(a_key(f"room{number}"), an_entry())
+    return writer
+
+
+async def test_what_is_dropped_while_the_disk_fails_does_not_come_back_from_it_but_denies_do() -> None:
+    banned, gone, private = a_key(subject="jid mallory"), a_key("gone"), a_private_room("lecture")
+    store = FakeStore({gone: an_entry(), banned: an_entry(Verdict.DENY), private: an_entry(Verdict.PRIVATE)})
+    cache = Cache(Limits(allows=10))
+    writer = a_full_disk_with_many_changes(store, cache)
+    cache.drop(gone)
+    with pytest.raises(DiskError):
+        await writer.stop()
+    assert not cache.dirty
+    store.broken = False
+    await writer.recall(gone)
+    await writer.load()
+    assert cache.denies_known
+    assert writer.loaded
+    assert cache.get(gone) is None
+    assert cache.get(banned) == an_entry(Verdict.DENY)
+    assert cache.guests_are_separate("lecture")
+    await writer.stop()
+    assert store.rows == dict(cache.items())
+    assert len(store.rows) == 12
+
+
+async def test_a_deny_stays_dirty_however_long_the_disk_fails() -> None:
+    store, cache = FakeStore(), Cache(Limits())
+    writer = a_full_disk_with_many_changes(store, cache)
+    cache.put(a_key("board"), an_entry(Verdict.DENY))
+    cache.separate_guests(a_key("lecture", "guest"), 1_000.0)
+    for _ in range(2):
+        with pytest.raises(DiskError):
+            await writer.stop()
+        assert cache.dirty[a_key("board")] == an_entry(Verdict.DENY)
+        assert list(cache.dirty) == [a_key("board"), a_private_room("lecture")]
+
+
+async def test_denies_that_wait_do_not_count_as_too_many() -> None:
+    store, cache = FakeStore(), Cache(Limits(denies=30_000))
+    writer = a_full_disk_with_many_changes(store, cache)
+    for number in range(25_000):
+        cache.put(a_key(f"board {number}"), an_entry(Verdict.DENY))
+    with pytest.raises(DiskError):
+        await writer.stop()
+    cache.put(a_key("one more"), an_entry())
+    with pytest.raises(DiskError):
+        await writer.stop()
+    assert len(cache.dirty) == 25_001
+
+
+async def test_a_file_that_is_written_again_never_lacks_the_denies() -> None:
+    store, cache = FakeStore({a_key("board"): an_entry(Verdict.DENY)}), Cache(Limits())
+    writer = WriteBehind(cache, store)
+    await writer.load()
+    cache.put(a_key("new"), an_entry(Verdict.DENY))
+    cache.put(a_key(), an_entry())
+    store.generation += 1
+    store.crash_after_replace = True
+    with pytest.raises(DiskError):
+        await writer.stop()
+    assert set(store.rows) == {a_key("board"), a_key("new")}
+    store.crash_after_replace = store.broken = False
+    await writer.stop()
+    assert set(store.rows) == {a_key("board"), a_key("new"), a_key()}
 
 
 async def test_a_new_file_gets_everything_once_more() -> None:
@@ -263,6 +367,60 @@ async def test_what_the_disk_remembers_is_loaded_and_is_not_dirty() -> None:
         await until(lambda: running.writer.loaded)
         assert dict(running.cache.items()) == rows
         assert not running.cache.dirty
+
+
+async def test_denies_are_known_before_the_other_rows_are_read() -> None:
+    store = FakeStore({**{a_key(f"room{n}"): an_entry() for n in range(9)}, a_key("board"): an_entry(Verdict.DENY)})
+    cache = Cache(Limits())
+    writer = WriteBehind(cache, store)
+    assert not cache.denies_known
+    store.pages = 2  # the page with the deny, and the one that ends the denies
+    loading = asyncio.create_task(writer.load())
+    await writer.denies_read(5.0)
+    assert cache.denies_known
+    assert not writer.loaded
+    assert dict(cache.items()) == {a_key("board"): an_entry(Verdict.DENY)}
+    store.pages = None
+    store.gate.set()
+    await loading
+    assert len(cache) == 10
+
+
+async def test_a_start_does_not_wait_for_ever_for_the_denies_of_a_disk_that_hangs() -> None:
+    store, cache = FakeStore({a_key(): an_entry(Verdict.DENY)}), Cache(Limits())
+    store.gate.clear()
+    async with Running(store, cache) as running:
+        await running.writer.denies_read(0.01)
+        assert not cache.denies_known
+        store.gate.set()
+        await running.writer.denies_read(5.0)
+        assert cache.denies_known
+
+
+async def test_denies_that_cannot_be_read_stay_unknown_until_they_can() -> None:
+    store, cache = FakeStore({a_key(): an_entry(Verdict.DENY)}), Cache(Limits())
+    store.broken = True
+    writer = WriteBehind(cache, store)
+    with pytest.raises(DiskError):
+        await writer.load()
+    assert not cache.denies_known
+    store.broken = False
+    await writer.load()
+    assert cache.denies_known
+
+
+async def test_without_a_store_all_denies_are_known() -> None:
+    cache = Cache(Limits())
+    writer = WriteBehind(cache, None)
+    assert cache.denies_known
+    await writer.denies_read(0.0)
+
+
+async def test_what_the_clock_missed_reaches_the_cache_within_a_round() -> None:
+    store, cache = FakeStore(), Cache(Limits())
+    async with Running(store, cache):
+        store.missing = 3600.0
+        await until(lambda: cache.missed == 3600.0)
 
 
 async def test_a_disk_that_cannot_be_read_at_start_is_read_when_it_can() -> None:
@@ -346,9 +504,6 @@ async def test_after_a_restart_the_allows_of_a_room_with_a_later_deny_are_suspec
         before = cache.suspect_before("cancelled", clock.monotonic(), 5.0)
         assert 1_000.0 < 1_005.0 < before < 1_009.0
         assert cache.suspect_before("well", clock.monotonic(), 5.0) == float("-inf")
-        recalling = Cache(Limits())
-        await WriteBehind(recalling, store).recall(a_key("cancelled", "a"))
-        assert recalling.suspect_before("cancelled", clock.monotonic(), 5.0) == before
 
 
 async def test_a_deny_takes_an_allow_away_for_good(tmp_path: Path) -> None:
@@ -362,3 +517,35 @@ async def test_a_deny_takes_an_allow_away_for_good(tmp_path: Path) -> None:
         await writer.stop()
     async with decisions(tmp_path, clock) as store:
         assert {key: entry.verdict for key, entry in (await loaded(store)).items()} == {a_key(): Verdict.DENY}
+
+
+async def test_that_guests_are_separate_survives_a_restart(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with decisions(tmp_path, clock) as store:
+        cache = Cache(Limits())
+        writer = WriteBehind(cache, store)
+        await writer.load()
+        cache.put(a_key(subject="guest"), an_entry())
+        cache.separate_guests(a_key(subject="guest"), clock.monotonic())
+        await writer.stop()
+    clock.pass_by(1e6)
+    async with decisions(tmp_path, clock, boot="boot-2") as store:
+        cache = Cache(Limits())
+        await WriteBehind(cache, store).load()
+        assert cache.guests_are_separate("standup")
+        assert cache.get(a_key(subject="guest")) is None
+
+
+async def test_after_a_boot_with_a_late_wall_clock_an_allow_ages_when_the_clock_is_set(tmp_path: Path) -> None:
+    clock, policy = FakeClock(), a_policy()
+    async with decisions(tmp_path, clock) as store:
+        await store.save({a_key(): an_entry()})
+    late = FakeClock(boottime=30.0, unix=clock.unix + 30)  # the machine was off for ten hours
+    async with decisions(tmp_path, late, boot="boot-2") as store, Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        state = look(running.cache, a_key(), policy, late.monotonic(), Permit.OPEN).state
+        assert state is Freshness.STALE
+        late.unix += 36_000
+        await until(lambda: running.cache.missed)
+        state = look(running.cache, a_key(), policy, late.monotonic(), Permit.OPEN).state
+        assert state is Freshness.EXPIRED

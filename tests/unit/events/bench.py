@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from sidecar.clock import SystemClock
 from sidecar.core.events import Limits
 from sidecar.core.model import Event, Outcome, Replied, Unavailable
 from sidecar.core.schedule import Pacing, Schedule
@@ -18,7 +17,7 @@ from sidecar.events.delivery import Delivery
 from sidecar.events.marks import Marks
 from sidecar.events.outbox import Outbox
 from sidecar.store.events import Events
-from tests.unit.disk import Facts, events
+from tests.unit.disk import Facts, SteppedClock, events
 
 QUICK = Pacing(base=0.01, cap=0.04, probe_cap=0.02)
 AWAY = Unavailable("connection refused")
@@ -76,6 +75,10 @@ class Stock:
     def generation(self) -> int:
         return self._store.generation
 
+    @property
+    def full(self) -> bool:
+        return self._store.full
+
     def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
         async def call(*args, **kwargs):  # type: ignore[no-untyped-def]
             await self.gate.wait()
@@ -94,14 +97,16 @@ class Stock:
 class Bench:
     """An outbox, its disk and its backend."""
 
-    def __init__(self, store: Events, limits: Limits, pacing: Pacing, timeout: float, accept_within: float) -> None:
+    def __init__(
+        self, store: Events, clock: SteppedClock, limits: Limits, pacing: Pacing, timeout: float, accept_within: float
+    ) -> None:
+        self.clock = clock
         self.store = store
         self.disk = Stock(store)
         self.backend = FakeBackend()
         self.facts = Facts()
         self.schedule = Schedule(pacing)
         self.marks = Marks(self.disk, limits)
-        clock = SystemClock()
         backlog = Backlog(self.disk, self.marks, limits, clock, self.facts)
         self.delivery = Delivery(
             self.disk,
@@ -157,11 +162,14 @@ async def a_bench(
     pacing: Pacing = QUICK,
     timeout: float = 5.0,
     accept_within: float = 3.0,
+    clock: SteppedClock | None = None,
+    boot: str = "boot-1",
     start: bool = True,
 ) -> AsyncIterator[Bench]:
     """One process's life."""
-    async with events(folder, SystemClock()) as store:
-        bench = Bench(store, limits or Limits(max_age=1e12), pacing, timeout, accept_within)
+    clock = SteppedClock() if clock is None else clock
+    async with events(folder, clock, boot=boot) as store:
+        bench = Bench(store, clock, limits or Limits(), pacing, timeout, accept_within)
         if start:
             bench.start()
         try:

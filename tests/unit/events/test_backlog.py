@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 
-from sidecar.clock import SystemClock
 from sidecar.core.events import Limits
 from sidecar.core.model import Rejected, Replied
 from sidecar.errors import OutboxFull
@@ -18,7 +17,7 @@ from tests.unit.events.bench import AWAY, a_bench
 
 
 async def test_when_too_many_wait_the_next_is_refused_and_none_is_thrown_away() -> None:
-    async with a_bench(limits=Limits(max_events=3, max_age=1e12)) as bench:
+    async with a_bench(limits=Limits(max_events=3)) as bench:
         bench.backend.answer = lambda event: AWAY
         brought = await asyncio.gather(*(bench.accept(an_event(n)) for n in range(5)), return_exceptions=True)
         assert [type(result) for result in brought] == [type(None)] * 3 + [OutboxFull] * 2
@@ -33,7 +32,7 @@ async def test_when_too_many_wait_the_next_is_refused_and_none_is_thrown_away() 
 
 
 async def test_an_outbox_that_is_full_and_drains_slowly_is_one_alarm() -> None:
-    async with a_bench(limits=Limits(max_events=30, max_age=1e12), start=False) as bench:
+    async with a_bench(limits=Limits(max_events=30), start=False) as bench:
         await asyncio.gather(*(bench.accept(an_event(n)) for n in range(30)))
         for dropped in range(1, 5):
             with pytest.raises(OutboxFull):
@@ -58,7 +57,9 @@ async def test_the_age_of_the_oldest_event_is_known() -> None:
     async with a_bench() as bench:
         assert bench.outbox.oldest_age() == 0.0
         bench.backend.answer = lambda event: AWAY
-        await bench.accept(an_event(1, at=SystemClock().wall() - 100))
+        await bench.accept(an_event(1))
+        bench.clock.passed += 100
+        bench.clock.ahead += 8 * 86_400
         assert 100 <= bench.outbox.oldest_age() < 110
         bench.backend.answer = lambda event: Replied(200)
         await until(lambda: bench.outbox.oldest_age() == 0.0)

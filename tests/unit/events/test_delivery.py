@@ -16,8 +16,8 @@ from sidecar.core.schedule import Pacing
 from sidecar.events.delivery import Delivery
 from sidecar.facts import Asked, Crashed, EventDelivered, EventParked
 from tests.unit.builders import an_event
-from tests.unit.disk import until
-from tests.unit.events.bench import AWAY, QUICK, a_bench
+from tests.unit.disk import SteppedClock, until
+from tests.unit.events.bench import AWAY, QUICK, Bench, a_bench
 
 
 async def test_each_room_is_delivered_in_the_order_accepted_and_rooms_side_by_side() -> None:
@@ -130,15 +130,65 @@ async def test_while_the_backend_is_away_one_room_tries_at_a_time_and_then_all_g
 
 async def test_an_event_too_old_is_parked_when_it_fails_once_more_and_its_followers_live() -> None:
     async with a_bench(limits=Limits(max_age=3600.0)) as bench:
-        now = SystemClock().wall()
         bench.backend.answer = lambda event: AWAY
-        await bench.accept(an_event(1, at=now - 4000), an_event(2, at=now - 3700), an_event(3, at=now))
+        await bench.accept(an_event(1), an_event(2))
+        bench.clock.passed += 3700
+        await bench.accept(an_event(3))
         await until(lambda: bench.outbox.parked() == 2)
         bench.backend.answer = lambda event: Replied(200)
         await until(lambda: bench.backend.keys() == ["standup-3"])
         assert {fact.reason for fact in bench.facts.all if isinstance(fact, EventParked)} == {
             "too old: connection refused"
         }
+
+
+@pytest.mark.parametrize("days", [8, -2, 10_000])
+async def test_a_wall_clock_that_jumps_parks_no_event(tmp_path: Path, days: float) -> None:
+    clock = SteppedClock()
+    async with a_bench(tmp_path, clock=clock) as bench:
+        bench.backend.answer = lambda event: AWAY
+        await bench.accept(*(an_event(number) for number in range(3)))
+        clock.ahead = days * 86_400
+        await tried_again(bench)
+    async with a_bench(tmp_path, clock=clock) as bench:
+        bench.backend.answer = lambda event: AWAY
+        await tried_again(bench)
+        clock.ahead = 0.0
+        await tried_again(bench)
+        bench.backend.answer = lambda event: Replied(200)
+        await until(lambda: bench.backend.keys() == ["standup-0", "standup-1", "standup-2"])
+        assert bench.outbox.parked() == 0
+        assert [fact.lag < 60 for fact in bench.facts.all if isinstance(fact, EventDelivered)] == [True] * 3
+
+
+async def test_the_time_of_an_event_goes_on_over_a_restart_and_stands_still_while_the_machine_is_off(
+    tmp_path: Path,
+) -> None:
+    limits = Limits(max_age=100.0)
+    clock = SteppedClock()
+    async with a_bench(tmp_path, clock=clock, limits=limits, start=False) as bench:
+        await bench.accept(an_event(1))
+        clock.passed += 60
+        await bench.accept(an_event(2))
+    off_for_a_year = SteppedClock(passed=-SystemClock().monotonic() + 5, ahead=365 * 86_400)
+    async with a_bench(tmp_path, clock=off_for_a_year, limits=limits, boot="boot-2") as bench:
+        bench.backend.answer = lambda event: AWAY
+        await tried_again(bench)
+        assert bench.outbox.parked() == 0
+        await bench.accept(an_event(3))
+        off_for_a_year.passed += 30
+    async with a_bench(tmp_path, clock=off_for_a_year, limits=limits, boot="boot-2") as bench:
+        bench.backend.answer = lambda event: AWAY
+        await tried_again(bench)
+        assert bench.outbox.parked() == 0
+        off_for_a_year.passed += 15
+        await until(lambda: bench.outbox.parked() == 1)
+
+
+async def tried_again(bench: Bench) -> None:
+    """Wait until deliveries have failed a few more times."""
+    tried = len(bench.backend.tried)
+    await until(lambda: len(bench.backend.tried) >= tried + 3)
 
 
 async def test_what_is_damaged_on_disk_is_parked_and_not_sent(tmp_path: Path) -> None:

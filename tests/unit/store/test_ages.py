@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.store.ages import Stamp, advance, resume
+from sidecar.store.ages import Stamp, advance, is_off_unknown, missed, resume
 
 STEPS = st.lists(
     st.tuples(
@@ -30,7 +31,45 @@ def test_a_wall_clock_that_is_set_back_does_not_set_it_back() -> None:
 
 def test_across_a_reboot_it_goes_on_from_the_highest_wall_time_ever_seen() -> None:
     stamp = advance(resume(None, "a", 10.0, 1_000.0), 11.0, 9_000.0)
-    assert resume(stamp, "b", 1.0, 1_010.0).time == 9_000.0
+    assert resume(stamp, "b", 1.0, 1_010.0).time == 9_001.0
+
+
+def test_across_a_reboot_at_least_the_time_since_the_boot_has_passed() -> None:
+    stamp = resume(None, "a", 10.0, 1_000.0)
+    assert resume(stamp, "b", 70.0, 0.0).time == 1_070.0
+
+
+@pytest.mark.parametrize(
+    ("boot", "boottime", "wall", "unknown"),
+    [
+        ("b", 20.0, 0.0, True),  # no clock that runs while the machine is off: 1970
+        ("b", 20.0, 9_999.0, True),  # set back
+        ("b", 20.0, 10_014.9, True),  # a boot of 20 s cannot fit into 14.9
+        ("b", 20.0, 10_015.0, False),
+        ("b", 20.0, 10_020.0, False),
+        ("b", 20.0, 99_999.0, False),
+        ("a", 120.0, 0.0, False),  # the same boot: CLOCK_BOOTTIME says how long
+        ("a", 20.0, 0.0, True),  # of the same name, but it has started again
+    ],
+)
+def test_for_how_long_a_machine_was_off_is_unknown_where_the_wall_clock_is_behind(
+    boot: str, boottime: float, wall: float, unknown: bool
+) -> None:
+    assert is_off_unknown(Stamp("a", 100.0, 10_000.0, 10_000.0), boot, boottime, wall) is unknown
+
+
+def test_without_an_earlier_stamp_nothing_is_unknown() -> None:
+    assert not is_off_unknown(None, "a", 20.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("boottime", "wall", "seconds"),
+    [(150.0, 1_050.0, 0.0), (150.0, 4_650.0, 3_600.0), (150.0, 0.0, 0.0), (100.0, 1_001.0, 1.0)],
+)
+def test_a_wall_clock_set_forward_after_the_start_says_what_was_missed(
+    boottime: float, wall: float, seconds: float
+) -> None:
+    assert missed(Stamp("a", 100.0, 1_000.0, 1_000.0), boottime, wall) == seconds
 
 
 def test_across_a_reboot_it_counts_what_the_wall_clock_says_has_passed_though_it_is_behind() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import sqlite3
 import stat
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +16,14 @@ from typing import Any, TypeVar
 import pytest
 
 from sidecar.clock import SystemClock
-from sidecar.core.events import Limits, Mark, Pending
+from sidecar.core.events import Limits, Mark, Pending, least_volume
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
 from sidecar.errors import DiskError, StartError
 from sidecar.facts import DiskChanged, Notice
 from sidecar.store import Store, read_boot_id
 from sidecar.store.database import Database
 from sidecar.store.decisions import LAYOUT, Decisions
+from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
 from sidecar.store.file import Connection
 from tests.unit.builders import a_key, an_event
@@ -52,7 +56,7 @@ async def test_an_entry_comes_back_as_it_was(tmp_path: Path, key: Key) -> None:
         await store.save({key: entry})
     async with decisions(tmp_path, clock) as store:
         assert await loaded(store) == {key: entry}
-        assert await store.recall(key) == [(key, entry)] * (2 if entry.verdict is Verdict.DENY else 1)
+        assert await store.recall(key) == [(key, entry)]
 
 
 async def test_the_last_word_on_a_key_is_what_comes_back(tmp_path: Path) -> None:
@@ -114,16 +118,55 @@ async def test_after_a_reboot_the_wall_clock_says_how_old_an_entry_is(tmp_path: 
     assert rebooted.monotonic() - entry.asked_at == pytest.approx(310)
 
 
-async def test_after_a_reboot_with_a_dead_wall_clock_no_entry_is_younger_than_when_it_was_last_seen(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("unix", [0.0, 1_700_000_000.0 - 3_600.0], ids=["1970", "set back"])
+async def test_after_a_reboot_with_a_wall_clock_behind_only_denies_are_used(tmp_path: Path, unix: float) -> None:
+    clock = FakeClock()
+    kept = {a_key("a"): an_entry(Verdict.DENY), Key(Endpoint.VALIDATE_ACCESS, "b"): an_entry(Verdict.PRIVATE)}
+    gone = {a_key("c"): an_entry(), a_key("d"): an_entry(), NO_PART: an_entry(Verdict.CONFIG)}
+    clock.pass_by(1)
+    async with decisions(tmp_path, clock) as store:
+        await store.save({**kept, **gone})
+    wrong = FakeClock(boottime=20.0, unix=unix)
+    async with decisions(tmp_path, wrong, boot="boot-2") as store:
+        assert [key.room for key in await loaded_without_a_write(store)] == ["a", "b"]
+        assert await store.recall(a_key("c")) == []
+        assert [key.room for key, _ in await store.recall(a_key("a"))] == ["a"]
+        await store.save({a_key("d"): an_entry(asked_at=19.0)})
+    wrong.pass_by(10)
+    async with decisions(tmp_path, wrong, boot="boot-2") as store:  # the same boot, so nothing is doubtful any more
+        assert {key.room for key in await loaded(store)} == {"a", "b", "d"}
+
+
+async def loaded_without_a_write(store: Decisions) -> dict[Key, Entry]:
+    """Everything that is read, up to the write that ends it."""
+    found = {key: entry async for entries in store.denies() for key, entry in entries}
+    store._database.write = never  # type: ignore[method-assign]
+    with contextlib.suppress(DiskError):
+        async for entries in store.load():
+            found |= dict(entries)
+    del store._database.write
+    return found
+
+
+async def never(*_: object, **__: object) -> Any:
+    raise DiskError("the disk is full")
+
+
+async def test_a_wall_clock_set_forward_after_the_start_ages_what_is_from_before_the_boot(tmp_path: Path) -> None:
     clock = FakeClock()
     async with decisions(tmp_path, clock) as store:
-        await store.save({a_key(): an_entry()})
-        clock.pass_by(50)
-        await store.save({})
-    async with decisions(tmp_path, FakeClock(boottime=3.0, unix=0.0), boot="boot-2") as store:
-        assert 3.0 - (await loaded(store))[a_key()].asked_at == pytest.approx(50)
+        await store.save({a_key(): an_entry(stale_if_error=1e6)})
+    rebooted = FakeClock(boottime=20.0, unix=clock.unix + 25)  # as saved; it was off for hours
+    async with decisions(tmp_path, rebooted, boot="boot-2") as store:
+        before = (await loaded(store))[a_key()]
+        assert before.asked_at == pytest.approx(-5.0)
+        assert store.missed() == 0.0
+        rebooted.unix += 36_000
+        rebooted.pass_by(1)
+        assert store.missed() == 36_000.0
+        assert (await store.recall(a_key()))[0][1] == before  # by the time of the start, whenever a row is read
+        rebooted.unix -= 72_000
+        assert store.missed() == 36_000.0
 
 
 async def test_a_start_is_remembered_as_a_time_that_was_seen(tmp_path: Path) -> None:
@@ -133,8 +176,8 @@ async def test_a_start_is_remembered_as_a_time_that_was_seen(tmp_path: Path) -> 
     clock.pass_by(50)
     async with decisions(tmp_path, clock) as store:
         await loaded(store)
-    async with decisions(tmp_path, FakeClock(boottime=3.0, unix=0.0), boot="boot-2") as store:
-        assert 3.0 - (await loaded(store))[a_key()].asked_at == pytest.approx(50)
+    async with decisions(tmp_path, FakeClock(boottime=3.0, unix=clock.unix), boot="boot-2") as store:
+        assert 3.0 - (await loaded(store))[a_key()].asked_at == pytest.approx(53)
 
 
 async def test_what_is_past_its_lifetimes_does_not_come_back_and_leaves_the_disk(tmp_path: Path) -> None:
@@ -157,15 +200,16 @@ async def test_old_rows_leave_the_disk_while_the_process_lives(tmp_path: Path) -
         assert by_hand(tmp_path, "decisions.db", "SELECT room FROM decisions") == []
 
 
-async def test_a_deny_stays_longer_than_it_may_be_used_for_it_makes_its_room_suspect(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [1_000, 4e6, 4e8])
+async def test_a_deny_stays_however_old_it_is_and_whatever_the_clock_says(tmp_path: Path, seconds: float) -> None:
     clock = FakeClock()
     async with decisions(tmp_path, clock) as store:
-        await store.save({a_key("cancelled", "a"): an_entry(Verdict.DENY, stale_if_error=0)})
-        await store.save({a_key("cancelled", "b"): an_entry()})
-        clock.pass_by(1000)
-        assert len(await loaded(store)) == 2
-        recalled = await store.recall(a_key("cancelled", "b"))
-    assert [(key.subject, entry.verdict) for key, entry in recalled] == [("b", Verdict.ALLOW), ("a", Verdict.DENY)]
+        await store.save({a_key("a"): an_entry(Verdict.DENY, stale_if_error=0), a_key("b"): an_entry()})
+    clock.unix += seconds
+    clock.boottime += 4_000
+    for boot in ("boot-1", "boot-2", "boot-2"):
+        async with decisions(tmp_path, clock, boot=boot) as store:
+            assert [key.room for key in await loaded(store)] == ["a"]
 
 
 async def test_a_key_that_has_no_utf8_stays_in_memory_and_harms_no_other(tmp_path: Path) -> None:
@@ -192,13 +236,91 @@ async def test_a_damaged_row_is_left_out_said_and_removed(tmp_path: Path) -> Non
     assert facts.all == [Notice("decisions.db: 4 damaged rows are left out", level="error")]
 
 
+@pytest.mark.parametrize("part", ["room", "room_jid", "meeting_id", "subject", "token"])
+async def test_a_row_whose_key_is_damaged_is_nobodys(tmp_path: Path, part: str) -> None:
+    other = EVERY_PART._replace(room="other")
+    for change in ("'x'", f"{part} || 'x'", "NULL", "7", "CAST(x'ff41' AS TEXT)", "CAST('r' AS BLOB)"):
+        if part == "room" and change == "NULL":
+            continue  # the column does not take it
+        facts, folder = Facts(), tmp_path / str(len(list(tmp_path.iterdir())))
+        async with decisions(folder, FakeClock()) as store:
+            await store.save({EVERY_PART: an_entry(), a_key(): an_entry(Verdict.DENY), other: an_entry(Verdict.DENY)})
+        by_hand(folder, "decisions.db", f"UPDATE decisions SET {part} = {change} WHERE room IN ('r', 'other')")
+        async with decisions(folder, FakeClock(), facts) as store:
+            assert list(await loaded(store)) == [a_key()]
+        assert facts.all == [Notice("decisions.db: 1 damaged rows are left out", level="error")] * 2
+
+
+async def test_an_entry_in_the_row_of_another_key_is_nobodys(tmp_path: Path) -> None:
+    async with decisions(tmp_path, FakeClock()) as store:
+        await store.save({a_key("a"): an_entry(), a_key("b"): an_entry(Verdict.DENY)})
+    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET entry = (SELECT entry FROM decisions WHERE room = 'a')")
+    async with decisions(tmp_path, FakeClock()) as store:
+        assert list(await loaded(store)) == [a_key("a")]
+
+
+async def test_a_file_of_version_1_is_taken_over_and_a_damaged_key_in_it_is_noticed(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).with_name("version_1.db"), tmp_path / "decisions.db")
+    rows = "SELECT room, subject, verdict FROM decisions ORDER BY room"
+    assert by_hand(tmp_path, "decisions.db", rows) == [
+        ("board", "jid ann@example.org", "allow"),
+        ("board", "jid mallory@example.org", "deny"),
+        ("retro", "jid bob@example.org", "allow"),
+        ("standup", None, "config"),
+    ]
+    by_hand(tmp_path, "decisions.db", "UPDATE decisions SET subject = 'jid mallory@example.org' WHERE room = 'retro'")
+    clock = FakeClock()
+    async with decisions(tmp_path, clock) as store:
+        found = await loaded(store)
+        assert {key.room: entry.verdict for key, entry in found.items() if key.subject != "jid ann@example.org"} == {
+            "board": Verdict.DENY,
+            "standup": Verdict.CONFIG,
+        }
+        assert found[a_key("board")] == an_entry()
+        assert await store.recall(a_key("board")) != []
+        await store.save({a_key("new"): an_entry()})
+    clock.pass_by(90_000)
+    async with decisions(tmp_path, clock) as store:
+        assert [entry.verdict for entry in (await loaded(store)).values()] == [Verdict.DENY]
+
+
+async def test_denies_and_rooms_with_private_answers_are_read_first(tmp_path: Path) -> None:
+    rows = {a_key(f"{number % 7}", f"jid {number}"): an_entry(Verdict.DENY) for number in range(25)}
+    private = {Key(Endpoint.VALIDATE_ACCESS, "5"): an_entry(Verdict.PRIVATE)}
+    async with decisions(tmp_path, FakeClock()) as store:
+        await store.save({a_key(f"{number}"): an_entry() for number in range(25)})
+        await store.save({**rows, **private})
+        batches = [batch async for batch in store.denies(10)]
+        assert [len(batch) for batch in batches] == [10, 10, 5, 1]
+        assert {key: entry for batch in batches for key, entry in batch} == rows | private
+        assert not [key async for batch in store.load() for key, _ in batch if key in rows or key in private]
+
+
+async def test_a_replaced_content_is_there_or_the_one_before_it(tmp_path: Path) -> None:
+    async with decisions(tmp_path, FakeClock()) as store:
+        await store.save({a_key("a"): an_entry(Verdict.DENY), a_key("b"): an_entry()})
+        await store.replace({a_key("c"): an_entry(Verdict.DENY)})
+        assert [key.room for key in await loaded(store)] == ["c"]
+        await store._database.write(forbid_inserts, durable=False)
+        with pytest.raises(DiskError):
+            await store.replace({a_key("d"): an_entry(Verdict.DENY)})
+        assert [key.room for key in await loaded(store)] == ["c"]
+
+
+def forbid_inserts(connection: Connection) -> None:
+    connection.execute(
+        "CREATE TEMP TRIGGER forbid BEFORE INSERT ON decisions WHEN new.room = 'd'"
+        " BEGIN SELECT RAISE(ABORT, 'no more'); END"
+    )
+
+
 async def test_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Path) -> None:
     synced = []
 
     class Watched(Database):
-        async def write(self, job: Callable[[Connection], T], *, durable: bool) -> T:
+        async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
             synced.append(durable)
-            return await super().write(job, durable=durable)
+            return await super().write(job, durable=durable, frees=frees)
 
     clock, facts = FakeClock(), Facts()
     database = Watched(tmp_path, LAYOUT, clock, facts)
@@ -236,11 +358,34 @@ async def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> Non
 
 async def test_a_second_sidecar_in_the_same_folder_does_not_start_and_says_why(tmp_path: Path) -> None:
     async with Store(tmp_path, FakeClock(), "boot", Facts()):
-        with pytest.raises(StartError, match="another sidecar is using"):
-            async with Store(tmp_path, FakeClock(), "boot", Facts()):
-                pass
+        for file in (None, tmp_path / "lock"):
+            if file is not None:
+                file.unlink()  # as somebody does whom it stops
+            with pytest.raises(StartError, match=r"another sidecar.* uses"):
+                async with Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=0.0):
+                    pass
     async with Store(tmp_path, FakeClock(), "boot", Facts()):
         pass
+
+
+async def test_the_start_that_was_refused_names_the_process_and_leaves_its_lock_alone(tmp_path: Path) -> None:
+    async with Store(tmp_path, FakeClock(), "boot", Facts()):
+        for _ in range(2):
+            with pytest.raises(StartError, match=rf"another sidecar \(pid {os.getpid()}\) uses {tmp_path}; stop it"):
+                async with Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=0.0):
+                    pass
+
+
+async def test_a_start_waits_for_the_one_before_to_end(tmp_path: Path) -> None:
+    second = Store(tmp_path, FakeClock(), "boot", Facts(), lock_within=5.0)
+    async with Store(tmp_path, FakeClock(), "boot", Facts()) as first:
+        await first.events.add([an_event(1)])
+        starting = asyncio.ensure_future(second.__aenter__())
+        await asyncio.sleep(0)
+        assert not starting.done()
+    await starting
+    assert (await second.events.stock()).pending == 1
+    await second.__aexit__(None, None, None)
 
 
 async def test_without_a_folder_events_live_in_memory_and_decisions_nowhere(tmp_path: Path) -> None:
@@ -269,7 +414,7 @@ async def test_a_file_of_a_newer_version_is_moved_aside_and_the_start_goes_on_co
     facts = Facts()
     async with decisions(tmp_path, FakeClock()) as store:
         await store.save({a_key(): an_entry()})
-    by_hand(tmp_path, "decisions.db", "PRAGMA user_version = 2")
+    by_hand(tmp_path, "decisions.db", "PRAGMA user_version = 99")
     async with decisions(tmp_path, FakeClock(), facts) as store:
         assert await loaded(store) == {}
         assert store.generation == 1
@@ -507,15 +652,105 @@ async def test_the_oldest_parked_events_make_room(tmp_path: Path, limits: Limits
         ]
 
 
+async def test_parking_is_as_much_work_with_ten_thousand_parked_as_with_none(tmp_path: Path) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    class Counted(Database):
+        async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
+            def counted(connection: Connection) -> T:
+                connection.set_progress_handler(count, 1)
+                return job(connection)
+
+            return await super().write(counted, durable=durable, frees=frees)
+
+    async def park(numbers: range) -> int:
+        """How many steps SQLite's virtual machine needs."""
+        nonlocal steps
+        await outbox.add([an_event(number) for number in numbers])
+        page = await outbox.page("standup", 0, len(numbers))
+        steps = 0
+        await outbox.mark([a_mark(pending, "no") for pending in page], Limits(max_parked=10_001))
+        return steps
+
+    database = Counted(tmp_path, OUTBOX, FakeClock(), Facts())
+    outbox = Events(database, FakeClock(), "boot-1")
+    try:
+        first = await park(range(1))
+        await park(range(1, 10_000))
+        assert await park(range(10_000, 10_001)) < 1.2 * first
+        assert await park(range(10_001, 10_002)) < 2.5 * first  # one is deleted for it
+        assert (await outbox.stock()).parked == 10_001
+    finally:
+        await database.close()
+
+
+async def test_the_sum_of_parked_events_follows_every_change_and_a_restart(tmp_path: Path) -> None:
+    limits = Limits(max_bytes=3 * 1000)
+    for start in (0, 10):
+        async with events(tmp_path, FakeClock()) as outbox:
+            await outbox.drop(None, parked=True)
+            await outbox.add([an_event(start + number, body=b"x" * 1000) for number in range(8)])
+            page = await outbox.page("standup", 0, 10)
+            assert (await outbox.mark([a_mark(pending, "no") for pending in page[:4]], limits)).thrown_away == 1
+            (oldest, *_) = await outbox.listing(parked=True, after=0, most=9)
+            await outbox.retry([oldest.number])
+            assert (await outbox.mark([a_mark(page[4], "no")], limits)).thrown_away == 0
+            await outbox.drop([oldest.number + 1], parked=True)
+            assert (await outbox.mark([a_mark(page[5], "no")], limits)).thrown_away == 0
+        async with events(tmp_path, FakeClock()) as outbox:
+            assert (await outbox.mark([a_mark(page[6], "no")], limits)).thrown_away == 1
+            assert (await outbox.stock()).parked == 3
+            await outbox.drop(None, parked=False)
+
+
 async def test_the_stock_is_counted(tmp_path: Path) -> None:
-    async with events(tmp_path, FakeClock()) as outbox:
+    clock = FakeClock()
+    async with events(tmp_path, clock) as outbox:
         assert (await outbox.stock()).oldest_at is None
-        await outbox.add([an_event(1, body=b"12345", at=7.0), an_event(2, body=b"123", at=8.0), an_event(3)])
+        await outbox.add([an_event(1, body=b"12345")])
+        clock.pass_by(5)
+        await outbox.add([an_event(2, body=b"123"), an_event(3)])
         first, _, third = await outbox.page("standup", 0, 10)
         marked = await outbox.mark([a_mark(first), a_mark(third, "no")], Limits())
         stock = await outbox.stock()
-        assert (stock.pending, stock.bytes, stock.parked, stock.oldest_at) == (1, 3, 1, 8.0)
-        assert marked.oldest_at == 8.0
+        assert (stock.pending, stock.bytes, stock.parked, stock.oldest_at) == (1, 3, 1, 1_005.0)
+        assert marked.oldest_at == 1_005.0
+
+
+@pytest.mark.parametrize("size", [1, 1_900, 2_050, 4_200])
+async def test_the_file_is_no_larger_than_the_volume_that_check_asks_for(tmp_path: Path, size: int) -> None:
+    async with events(tmp_path, FakeClock()) as outbox:
+        for start in range(0, 1_000, 100):
+            await outbox.add([an_event(start + n, f"room-{n}@muc.example", body=b"x" * size) for n in range(100)])
+    fixed = least_volume(Limits(max_events=0), 0)
+    least = least_volume(Limits(max_events=1_000, max_bytes=1_000 * size), 0) - fixed
+    assert (tmp_path / "outbox.db").stat().st_size < 3 / 4 * least
+
+
+async def test_a_file_of_the_first_release_is_taken_over_and_its_events_are_new(tmp_path: Path) -> None:
+    tables = ("PRAGMA user_version = 1", "CREATE TABLE probe (filler BLOB)", *OUTBOX.statements)
+    for statement in tables:
+        by_hand(tmp_path, "outbox.db", statement)
+    columns = "name, endpoint, room, idempotency_key, accepted_at, traceparent, checksum, body"
+    name, body = b"0123456789abcdef", b"{}"
+    row = (name, "user-left", "standup", "key", 7.0, "", zlib.crc32(body, zlib.crc32(name)), body)
+    by_hand(tmp_path, "outbox.db", f"INSERT INTO events ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
+    by_hand(tmp_path, "outbox.db", "INSERT INTO delivered (name, at) VALUES (?, 7.0)", b"delivered")
+    clock = FakeClock()
+    for _ in range(2):
+        async with events(tmp_path, clock) as outbox:
+            (pending,) = await outbox.page("standup", 0, 9)
+            assert (pending.event.body, pending.damaged, pending.since) == (body, False, 1_000.0)
+            assert await outbox.add([]) == []
+            clock.pass_by(50_000)
+            await outbox.mark([], Limits())
+            assert by_hand(tmp_path, "outbox.db", "SELECT count(*) FROM delivered") == [(clock.boottime < 90_000,)]
+    # What the first release writes into the file now, it still can.
+    by_hand(tmp_path, "outbox.db", f"INSERT INTO events ({columns}) VALUES (x'00', ?, ?, ?, ?, ?, ?, ?)", *row[1:])
 
 
 async def test_a_damaged_event_is_known_by_its_checksum(tmp_path: Path) -> None:
@@ -525,6 +760,17 @@ async def test_a_damaged_event_is_known_by_its_checksum(tmp_path: Path) -> None:
             tmp_path, "outbox.db", "UPDATE events SET body = CAST('{}' AS BLOB) WHERE idempotency_key = 'standup-1'"
         )
         assert [pending.damaged for pending in await outbox.page("standup", 0, 10)] == [True, False]
+
+
+async def test_a_row_whose_text_is_damaged_blocks_nothing(tmp_path: Path) -> None:
+    async with events(tmp_path, FakeClock()) as outbox:
+        await outbox.add([an_event(1), an_event(2, room="other")])
+        by_hand(tmp_path, "outbox.db", "UPDATE events SET room = CAST(x'ff61' AS TEXT) WHERE room = 'standup'")
+        with pytest.raises(DiskError):
+            await outbox.rooms("", 10)
+        await until(lambda: outbox.generation == 2)
+        assert await outbox.rooms("", 10) == ["other", "\ufffda"]
+        assert len(await outbox.page("\ufffda", 0, 10)) == 1
 
 
 async def test_a_room_name_that_has_no_utf8_is_taken_all_the_same(tmp_path: Path) -> None:

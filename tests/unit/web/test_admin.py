@@ -21,9 +21,13 @@ class Health:
 
     def __init__(self) -> None:
         self.why: list[str] = []
+        self.what_else: list[str] = []
 
     def reasons(self) -> list[str]:
         return self.why
+
+    def notes(self) -> list[str]:
+        return self.what_else
 
 
 class Outbox:
@@ -91,7 +95,15 @@ async def test_a_live_process_says_so(client: Client) -> None:
 async def test_a_degraded_sidecar_is_still_ready(client: Client, setup: Setup) -> None:
     setup.health.why = ["the disk is full"]
     response = await client.get("/readyz")
-    assert (response.status, await response.json()) == (200, {"status": "degraded", "reasons": ["the disk is full"]})
+    document = {"status": "degraded", "reasons": ["the disk is full"], "notes": []}
+    assert (response.status, await response.json()) == (200, document)
+
+
+async def test_a_note_does_not_degrade(client: Client, setup: Setup) -> None:
+    setup.health.what_else = ["nothing is kept"]
+    response = await client.get("/readyz")
+    document = {"status": "ready", "reasons": [], "notes": ["nothing is kept"]}
+    assert (response.status, await response.json()) == (200, document)
 
 
 async def test_a_sidecar_that_starts_or_stops_is_not_ready(client: Client, setup: Setup) -> None:

@@ -6,9 +6,14 @@ import asyncio
 
 import pytest
 
+from sidecar.core.model import Source, Verdict
+from sidecar.core.policy import OnUnavailable
 from sidecar.decisions.cache import Selector
+from tests.unit.builders import a_policy, an_entry
 from tests.unit.harness import (
+    DECISION,
     Harness,
+    after,
     allow,
     broken,
     deny,
@@ -67,6 +72,115 @@ async def test_a_deny_is_on_disk_before_it_is_answered() -> None:
 
 
 @in_virtual_time
+async def test_who_finds_a_deny_in_memory_waits_until_it_is_on_disk() -> None:
+    harness = Harness()
+    await harness.asks()
+    await harness.passes(20)
+    harness.disk.persist_takes = 0.2
+    harness.backend.says(deny("Cancelled"))
+    await harness.asks()  # answered from memory, refreshed behind
+    await settled()
+    begun = now()
+    answer = await harness.asks()
+    assert (answer.allowed, answer.source) == (False, Source.HIT)
+    assert now() - begun == pytest.approx(0.2, abs=0.01)
+    begun = now()
+    assert (await harness.asks()).allowed is False
+    assert now() == begun
+
+
+@in_virtual_time
+async def test_all_who_wait_for_one_call_hear_its_deny_when_it_is_on_disk() -> None:
+    harness = Harness()
+    harness.disk.persist_takes = 0.2
+    harness.backend.says(after(0.5, deny()))
+    begun = now()
+    answers = await asyncio.gather(*(harness.asks() for _ in range(5)))
+    assert [answer.allowed for answer in answers] == [False] * 5
+    assert now() - begun == pytest.approx(0.7, abs=0.01)
+
+
+@in_virtual_time
+async def test_a_late_allow_that_is_answered_with_a_newer_deny_waits_until_that_deny_is_on_disk() -> None:
+    harness = Harness()
+    await harness.asks("user@example.com")
+    await harness.passes(31)
+    late = harness.backend.hold()
+    first = harness.soon("user@example.com")
+    await settled()
+    harness.backend.says(deny())
+    await harness.asks("other@example.com")  # the next question of the user begins a call of its own
+    harness.disk.persist_takes = 0.2
+    harness.backend.says(deny("Cancelled"))
+    second = harness.soon("user@example.com")
+    await settled()
+    begun = now()
+    late.comes(allow())
+    assert (await first).allowed is False
+    assert now() - begun == pytest.approx(0.2, abs=0.01)
+    assert (await second).allowed is False
+
+
+@pytest.mark.parametrize("cache_control", ["no-store", "max-age=0", "must-revalidate", "private", "private, no-store"])
+def test_a_deny_is_on_disk_before_it_is_answered_whatever_its_cache_control(cache_control: str) -> None:
+    @in_virtual_time
+    async def case() -> None:
+        harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+        await harness.asks("x@guest.example.com", guest=True)
+        await harness.passes(31)
+        harness.disk.persist_takes = 0.2
+        harness.backend.says(deny("Cancelled", cache_control))
+        begun = now()
+        assert (await harness.asks("x@guest.example.com", guest=True)).allowed is False
+        assert now() - begun == pytest.approx(0.2, abs=0.01)
+        harness.backend.always(broken())
+        assert (await harness.asks("x@guest.example.com", guest=True)).allowed is False
+
+    case()
+
+
+@in_virtual_time
+async def test_a_deny_that_only_keeps_the_policy_from_allowing_is_on_disk_before_it_does() -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    harness.disk.persist_takes = 0.2
+    harness.backend.says(deny("Cancelled", "no-store"))
+    denied = harness.soon()
+    await settled()
+    harness.backend.always(broken())
+    begun = now()
+    assert (await harness.asks("ann@example.com")).allowed is True
+    assert now() == begun
+    refused = harness.soon()
+    await settled()
+    assert not refused.done()
+    assert (await refused).allowed is (await denied).allowed is False
+
+
+@in_virtual_time
+async def test_an_expired_deny_is_on_disk_before_an_open_breaker_makes_use_of_it() -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    await harness.trip()
+    key = harness.query(DECISION, roomName="standup", userJid="alice@example.com/phone").key
+    harness.cache.put(key, an_entry(Verdict.DENY, asked_at=-1e6))
+    harness.disk.persist_takes = 0.2
+    begun = now()
+    answer = await harness.asks()
+    assert (answer.allowed, answer.detail) == (False, "refused")
+    assert now() - begun == pytest.approx(0.2, abs=0.01)
+
+
+@in_virtual_time
+async def test_a_deny_at_the_last_moment_waits_for_a_disk_that_is_well() -> None:
+    harness = Harness()
+    harness.disk.persist_takes = 0.04
+    harness.backend.says(after(3.849, deny()))
+    begun = now()
+    assert (await harness.asks()).allowed is False
+    assert now() - begun == pytest.approx(3.889, abs=0.002)
+    assert harness.disk.persisted >= 1
+
+
+@in_virtual_time
 async def test_a_deny_waits_a_quarter_of_a_second_for_a_slow_disk_and_no_longer() -> None:
     harness = Harness()
     harness.disk.persist_takes = 60
@@ -100,3 +214,42 @@ async def test_a_disk_that_fails_while_it_is_being_loaded_turns_nobody_away() ->
     harness = Harness()
     harness.disk.recall_fails = OSError("disk on fire")
     assert (await harness.asks()).allowed is True
+
+
+# ---- until the denies on disk have been read
+
+
+@in_virtual_time
+async def test_until_the_denies_on_disk_are_known_a_fresh_allow_is_asked_about_first() -> None:
+    harness = Harness()
+    await harness.asks()
+    harness.cache.denies_known = False
+    harness.backend.says(after(1.9, deny("Cancelled")))
+    assert (await harness.asks()).allowed is False
+
+
+@in_virtual_time
+async def test_until_the_denies_on_disk_are_known_an_allow_answers_if_the_backend_is_unavailable() -> None:
+    harness = Harness()
+    await harness.asks()
+    harness.cache.denies_known = False
+    harness.backend.always(broken())
+    answer = await harness.asks()
+    assert (answer.allowed, answer.detail) == (True, "suspect")
+
+
+@pytest.mark.parametrize("open_breaker", [True, False])
+def test_until_the_denies_on_disk_are_known_nobody_is_let_in_by_policy(open_breaker: bool) -> None:
+    @in_virtual_time
+    async def case() -> None:
+        harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+        if open_breaker:
+            await harness.trip()
+        harness.backend.always(broken())
+        harness.cache.denies_known = False
+        answer = await harness.asks()
+        assert (answer.allowed, answer.detail) == (False, "refused")
+        harness.cache.denies_known = True
+        assert (await harness.asks()).allowed is True
+
+    case()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sidecar.core.model import Source
 from sidecar.web.responses import cache_status
 from tests.unit.harness import (
@@ -11,6 +13,7 @@ from tests.unit.harness import (
     allow,
     broken,
     deny,
+    now,
     settled,
 )
 from tests.unit.virtual import in_virtual_time
@@ -34,6 +37,21 @@ async def test_a_suspect_allow_is_no_excuse_for_a_slow_backend() -> None:
     await a_room_with_a_deny(harness)
     harness.backend.says(after(1.9, deny("Cancelled")))
     assert (await harness.asks("user-0@example.com")).allowed is False
+
+
+@in_virtual_time
+async def test_an_allow_that_becomes_suspect_while_a_slow_backend_is_asked_does_not_answer_for_it() -> None:
+    harness = Harness()
+    await harness.asks("user@example.com")
+    await harness.passes(31)
+    harness.backend.says(after(2.0, allow()))
+    begun = now()
+    slow = harness.soon("user@example.com")  # stale: after answer_within, memory would answer
+    await harness.passes(0.2)
+    harness.backend.says(deny("Cancelled"), after(1.0, deny("Cancelled")))
+    await harness.asks("late@example.com")
+    assert (await slow).allowed is False  # after answer_within, it was asked about once more
+    assert now() - begun == pytest.approx(1.5, abs=0.01)
 
 
 @in_virtual_time

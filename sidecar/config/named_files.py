@@ -1,0 +1,81 @@
+"""A config with the files that it names: whether they can be read and used, each with the place of its setting."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from sidecar.config.backend_target import tls_from
+from sidecar.config.credentials import CREDENTIAL, content_of, credential, read_secret, read_token, signing_key
+from sidecar.config.loader import Examined, Where, examine_file
+from sidecar.config.models import Settings
+from sidecar.errors import SidecarError
+
+SECRET_FILE = ("backend", "secret_file")
+
+
+def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
+    """Check a config file and the files it names; raises ConfigError only if the config file cannot be read."""
+    examined = examine_file(file)
+    if examined.settings is not None:
+        _secret(examined, examined.settings, environ)
+        _other_files(examined, examined.settings, environ)
+    return examined
+
+
+def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
+    backend = settings.backend
+    where = ("backend", "secret_env") if backend.secret_file is None else SECRET_FILE
+    try:
+        secret = read_secret(backend, environ)
+    except SidecarError as error:
+        examined.complain(where, str(error))
+        return
+    if backend.secret_file is not None and credential(CREDENTIAL, environ) is None:
+        _warn_about_file(examined, backend.secret_file)
+    if secret is not None and len(secret) < 16:
+        text = f"the secret has {len(secret)} characters and can be guessed; create a longer one: openssl rand -hex 32"
+        examined.warn(where, text)
+
+
+def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
+    """The tokens, the signing key, and the files for TLS."""
+    secrets: tuple[tuple[Where, str, Path | None], ...] = (
+        (("listen", "token_file"), "listen-token", settings.listen.token_file),
+        (("admin", "token_file"), "admin-token", settings.admin.token_file),
+        (("backend", "signing_key_file"), "signing-key", settings.backend.signing_key_file),
+    )
+    for where, name, file in secrets:
+        try:
+            text = read_token(name, file, environ)
+            if name == "signing-key":
+                signing_key(text)
+        except SidecarError as error:
+            examined.complain(where, str(error))
+        else:
+            if file is not None:
+                _warn_about_file(examined, file, where)
+    try:
+        tls_from(settings.backend)
+    except SidecarError as error:
+        setting, _, text = str(error).partition(": ")
+        examined.complain(tuple(setting.split(".")), text)
+
+
+def _warn_about_file(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:
+    """Warnings about a secret file; none if a credential is used instead of it and it cannot be read."""
+    try:
+        mode, content = stat.S_IMODE(file.stat().st_mode), content_of(file)
+    except OSError:
+        return
+    if mode & 0o077:
+        who = "every user of this machine" if mode & 0o007 else "its group"
+        can = "change" if mode & 0o022 else "read"
+        examined.warn(where, f"{who} can {can} {file} (mode {mode:04o}); run: chmod 600 {file}")
+    if content.endswith((b"\n", b"\r")):
+        text = (
+            f"{file} ends with a line end. The sidecar ignores it, but a backend that reads such a file may use it as "
+            "a part of the secret; write the file with printf %s"
+        )
+        examined.warn(where, text)

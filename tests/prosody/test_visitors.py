@@ -1,0 +1,89 @@
+"""On a visitor node: visitors are asked about and stay visitors; who is mirrored from the main room is in already."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.prosody.conftest import Server, StartProsody
+from tests.rig.answers import deny, reply
+from tests.rig.ports import free_port
+from tests.rig.xmpp import Client, statuses
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NODE = ("fmuc", "muc_webhook")
+OPTIONS = {
+    "main_domain": "remote.test",
+    "restrict_room_creation": True,
+    "muc_webhook_events": ["user-joined", "user-left"],
+}
+CONFIG = {
+    "membersOnly": True,
+    "lobbyEnabled": False,
+    "maxParticipants": 1,
+    "moderators": ["ann@auth.localhost"],
+    "chatEnabled": False,
+}
+
+
+@pytest.mark.parametrize("closed_by_default", [False, True])
+async def test_a_visitor_who_is_allowed_stays_a_visitor(
+    start_prosody: StartProsody, room: str, closed_by_default: bool
+) -> None:
+    options = {**OPTIONS, "muc_room_default_members_only": closed_by_default}
+    prosody = await start_prosody(muc_modules=NODE, options=options)
+    prosody.backend.on("room-created", reply(CONFIG))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="ann") as ann,
+        Client.connect(prosody) as bob,
+    ):
+        await focus.join(room, nick="focus")
+        results = [await ann.join(room, nick="ann"), await bob.join(room, nick="bob")]
+        assert [(r.role, r.affiliation) for r in results] == [("visitor", "none")] * 2
+        assert results[1].config == {"chatEnabled": False, "lobbyEnabled": False}
+
+
+async def test_a_visitor_who_is_denied_stays_out(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(muc_modules=NODE, options=OPTIONS)
+    prosody.backend.on("validate-access", deny("No"))
+    async with Client.connect(prosody, user="focus") as focus, Client.connect(prosody) as eve:
+        await focus.join(room, nick="focus")
+        assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+
+
+async def another_server(start_prosody: StartProsody) -> tuple[Server, int]:
+    port = free_port()
+    s2s = (
+        f's2s_ports = {{ {port} }}\ns2s_interfaces = {{ "127.0.0.1" }}\ns2s_require_encryption = false\n'
+        "s2s_secure_auth = false\ns2s_direct_tls_ports = {}"
+    )
+    prosody = await start_prosody(fresh=True, muc_modules=NODE, options=OPTIONS, extra_global=s2s)
+    await prosody.load("dialback")
+    await prosody.load("s2s")
+    return prosody, port
+
+
+async def test_nobody_is_asked_about_a_mirrored_participant(start_prosody: StartProsody, room: str) -> None:
+    prosody, port = await another_server(start_prosody)
+    prosody.backend.on("validate-access", deny("No"))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.remote(prosody, port, "ann") as mirrored,
+    ):
+        await focus.join(room, nick="focus")
+        await mirrored.begin_join(room, "ann")
+        await mirrored.expect(lambda s: s.get("from", "").startswith(room) and "110" in statuses(s))
+        assert prosody.backend.asked("validate-access") == []
+        assert prosody.backend.asked("user-joined") == []
+
+
+# -- what status() says of other modules
+
+
+async def test_the_shell_names_the_modules_that_matter(start_prosody: StartProsody) -> None:
+    prosody = await start_prosody(muc_modules=("muc_hide_all", *NODE), options=OPTIONS)
+    shown = await prosody.shell("muc_webhook:status()")
+    assert "beside muc_hide_all: publicRoom = true lists no room" in shown
+    assert "beside fmuc: this is a visitor node" in shown
+    assert "lobby_autostart" not in shown
