@@ -25,7 +25,7 @@ class Resolved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The backend was asked once. `outcome` is replied, rejected, misconfigured, unavailable, timeout …"""
+    """The backend was asked once. `outcome` is replied, rejected, misconfigured, unavailable, unreadable, timeout …"""
 
     endpoint: Endpoint
     outcome: str

@@ -16,6 +16,7 @@ _KINDS = {Kind.DECISION: "`validate-access`", Kind.CONFIG: "`room-created`", Kin
 _SHAPES = {
     Shape.ANY: "anything, or nothing",
     Shape.OBJECT: "a JSON object",
+    Shape.CONFIG: "a JSON object whose [protective settings](module.md#protective-settings) can be read",
     Shape.DECISION: "a JSON object with `allowed`: `true` or `false`",
     Shape.DENIAL: "a JSON object with `allowed`: `false`",
 }

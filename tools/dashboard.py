@@ -42,7 +42,7 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     (
         "Calls to the backend, by outcome",
-        "misconfigured: an operator must fix the secret or the certificate.",
+        "misconfigured: an operator must fix the secret or the certificate. unreadable: a config has a wrong type.",
         "reqps",
         [
             (

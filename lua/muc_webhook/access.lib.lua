@@ -9,7 +9,7 @@ local jid = require "util.jid";
 local json = require "util.json";
 local now = require "util.time".now;
 
-local state, options, safely, people, rooms, webhook, answers, config, records; -- handed over by start.lib.lua
+local state, options, safely, people, rooms, webhook, answers, texts, config, records; -- handed over by start.lib.lua
 
 local function question_about(origin, stanza, room_jid, room)
 	local identity = people.identity_of(origin);
@@ -21,20 +21,29 @@ local function question_about(origin, stanza, room_jid, room)
 		userId = identity.id;
 		userEmail = identity.email;
 		guest = people.is_guest(origin, identity);
-		bearerToken = options.send_token and type(origin.auth_token) == "string" and origin.auth_token or nil;
+		bearerToken = options.send_token and identity.token or nil;
 		meetingId = options.send_meeting_id and rooms.meeting_id(room) or nil;
 		timestamp = os.time();
 	};
 end
 
--- "allow", "deny" with a reason, or "unavailable" with the cause.
+-- What a page may show of a denial, or act on.
+local function refusal_in(answer, reason)
+	local refusal = { type = "JOIN_REFUSED"; reason = reason; title = texts.line(answer.meetingTitle, 500) };
+	refusal.status, refusal.redirectUrl = texts.line(answer.status, 100), texts.line(answer.redirectUrl, 2000);
+	if type(answer.requireAuth) == "boolean" then refusal.requireAuth = answer.requireAuth; end
+	return refusal;
+end
+
+-- "allow", "deny" with a reason and what a page may show, or "unavailable" with the cause.
 local function read_decision(code, text)
 	if code == 0 then return "unavailable", text; end
 	local answer = answers.read_object(text);
 	if answer and code >= 200 and code < 300 and answer.allowed == true then
 		return "allow";
 	elseif answer and answer.allowed == false and (code >= 200 and code < 300 or code >= 400 and code < 500) then
-		return "deny", answers.presentable(answer.reason, "You are not allowed to join this meeting");
+		local reason = answers.presentable(answer.reason, "You are not allowed to join this meeting");
+		return "deny", reason, refusal_in(answer, reason);
 	end
 	return "unavailable", "no decision in an answer with status "..code;
 end
@@ -51,7 +60,7 @@ end
 local function settle_lead(record, text, headers)
 	local status = text and headers and tonumber(headers["config-status"]);
 	if status then
-		records.settle(record, config.read_answer(status, text));
+		records.settle(record, config.read_answer(record.jid, status, text));
 	else
 		pass_on(record);
 	end
@@ -74,8 +83,8 @@ local function ask_for_join(body, question, on_answer)
 	end);
 end
 
--- Only in an async context: waits for the answer. Gives what read_decision does, and the room's record if that was
--- settled along with it.
+-- Only in an async context: waits for the answer. Gives what read_decision does, and last the room's record if that
+-- was settled along with it.
 local function ask(question)
 	local wait, done = async.waiter();
 	local body = json.encode(question);
@@ -92,13 +101,13 @@ local function ask(question)
 		webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
 	end
 	wait();
-	local verdict, detail = read_decision(code, decision);
-	return verdict, detail, record;
+	local verdict, detail, refusal = read_decision(code, decision);
+	return verdict, detail, refusal, record;
 end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	webhook, answers, config, records = need.webhook, need.answers, need.config, need.records;
+	webhook, answers, texts, config, records = need.webhook, need.answers, need.texts, need.config, need.records;
 	return { question_about = question_about; ask = ask };
 end
 

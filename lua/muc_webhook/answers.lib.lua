@@ -1,28 +1,34 @@
 -- Reads what the other side answers. None of it can be trusted to be well-formed.
 
 local json = require "util.json";
-local valid_utf8 = require "util.encodings".utf8.valid;
+
+local texts; -- handed over by start.lib.lua
+
+local replacement = "\\uFFFD";
+
+-- Half of a surrogate pair, as a program writes it that has cut a text inside an emoji, is no character, and Prosody
+-- reads nothing of a JSON text that holds one.
+local function without_halves(text)
+	if not text:find("\\u[dD][89a-fA-F]") then return text; end
+	text = text:gsub("\\\\", "\\u005C"); -- what is behind a backslash that stands for itself is no escape
+	text = text:gsub("\\u([dD][89abAB]%x%x)\\u([dD][c-fC-F]%x%x)", "\\+%1\\+%2");
+	text = text:gsub("\\u[dD][89a-fA-F]%x%x", replacement);
+	return (text:gsub("\\%+", "\\u"));
+end
 
 -- A JSON object, or nil for anything else. JSON's null comes as a table that is truthy.
 local function read_object(text)
-	local ok, value = pcall(json.decode, text or "");
-	if ok and type(value) == "table" and value ~= json.null and text:find("^%s*{") then
-		return value;
-	end
+	if not text or not text:find("^%s*{") then return nil; end
+	local ok, value = pcall(json.decode, without_halves(text));
+	if ok and type(value) == "table" and value ~= json.null then return value; end
 	return nil;
 end
 
 -- Text from outside that goes into a stanza.
 local function presentable(text, default)
-	if type(text) ~= "string" then return default; end
-	text = text:gsub("%c+", " "):match("^%s*(.-)%s*$");
-	if text == "" or not valid_utf8(text) then return default; end
-	if #text > 500 then
-		text = text:sub(1, 500);
-		while not valid_utf8(text) do text = text:sub(1, -2); end
-	end
+	text = texts.line(text, 500);
 	-- Jitsi's frontend takes this text as the order to try again at once.
-	if text:find("Room creation is restricted", 1, true) then return default; end
+	if not text or text:find("Room creation is restricted", 1, true) then return default; end
 	return text;
 end
 
@@ -33,7 +39,8 @@ local function read_sequence(text)
 	return first, text:match("^\30([^\30]*)\n", rest);
 end
 
-local function new()
+local function new(need)
+	texts = need.texts;
 	return { read_object = read_object; read_sequence = read_sequence; presentable = presentable };
 end
 

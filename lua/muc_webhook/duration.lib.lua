@@ -3,13 +3,9 @@
 -- Counted from the first real participant's join, by the clock on the wall and in the room's own data, so that it
 -- goes on over a reload of the module and, for a persistent room, over a restart of Prosody.
 
-local json = require "util.json";
-local st = require "util.stanza";
 local timer = require "util.timer";
 
-local xmlns_jitmeet = "http://jitsi.org/jitmeet";
-
-local options, safely, people, rooms; -- handed over by start.lib.lua
+local options, safely, people, rooms, messages; -- handed over by start.lib.lua
 
 local function end_meeting(room, minutes)
 	local text = ("The meeting has reached its limit of %g minutes"):format(minutes);
@@ -21,7 +17,10 @@ local function end_meeting(room, minutes)
 		room:destroy(nil, text);
 		return;
 	end
-	-- Destroyed, a persistent room would be a tombstone for weeks; only its meeting is over.
+	-- Destroyed, a persistent room would be a tombstone for weeks; only its meeting is over. Jitsi's frontend does not
+	-- show why somebody was removed.
+	room:broadcast(messages.chat_line(room.jid, text));
+	room:broadcast(messages.data(room.jid, nil, { type = "MEETING_ENDED"; reason = "max-duration" }));
 	for nick, occupant in room:each_occupant() do
 		if not people.is_exempt(occupant.bare_jid) then room:set_role(true, nick, nil, text); end
 	end
@@ -30,9 +29,10 @@ end
 
 local function warn_of_end(room, minutes)
 	local text = ("This meeting ends in %g %s."):format(minutes, minutes == 1 and "minute" or "minutes");
-	room:broadcast(st.message({ from = room.jid, type = "groupchat" }, text)
-		:tag("json-message", { xmlns = xmlns_jitmeet })
-			:text(json.encode({ type = "MEETING_ENDING", minutesLeft = minutes; reason = "max-duration" })):up());
+	room:broadcast(messages.chat_line(room.jid, text));
+	room:broadcast(messages.data(room.jid, nil, {
+		type = "MEETING_ENDING"; minutesLeft = minutes; reason = "max-duration";
+	}));
 end
 
 -- Or starts again, when the config or the meeting has changed.
@@ -81,6 +81,7 @@ end
 
 local function new(need)
 	options, safely, people, rooms = need.options, need.safely, need.people, need.rooms;
+	messages = need.messages;
 	return { start = start; on_joined = on_joined; on_left = on_left };
 end
 

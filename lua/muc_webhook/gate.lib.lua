@@ -16,7 +16,8 @@ local st = require "util.stanza";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
-local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms; -- handed over by start.lib.lua
+-- Handed over by start.lib.lua.
+local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms, messages;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -32,11 +33,19 @@ local function is_gone(event, ticket)
 		or (origin.full_jid ~= nil and origin.full_jid ~= event.stanza.attr.from);
 end
 
-local function is_refused_by_decision(event, room_jid, verdict, detail)
+-- Jitsi's frontend does not show the text of an error. A script in the page can read this before the error comes.
+-- Remote users and those of components have no such page.
+local function explain_refusal(event, room_jid, refusal)
+	if event.origin.type ~= "c2s" then return; end
+	event.origin.send(messages.data(room_jid, event.stanza.attr.from, refusal));
+end
+
+local function is_refused_by_decision(event, room_jid, verdict, detail, refusal)
 	if verdict == "deny" then
 		metrics.count_join("denied");
 		breakout_rooms.on_denied(room_jid, jid.bare(event.stanza.attr.from));
 		module:log("info", "A join into %s was denied: %s", room_jid, detail);
+		explain_refusal(event, room_jid, refusal);
 		refuse(event, room_jid, "cancel", "not-allowed", detail);
 		return true;
 	elseif verdict == "unavailable" then
@@ -62,6 +71,7 @@ end
 local function is_refused_by_record(event, room_jid, record)
 	if record and record.state == "refused" then
 		metrics.count_join("refused");
+		explain_refusal(event, room_jid, { type = "JOIN_REFUSED"; reason = record.reason });
 		refuse(event, room_jid, "cancel", "not-allowed", record.reason);
 		return true;
 	elseif not record or record.state ~= "ready" then
@@ -92,8 +102,8 @@ end
 local function decide(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
-	local verdict, detail, record = access.ask(question);
-	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail) then return true; end
+	local verdict, detail, refusal, record = access.ask(question);
+	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
 	if is_gone(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
@@ -211,7 +221,7 @@ end
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
-	breakout_rooms = need.breakout_rooms;
+	breakout_rooms, messages = need.breakout_rooms, need.messages;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

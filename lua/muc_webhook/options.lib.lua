@@ -122,6 +122,7 @@ local function read_options()
 		fallback_secret = text_option("muc_webhook_fallback_secret", secret);
 		fail_open = flag_option("muc_webhook_fail_open", false);
 		exempt_jids = set_option("muc_webhook_exempt");
+		verifying_authentications = set_option("muc_webhook_token_authentications");
 		send_token = flag_option("muc_webhook_send_token", true);
 		send_meeting_id = flag_option("muc_webhook_send_meeting_id", false);
 		subject_from_title = flag_option("muc_webhook_subject", false);

@@ -1,11 +1,16 @@
 -- Who somebody is: what the server vouches for, and who joins without being asked for.
 
 local jid = require "util.jid";
+local nodeprep = require "util.encodings".stringprep.nodeprep;
 
 local xmlns_nick = "http://jabber.org/protocol/nick";
 
-local visitors; -- handed over by start.lib.lua
-local admins, exempt, bot_prefixes; -- made by `new`
+local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
+
+local longest_name = 1023; -- bytes
+
+local visitors, texts, identifiers; -- handed over by start.lib.lua
+local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
 -- The lists are other modules', and it is for those to complain of a wrong member. Here it must not stop anything.
 local function texts_of_option(name, default)
@@ -40,42 +45,57 @@ local function is_exempt(full_jid)
 	return false;
 end
 
-local guest_providers = { ["anonymous"] = true; ["jitsi-anonymous"] = true; ["token"] = true };
+-- The name of the authentication that a session of this server has passed.
+local function authentication_of(origin)
+	local host = origin and origin.type == "c2s" and prosody.hosts[origin.host];
+	return host and host.users and host.users.name or nil;
+end
 
+-- Jitsi's mod_jitsi_session takes the token out of the URL of every session. Only some authentications check it; what
+-- they found in it is then on the session too. On any other host a user can write there what they like.
 local function identity_of(origin)
-	local user = origin and origin.jitsi_meet_context_user;
-	if type(user) ~= "table" then user = {}; end
-	local id = user.id;
-	if type(id) == "number" then id = ("%.14g"):format(id); end
+	local authentication = authentication_of(origin);
+	if not authentication or anonymous_authentications[authentication] then return {}; end
+	if not verifying_authentications[authentication] then
+		return { account = origin.username; jid = jid.join(origin.username, origin.host) };
+	end
+	local user = type(origin.jitsi_meet_context_user) == "table" and origin.jitsi_meet_context_user or {};
 	return {
-		id = type(id) == "string" and id ~= "" and id or nil;
-		email = type(user.email) == "string" and user.email ~= "" and user.email or nil;
-		name = type(user.name) == "string" and user.name ~= "" and user.name or nil;
+		id = identifiers.read(user.id);
+		email = identifiers.read_text(user.email);
+		name = texts.line(user.name, longest_name);
+		token = type(origin.auth_token) == "string" and origin.auth_token ~= "" and origin.auth_token or nil;
 	};
 end
 
+-- Nobody has verified who this is.
 local function is_guest(origin, identity)
-	if origin.auth_token or identity.id or identity.email then return false; end
-	local host = prosody.hosts[origin.host];
-	return host ~= nil and host.users ~= nil and guest_providers[host.users.name] == true;
+	if identity.token or identity.id or identity.email then return false; end
+	local authentication = authentication_of(origin);
+	return anonymous_authentications[authentication] or verifying_authentications[authentication] or false;
 end
 
 local function display_name(stanza, identity)
 	local nick = stanza and stanza:get_child_text("nick", xmlns_nick);
-	if nick and nick ~= "" then return nick; end
-	return identity.name or (stanza and jid.resource(stanza.attr.to)) or nil;
+	return texts.line(nick, longest_name) or identity.name or (stanza and jid.resource(stanza.attr.to)) or nil;
 end
 
--- By the id or e-mail address in the token, which a config names as well as JIDs.
+-- A config names moderators by the id or e-mail address in the token, or accounts of this server by JID or local name.
 local function is_listed(moderators, identity)
 	for _, moderator in ipairs(moderators or {}) do
-		if moderator == identity.id or identity.email and moderator:lower() == identity.email:lower() then return true; end
+		if moderator == identity.id then return true; end
+		if identity.email and moderator:lower() == identity.email:lower() then return true; end
+		if identity.account and (nodeprep(moderator) == identity.account or jid.prep(moderator) == identity.jid) then
+			return true;
+		end
 	end
 	return false;
 end
 
 local function new(need)
-	visitors = need.visitors;
+	visitors, texts, identifiers = need.visitors, need.texts, need.identifiers;
+	verifying_authentications = { ["token"] = true };
+	for name in pairs(need.options.verifying_authentications) do verifying_authentications[name] = true; end
 	admins = union_of_options { "admins" };
 	exempt = union_of_options {
 		"muc_access_whitelist"; "muc_lobby_whitelist"; "muc_password_whitelist"; "token_verification_allowlist";

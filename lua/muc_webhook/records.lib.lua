@@ -103,7 +103,7 @@ local function fetch(record)
 		creator = record.creator;
 	};
 	webhook.ask("room-created", json.encode(body), function (code, answer)
-		settle(record, config.read_answer(code, answer));
+		settle(record, config.read_answer(record.jid, code, answer));
 	end);
 end
 

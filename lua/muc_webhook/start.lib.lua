@@ -4,10 +4,10 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "people"; "rooms"; "connections"; "http"; "webhook"; "answers";
-	"setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration";
-	"records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events"; "recordings"; "attendance";
-	"neighbours"; "shell";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
+	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
+	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
+	"recordings"; "attendance"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -22,16 +22,19 @@ local function build(libraries, saved)
 	local state = libraries.state.new(saved);
 	local metrics = libraries.metrics.new { state = state };
 	local visitors = libraries.visitors.new();
-	local people = libraries.people.new { options = options, visitors = visitors };
+	local texts, identifiers = libraries.texts.new(), libraries.identifiers.new();
+	local people = libraries.people.new {
+		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
+	};
 	local rooms = libraries.rooms.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
 	local http = libraries.http.new { safely = safely, connections = connections };
 	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
-	local answers = libraries.answers.new();
+	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
 
-	local settings = libraries.setting_types.new { options = options };
-	local config = libraries.config.new { answers = answers, settings = settings };
+	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
+	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local login_only = libraries.login_only.new { people = people };
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
@@ -39,7 +42,9 @@ local function build(libraries, saved)
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
-	local duration = libraries.duration.new { options = options, safely = safely, people = people, rooms = rooms };
+	local duration = libraries.duration.new {
+		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
+	};
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		config = config, setup = setup, locks = locks, members_only = members_only, on_config = duration.start,
@@ -47,12 +52,12 @@ local function build(libraries, saved)
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		answers = answers, config = config, records = records,
+		answers = answers, texts = texts, config = config, records = records,
 	};
 	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, login_only = login_only, breakout_rooms = breakout_rooms,
+		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
@@ -75,7 +80,8 @@ local function build(libraries, saved)
 	};
 
 	return {
-		options = options, state = state, rooms = rooms, connections = connections, http = http,
+		options = options, state = state, settings = settings, config = config, rooms = rooms,
+		connections = connections, http = http,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
 		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
 		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
@@ -91,6 +97,8 @@ local function deciding_hooks(parts)
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
 		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
+		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
 		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};

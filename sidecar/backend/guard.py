@@ -137,7 +137,7 @@ class Guard:
             if self.permit(now, room, query.guest) is not Permit.CLOSED:
                 return Released()
             carried = await self._send(query, until, self.breaker.admit(now, room, query.guest), begun)
-            answered = isinstance(carried.outcome, Replied | Rejected)
+            answered = isinstance(carried.outcome, Replied | Rejected) or _is_unreadable(carried.outcome)
             return carried
         finally:
             self.calls_under_way -= 1
@@ -187,7 +187,7 @@ class Guard:
         outcome = await self._meter.measured(self.endpoint, call, had_time=had_time)
         seconds = self._clock.monotonic() - started_at
         reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
-        kind = type(outcome).__name__.lower()
+        kind = "unreadable" if _is_unreadable(outcome) else type(outcome).__name__.lower()
         self._emit(Asked(self.endpoint, kind, seconds, outcome.status, reason, query.key.room, retry))
         return outcome
 
@@ -249,3 +249,8 @@ class _SlowTimer:
             return
         self._excused += more
         self._timer = asyncio.get_running_loop().call_later(more, self._due)
+
+
+def _is_unreadable(outcome: Outcome) -> bool:
+    """Whether the backend works, and only the config of this room is wrong."""
+    return isinstance(outcome, Unavailable) and outcome.failure is Failure.UNREADABLE

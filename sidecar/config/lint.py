@@ -24,6 +24,7 @@ from sidecar.config.models import (
 from sidecar.config.room_names import why_no_name_fits
 from sidecar.core.addresses import is_loopback
 from sidecar.core.concurrency import START
+from sidecar.core.protection import unreadable
 
 Where = tuple[str | int, ...]
 
@@ -116,6 +117,9 @@ def _default_config(settings: Settings) -> Iterator[Advice]:
     if settings.default_room_config is None:
         for where in users:
             yield Advice(where, "`default` needs `default_room_config`; add it, or use `refuse`")
+    for text in unreadable(settings.default_room_config or {}):
+        name, _, problem = text.partition(" ")
+        yield Advice(("default_room_config", name), problem)
 
 
 def warnings(settings: Settings) -> Iterator[Advice]:

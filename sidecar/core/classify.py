@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 from sidecar.core.model import (
     CacheControl,
+    Failure,
     Kind,
     Misconfigured,
     Outcome,
@@ -21,8 +22,10 @@ from sidecar.core.model import (
     Unavailable,
     Verdict,
 )
+from sidecar.core.protection import unreadable
 from sidecar.core.strict_json import strict_decoder
 from sidecar.core.unreadable import why_unreadable
+from sidecar.core.xml_text import fit_for_xml
 
 
 class Class(Enum):
@@ -39,6 +42,7 @@ class Shape(Enum):
 
     ANY = "anything"
     OBJECT = "a JSON object"
+    CONFIG = "a JSON object whose protective settings can be read"
     DECISION = "a JSON object with a boolean `allowed`"
     DENIAL = "a JSON object with `allowed: false`"
 
@@ -53,6 +57,9 @@ class Row:
     outcome: Class
 
 
+TEXT_LIMIT = 2000
+"""Characters of a reason or title. The module shows less of them."""
+
 _EVERY_KIND = frozenset(Kind)
 _SUCCESS = frozenset(range(200, 300))
 _CLIENT_ERROR = frozenset(range(400, 500))
@@ -60,7 +67,7 @@ _EVERY_STATUS = frozenset(range(1000))
 
 CLASSES: tuple[Row, ...] = (
     Row(frozenset({Kind.DECISION}), _SUCCESS, Shape.DECISION, Class.REPLIED),
-    Row(frozenset({Kind.CONFIG}), _SUCCESS, Shape.OBJECT, Class.REPLIED),
+    Row(frozenset({Kind.CONFIG}), _SUCCESS, Shape.CONFIG, Class.REPLIED),
     Row(frozenset({Kind.EVENT}), _SUCCESS, Shape.ANY, Class.REPLIED),
     Row(frozenset({Kind.DECISION}), _CLIENT_ERROR, Shape.DENIAL, Class.REJECTED),
     Row(frozenset({Kind.CONFIG}), frozenset({400, 404, 409, 410, 422}), Shape.OBJECT, Class.REJECTED),
@@ -81,6 +88,7 @@ def classify(
 ) -> Outcome:
     """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` and `content_encoding` are texts
     of headers."""
+    body = fit_for_xml(body)
     document = _parse_object(body)
     row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
     match row.outcome:
@@ -93,6 +101,8 @@ def classify(
         case Class.MISCONFIGURED:
             return Misconfigured(f"the backend answered {status}", status, is_proof_of_life(status, body))
         case Class.UNAVAILABLE:
+            if kind is Kind.CONFIG and status in _SUCCESS and document is not None:
+                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status, alive=True)
             reason = _complaint(kind, status, body, document, content_encoding)
             alive = is_proof_of_life(status, body)
             return Unavailable(reason, status=status, retry_after=retry_after, alive=alive)
@@ -153,6 +163,7 @@ _decode = strict_decoder(only="allowed")
 _FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {
     Shape.ANY: lambda document: True,
     Shape.OBJECT: lambda document: document is not None,
+    Shape.CONFIG: lambda document: document is not None and not unreadable(document),
     Shape.DECISION: lambda document: document is not None and isinstance(document.get("allowed"), bool),
     Shape.DENIAL: lambda document: document is not None and document.get("allowed") is False,
 }
@@ -167,19 +178,19 @@ def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
 
 
 def _body(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
-    """A decision is written again from the fields that were checked; any other body stays as it is, byte for byte."""
+    """A decision is written again from the fields that were checked; any other body stays as it is."""
     if kind is Kind.DECISION and document is not None:
         return decision_body(document)
     return body
 
 
 def decision_body(document: dict[str, Any]) -> bytes:
-    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left
-    out."""
+    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left out,
+    and a long one is cut."""
     texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
     decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
     extras = {name: value for name, value in document.items() if name not in decision and name not in texts}
-    decision.update({name: _without_surrogates(value) for name, value in texts.items() if isinstance(value, str)})
+    decision.update({name: value[:TEXT_LIMIT] for name, value in texts.items() if isinstance(value, str)})
     try:
         return _compact(decision | extras)
     except (ValueError, RecursionError):
@@ -189,11 +200,6 @@ def decision_body(document: dict[str, Any]) -> bytes:
 
 def _compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def _without_surrogates(text: str) -> str:
-    """A lone surrogate (half of a character, where a text was cut inside an emoji) cannot be sent in a stanza."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _complaint(kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, content_encoding: str) -> str:

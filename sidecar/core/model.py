@@ -48,7 +48,8 @@ GUEST = "guest"
 class Key(NamedTuple):
     """Every input on which the backend's answer may depend, and no input that differs from one request to the next.
 
-    `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest.
+    `meeting_id` and the subjects are JSON texts, so that 1 is not "1". `token` is a SHA-256 hex digest. The subject of
+    a user who has nothing but a token is "token".
     """
 
     endpoint: Endpoint
@@ -200,6 +201,7 @@ class Failure(Enum):
     TIMEOUT = "no complete answer in time"
     USELESS = "a complete answer that decides nothing"
     OURS = "this machine could not send it"
+    UNREADABLE = "a room config with a protective setting that cannot be read"
 
 
 @dataclass(frozen=True, slots=True)

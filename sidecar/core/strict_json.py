@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def strict_decoder(only: str | None = None) -> Callable[[str], Any]:
+def strict_decoder(only: str | None = None, parse_float: Callable[[str], Any] = float) -> Callable[[str], Any]:
     """A function from JSON text to a document. It raises ValueError if a field, or `only` this one, is there twice."""
 
     def unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def strict_decoder(only: str | None = None) -> Callable[[str], Any]:
                 raise ValueError(f"{twice[0][:40]!r} is there twice, and programs differ in which of them they use")
         return document
 
-    return json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=unambiguous).decode
+    return json.JSONDecoder(
+        parse_float=parse_float, parse_constant=_refuse_constant, object_pairs_hook=unambiguous
+    ).decode
 
 
 def _refuse_constant(name: str) -> Any:

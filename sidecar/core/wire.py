@@ -92,15 +92,20 @@ def traceparent_of(header: str) -> str:
 
 
 def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
+    """Who wants to join. Where Jitsi knows a person only by a token, the JID is another one on each connection."""
     user_id, email = document.get("userId"), document.get("userEmail")
-    if not (_is_sent(user_id) or _is_sent(email) or _is_sent(document.get("bearerToken"))):
-        if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
-            return GUEST
-        return jid_subject(caller)
-    if not _is_sent(email):
-        return f"id {_text(user_id)}" if _is_sent(user_id) else jid_subject(caller)
-    # As a JSON list: joined by a space, one user's JID could read like another user's JID and e-mail.
-    return f"id+email {_text([user_id, email])}" if _is_sent(user_id) else f"jid+email {_text([caller, email])}"
+    if _is_sent(user_id) and _is_sent(email):
+        # As a JSON list: joined by a space, an id could read like another id and e-mail.
+        return f"id+email {_text([user_id, email])}"
+    if _is_sent(user_id):
+        return f"id {_text(user_id)}"
+    if _is_sent(email):
+        return f"email {_text(email)}"
+    if _is_sent(document.get("bearerToken")):
+        return "token"  # its digest is a part of the key anyway
+    if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
+        return GUEST
+    return jid_subject(caller)
 
 
 def _is_sent(value: Any) -> bool:
@@ -118,6 +123,8 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return encode_basestring_ascii(value)
+    if isinstance(value, _Number):
+        return value.text
     try:
         return json.dumps(value, sort_keys=True)
     except RecursionError:  # reading goes a little deeper than writing
@@ -165,8 +172,15 @@ _PLAIN = frozenset((str, int, bool, type(None)))
 """No float, because NaN would be one, and it is no JSON."""
 
 
+class _Number(float):
+    """A number with a point or an exponent, and its digits: two that differ may be the same float."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 _decode = json.JSONDecoder().decode
-_decode_strictly = strict_decoder()
+_decode_strictly = strict_decoder(parse_float=_Number)
 
 
 def _type(value: Any) -> str:

@@ -40,7 +40,7 @@ class Selector:
     subject: str | None = None
 
     def fits(self, key: Key) -> bool:
-        """Whether this key is meant. A subject is a bare JID, a user id, or `guest`."""
+        """Whether this key is meant. A subject is a bare JID, a user id, an e-mail, `token` or `guest`."""
         if self.room is not None and key.room != self.room:
             return False
         return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
@@ -51,7 +51,7 @@ def named(subject: str, name: str) -> bool:
     kind, _, rest = subject.partition(" ")
     if kind == "jid" or not rest:
         return name in (subject, rest or kind)
-    known: Any = json.loads(rest)  # a user id; with an e-mail, a list of the user id or JID and the e-mail
+    known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
     return name == subject or name in map(str, known if kind.endswith("+email") else [known])
 
 

@@ -38,7 +38,7 @@ LAYOUT = Layout(
             room TEXT NOT NULL,
             room_jid TEXT,
             meeting_id TEXT,           -- JSON
-            subject TEXT,              -- "id …", "jid …" or "guest"
+            subject TEXT,              -- "id …", "email …", "token", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
             verdict TEXT NOT NULL,     -- allow, deny, config; private (the guests of a room share no answer)
             settled REAL NOT NULL,     -- seconds of the clock of the disk, as is `kept_until`

@@ -143,8 +143,7 @@ class Log:
             case Resolved():
                 self._resolved(fact)
             case Asked():
-                level = {"misconfigured": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
-                self._write(level, "backend", fact, seconds=round(fact.seconds, 4))
+                self._asked(fact)
             case BreakerChanged():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
             case CacheControlSeen() | EventAccepted() | EventDelivered():
@@ -172,6 +171,13 @@ class Log:
         said = {name: value for name, value in fields.items() if value not in (None, "")}
         capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
         getattr(self._log, level)(message, **capped)
+
+    def _asked(self, fact: Asked) -> None:
+        level = {"misconfigured": "error", "unreadable": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
+        message = "backend"
+        if fact.outcome == "unreadable":
+            message = "the config of this room is not used, because a setting that protects it cannot be read"
+        self._write(level, message, fact, seconds=round(fact.seconds, 4))
 
     def _resolved(self, fact: Resolved) -> None:
         if fact.answer is not None and not fact.problem and self._plain:

@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.rig.answers import Request, hold, reply
 from tests.rig.backend import Backend
-from tests.rig.xmpp import CLIENT, Client
+from tests.rig.xmpp import CLIENT, Client, json_message
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -58,7 +58,7 @@ async def test_only_what_is_wanted_is_sent(start_prosody: StartProsody, room: st
 
 async def test_the_story_of_a_meeting(watched: Server, room: str) -> None:
     watched.backend.on("room-created", reply({"meetingId": 42}))
-    async with Client.connect(watched) as ann, Client.connect(watched) as bob:
+    async with Client.connect(watched) as ann, Client.connect(watched, domain=watched.token_domain) as bob:
         await ann.join(room, nick="ann", name="Ann Example")
         await bob.set_token("t", id="u-17", email="bob@example.com", name="Bob")
         await bob.join(room, nick="bob")
@@ -394,8 +394,11 @@ async def test_the_end_is_announced(start_prosody: StartProsody, room: str) -> N
         await ann.join(room, nick="ann")
         warning = await ann.expect(lambda s: (s.findtext(f"{CLIENT}body") or "").startswith("This meeting ends in"))
         assert warning.get("from") == ann.room_jid(room)
-        ann.inbox.append(warning)
-        assert ann.json_messages(room)[-1]["type"] == "MEETING_ENDING"
+        assert json_message(warning) is None, "Jitsi's frontend shows nothing of a chat line with JSON in it"
+        assert warning.findtext("{http://jitsi.org/protocol/display-name}display-name") == "Meeting"
+        data = await ann.expect(lambda s: (json_message(s) or {}).get("type") == "MEETING_ENDING")
+        assert json_message(data) == {"type": "MEETING_ENDING", "minutesLeft": 0.03, "reason": "max-duration"}
+        assert data.find(f"{CLIENT}body") is None
         await ann.expect(lambda s: s.get("type") == "unavailable")
 
 
@@ -416,6 +419,8 @@ async def test_a_persistent_room_is_emptied_and_lives_on(watched: Server, room: 
         await ann.join(room, nick="ann")
         gone = await ann.expect(lambda s: s.get("type") == "unavailable")
         assert "limit" in (gone.findtext(".//{http://jabber.org/protocol/muc#user}reason") or "")
+        assert [text for s in ann.inbox if "limit" in (text := s.findtext(f"{CLIENT}body") or "")], "seen before it"
+        assert {"type": "MEETING_ENDED", "reason": "max-duration"} in ann.json_messages(room)
         assert room in await watched.rooms()
         assert (await ann.join(room, nick="ann")).joined, "no tombstone"
     assert "room-destroyed" not in names(events_of(watched, room))

@@ -56,7 +56,7 @@ async def test_an_account_is_no_guest(prosody: Server, room: str) -> None:
 
 
 async def test_a_token_tells_who_the_user_is(prosody: Server, room: str) -> None:
-    async with Client.connect(prosody) as ann:
+    async with Client.connect(prosody, domain=prosody.token_domain) as ann:
         await ann.set_token("head.claims.sign", id=17, email="ann@example.com", name="Ann")
         await ann.join(room, nick="4f2a")
         body = prosody.backend.asked("validate-access", room)[0].body
@@ -70,9 +70,73 @@ async def test_a_token_tells_who_the_user_is(prosody: Server, room: str) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "sent"),
+    [
+        (0, "0"),
+        (-17, "-17"),
+        (1234567890123401, "1234567890123401"),
+        (2**53 - 1, "9007199254740991"),
+        (2**53 + 1, None),
+        (-(2**53) - 1, None),
+        (2**64, None),
+        (1.5, None),
+        (-0.0, None),
+        (1e300, None),
+        (float(2**53), None),
+        (True, None),
+        ([17], None),
+        ({"id": 17}, None),
+        ("", None),
+        ("x" * 1024, None),
+    ],
+)
+async def test_an_id_is_exact_or_none(prosody: Server, room: str, number: object, sent: str | None) -> None:
+    async with Client.connect(prosody, domain=prosody.token_domain) as ann:
+        await ann.set_token("t", id=number)
+        await ann.join(room)
+        assert prosody.backend.asked("validate-access", room)[0].body.get("userId") == sent
+
+
+async def test_a_token_that_nobody_has_verified_is_nothing(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody) as eve:
+        await eve.set_token("junk", id="u17", email="ann@example.com", name="Ann")
+        await eve.join(room, nick="4f2a")
+        body = prosody.backend.asked("validate-access", room)[0].body
+        assert body["guest"] is True
+        assert body["userName"] == "4f2a"
+        assert not {"userId", "userEmail", "bearerToken"} & body.keys()
+
+
+async def test_an_accounts_unverified_token_is_nothing_but_the_account_is_known(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody, user="eve") as eve:
+        await eve.set_token("junk", id="u17", email="ann@example.com")
+        await eve.join(room)
+        body = prosody.backend.asked("validate-access", room)[0].body
+        assert (body["guest"], body["userJid"]) == (False, "eve@auth.localhost")
+        assert not {"userId", "userEmail", "bearerToken"} & body.keys()
+
+
+async def test_without_a_token_a_user_is_a_guest_where_tokens_are_optional(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody, domain=prosody.token_domain) as ann:
+        await ann.join(room)
+        assert prosody.backend.asked("validate-access", room)[0].body["guest"] is True
+
+
+async def test_the_operator_can_name_another_authentication_that_verifies_tokens(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(options={"muc_webhook_token_authentications": ["rig"]})
+    async with Client.connect(prosody, user="ann") as ann:
+        await ann.set_token("t", id="u17")
+        await ann.join(room)
+        body = prosody.backend.asked("validate-access", room)[0].body
+        assert (body["userId"], body["bearerToken"], body["guest"]) == ("u17", "t", False)
+
+
 async def test_the_token_can_be_left_out(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(options={"muc_webhook_send_token": False})
-    async with Client.connect(prosody) as ann:
+    async with Client.connect(prosody, domain=prosody.token_domain) as ann:
         await ann.set_token("head.claims.sign", id="u17")
         await ann.join(room)
         body = prosody.backend.asked("validate-access", room)[0].body

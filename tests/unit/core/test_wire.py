@@ -172,10 +172,46 @@ def test_a_users_id_counts_for_more_than_the_jid() -> None:
     assert key_of(userId="u7", userJid="x1@guest.example.com") == key_of(userId="u7", userJid="x2@example.com")
 
 
-def test_a_jid_that_looks_like_a_jid_and_an_email_is_not_them() -> None:
-    assert key_of(userJid='a@b "c"') != key_of(userJid="a@b", userEmail="c")
+@pytest.mark.parametrize("known", [{"userEmail": "ann@example.com"}, {"bearerToken": "t"}])
+def test_without_an_id_the_email_or_the_token_counts_for_more_than_the_jid(known: dict[str, Any]) -> None:
+    first, second = (key_of(DECISION, **known, userJid=f"{jid}@meet.example.com") for jid in ("x1", "x2"))
+    assert first == second != key_of()
+
+
+def test_people_with_different_tokens_are_different_people() -> None:
+    assert key_of(bearerToken="t1") != key_of(bearerToken="t2")
+    assert key_of(bearerToken="t1", userEmail="e") != key_of(bearerToken="t2", userEmail="e")
+    assert key_of(bearerToken="t", userEmail="e1") != key_of(bearerToken="t", userEmail="e2")
+
+
+def test_one_kind_of_name_is_never_taken_for_another() -> None:
+    names: list[dict[str, Any]] = [{"userJid": "ann"}, {"userId": "ann"}, {"userEmail": "ann"}, {"bearerToken": "ann"}]
+    assert len({key_of(**name) for name in names}) == 4
     assert key_of(userId='u" "e') != key_of(userId="u", userEmail="e")
-    assert key_of(userJid='a", "b') != key_of(userJid="a", userEmail="b")
+    assert key_of(userJid='email "a"') != key_of(userEmail="a")
+    assert key_of(userJid="token") != key_of(bearerToken="t")._replace(token=None)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        (1234567890123456789, 1234567890123456788),
+        (2**53, 2**53 + 1),
+        (10**400, 10**400 + 1),
+        ("1234567890123401", 1234567890123401),
+    ],
+)
+@pytest.mark.parametrize("field", ["userId", "meetingId"])
+def test_ids_are_exact(field: str, ids: tuple[Any, Any]) -> None:
+    first, second = (key_of(DECISION, **{field: each}) for each in ids)
+    assert first != second
+
+
+@pytest.mark.parametrize("numbers", [("9007199254740992.0", "9007199254740993.0"), ("1e400", "1e500"), ("1.0", "1")])
+def test_numbers_that_are_one_float_are_two_ids(numbers: tuple[str, str]) -> None:
+    bodies = [b'{"roomName":"a","userJid":"b","userId":%b}' % number.encode() for number in numbers]
+    first, second = (query_of(DECISION, read_message(DECISION, body), 0.0, "", GUESTS).key for body in bodies)
+    assert first != second
 
 
 def test_nobody_can_call_himself_the_guest() -> None:
@@ -265,6 +301,8 @@ def inputs_of_the_answer(question: dict[str, Any]) -> str:
     subject: list[Any]
     if sent("userId"):
         subject = ["by id", question["userId"]]
+    elif sent("userEmail") or sent("bearerToken"):
+        subject = ["by e-mail or token"]
     elif guest:
         subject = ["a guest"]
     else:

@@ -258,6 +258,7 @@ def test_a_purge_is_remembered_for_longer_than_a_question_can_be_under_way() -> 
         ("guest", "guest"),
         ("jid ann@example.org", "ann@example.org"),
         ("jid ann@example.org", "jid ann@example.org"),
+        ('email "ann@mail.example"', "ann@mail.example"),
         ('jid+email ["ann@example.org", "ann@mail.example"]', "ann@example.org"),
         ('jid+email ["ann@example.org", "ann@mail.example"]', "ann@mail.example"),
         ('id "ann"', "ann"),

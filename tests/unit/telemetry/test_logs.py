@@ -87,6 +87,7 @@ def test_no_body_is_written() -> None:
         (Asked(Endpoint.VALIDATE_ACCESS, "replied", 0.1), "debug"),
         (Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, "the backend answered 500"), "warning"),
         (Asked(Endpoint.VALIDATE_ACCESS, "misconfigured", 0.1, 401, "the backend answered 401"), "error"),
+        (Asked(Endpoint.ROOM_CREATED, "unreadable", 0.1, 200, "password must be text", "standup"), "error"),
         (BreakerChanged(Endpoint.VALIDATE_ACCESS, "open", "slow answers"), "warning"),
         (BreakerChanged(Endpoint.VALIDATE_ACCESS, "closed"), "info"),
         (EventParked(Endpoint.USER_LEFT, "standup", 410, "gone"), "error"),

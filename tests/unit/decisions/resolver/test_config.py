@@ -8,10 +8,12 @@ from sidecar.core.breaker import BreakerRules
 from sidecar.core.classify import classify
 from sidecar.core.model import Source
 from sidecar.core.policy import OnUnavailable
+from sidecar.facts import Asked
 from sidecar.web.responses import cache_status
 from tests.unit.builders import a_policy
 from tests.unit.harness import (
     CONFIG,
+    FRESH,
     HANG,
     Harness,
     after,
@@ -152,3 +154,36 @@ async def test_a_room_whose_call_crashed_after_memory_had_answered_is_delivered_
     assert (await harness.asks_config()).source is Source.STALE
     await harness.passes(2)
     assert len(harness.delivered_later) == 1
+
+
+@in_virtual_time
+async def test_a_config_that_protects_less_than_it_says_is_replaced_by_the_last_good_one() -> None:
+    harness = Harness()
+    harness.backend.says(config(password="open sesame"))
+    good = await harness.asks_config()
+    await harness.passes(FRESH + 1)
+    harness.backend.always(config(password=["open", "sesame"]))
+    for _ in range(2):
+        answer = await harness.asks_config()
+        assert (answer.source, answer.body) == (Source.STALE, good.body)
+        await harness.passes(FRESH + 1)
+
+
+@in_virtual_time
+async def test_without_a_good_one_the_room_is_refused_and_asked_about_again() -> None:
+    harness = Harness()
+    harness.backend.says(config(membersOnly="yes"), config(membersOnly=True))
+    assert (await harness.asks_config()).status == 503
+    assert (await harness.asks_config()).source is Source.BACKEND
+
+
+@in_virtual_time
+async def test_such_a_config_says_nothing_against_the_backend() -> None:
+    harness = Harness()
+    harness.backend.always(config(maxParticipants="many"))
+    for number in range(50):
+        await harness.asks_config(f"room-{number}")
+    assert harness.changes() == []
+    assert {(fact.outcome, fact.reason) for fact in harness.facts if isinstance(fact, Asked)} == {
+        ("unreadable", "maxParticipants must be a whole number")
+    }
