@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sidecar.core.concurrency import Cause
 from sidecar.core.model import Answer, Endpoint
 
 
@@ -51,6 +52,14 @@ class BreakerChanged:
     endpoint: Endpoint
     state: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChanged:
+    """Another number of calls to the backend may be under way."""
+
+    limit: int
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,7 @@ Fact = (
     | Asked
     | CacheControlSeen
     | BreakerChanged
+    | LimitChanged
     | EventAccepted
     | EventDelivered
     | EventParked

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from sidecar import __version__
+from sidecar.backend.own_failures import is_ours
 from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, SpokeUnasked
 from sidecar.clock import Clock
 from sidecar.core.classify import classify
@@ -125,7 +126,9 @@ class Backend:
         except aiohttp.ClientSSLError as error:
             return Unavailable(f"no TLS connection: {_short(error)}", Failure.UNSENT)
         except aiohttp.ClientConnectorError as error:
-            return Unavailable(f"no connection: {_short(error.strerror or error)}", Failure.UNSENT)
+            lookup = isinstance(error, aiohttp.ClientConnectorDNSError)
+            failure = Failure.OURS if is_ours(error, lookup=lookup) else Failure.UNSENT
+            return Unavailable(f"no connection: {_short(error.strerror or error)}", failure)
         except aiohttp.ConnectionTimeoutError:
             return Unavailable(f"no connection within {target.connect_timeout:g} s", Failure.UNSENT)
         except SpokeUnasked:

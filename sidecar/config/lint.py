@@ -23,6 +23,7 @@ from sidecar.config.models import (
 )
 from sidecar.config.room_names import why_no_name_fits
 from sidecar.core.addresses import is_loopback
+from sidecar.core.concurrency import START
 from sidecar.core.protection import unreadable
 
 Where = tuple[str | int, ...]
@@ -152,6 +153,12 @@ def _backend(settings: Settings) -> Iterator[Advice]:
         yield Advice(
             ("backend", "secret_file"), "is relative to the folder where the sidecar is started; write an absolute path"
         )
+    if backend.max_in_flight < START:
+        text = (
+            f"{backend.max_in_flight} is the ceiling of a limit that follows the backend and begins at {START}: with "
+            "so few calls, users wait or are refused when many join at once; remove it, if the backend can do more"
+        )
+        yield Advice(("backend", "max_in_flight"), text)
     if backend.cache_control == "ignore":
         text = "ignore: answers are cached even if the backend says that they must not be"
         yield Advice(("backend", "cache_control"), text)

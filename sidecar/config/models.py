@@ -84,7 +84,7 @@ class BackendSettings(Section):
     client_certificate: Path | None = Field(default=None, strict=False)
     client_key: Path | None = Field(default=None, strict=False)
     connect_timeout: Positive = 1.0
-    max_in_flight: Count = 64
+    max_in_flight: Count = 1000
     cache_control: Literal["honour", "ignore"] = "honour"
 
 

@@ -5,11 +5,17 @@
 
 It has no clock, no timer and no randomness: `now` and `jitter` are arguments. Half-open is not stored: the breaker is
 half-open when the time of an open one is over, so no timer is needed.
+
+Failures count by room, so that one broken room stops nothing for the others. Anybody can make up room names, so all
+rooms that the backend has never answered well are *strangers*, and count as one room together. A failure that no name
+can cause, such as a refused connection, counts for its own room.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import math
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import nlargest
@@ -44,6 +50,7 @@ class Ticket:
     room: str
     sent_at: float
     probe: bool
+    guest: str = ""
 
 
 @dataclass(slots=True)
@@ -57,17 +64,32 @@ HOLD_BACK = 0.5
 """Seconds for which the room of the last failed probe may not send the next one. Without this, one broken room with
 much traffic could send every probe, and the breaker would stay open for all rooms."""
 
+STRANGERS = ""
+"""The one room as which all rooms count that the backend has never answered well. No real room has an empty name."""
+
+QUIET = 2.0
+"""Seconds without a success before failures of strangers alone can open the breaker."""
+
+REMEMBERED_ROOMS = 10_000
+"""Rooms answered well that are remembered; the one that was answered longest ago is forgotten first."""
+
 
 class Breaker:
     """The breaker of one endpoint. No method waits."""
 
-    def __init__(self, rules: BreakerRules) -> None:
-        """Start closed."""
+    def __init__(self, rules: BreakerRules, answered_well: Iterable[str] = ()) -> None:
+        """Start closed. `answered_well`: rooms that the backend has answered well before."""
         self.rules = rules
+        self._answered_well: OrderedDict[str, None] = OrderedDict.fromkeys(answered_well)
+        self._succeeded_at = -math.inf
+        self._strangers: set[str] = set()
+        """Strangers whose calls failed since the last success, or, while open, whose probes failed: the rooms, and for
+        the rooms of a guest, the guest."""
         self._open_until: float | None = None
         self._wait_until = 0.0
         self._probe: Ticket | None = None
-        self._failed_probe_room: str | None = None
+        self._held_back: dict[str, float] = {}
+        """Rooms and guests that may not send a probe before an instant: their last one failed."""
         self._outstanding: set[Ticket] = set()
         self._calls: deque[_Call] = deque()
         self._failures = 0
@@ -76,56 +98,65 @@ class Breaker:
         self._in_a_row: Counter[str] = Counter()
         """Failures since the last success, by room."""
 
-    def permit(self, now: float, room: str) -> Permit:
-        """What a question of this room may do now."""
+    def permit(self, now: float, room: str, guest: str = "") -> Permit:
+        """What a question of this room may do now; `guest`: who asks, if it is a guest."""
         if self._open_until is None:
             return Permit.CLOSED
         if now < self._open_until:
             return Permit.OPEN
-        if self._probe_is_out(now):
-            return Permit.PROBE_OUT
-        if room == self._failed_probe_room and now < self._open_until + HOLD_BACK:
+        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, guest), -math.inf):
             return Permit.PROBE_OUT
         return Permit.PROBE_FREE
 
-    def admit(self, now: float, room: str) -> Ticket:
+    def admit(self, now: float, room: str, guest: str = "") -> Ticket:
         """Admit one call. In half-open it is the probe. The caller has just seen the permit."""
         probe = self._open_until is not None
-        ticket = Ticket(room, now, probe)
+        ticket = Ticket(room, now, probe, guest)
         self._outstanding.add(ticket)
         if probe:
             self._probe = ticket
         return ticket
 
-    def succeed(self, now: float, ticket: Ticket) -> bool:
-        """The call was answered; True when this closes the breaker."""
+    def succeed(self, now: float, ticket: Ticket, *, well: bool = True) -> bool:
+        """The call was answered; True when this closes the breaker.
+
+        `well`: with an allow or a config. Any made-up name gets another answer, so that does not make the room known.
+        """
+        if well:
+            self._remember(ticket.room)
         if not self._take(ticket):
             return False
         self._wait_until = 0.0
+        self._succeeded_at = now
         if ticket.probe:
             self._next_generation()
             self._open_until = None
-            self._failed_probe_room = None
+            self._held_back.clear()
             return True
         self._in_a_row.clear()
-        self._record(now, ticket.room, failed=False)
+        self._strangers.clear()
+        self._record(now, self._counted_as(ticket.room), failed=False)
         return False
 
-    def fail(self, now: float, ticket: Ticket, jitter: float, retry_after: float | None = None) -> bool:
+    def fail(
+        self, now: float, ticket: Ticket, jitter: float, retry_after: float | None = None, *, whole: bool = False
+    ) -> bool:
         """The call failed, or has just become slow; True when this opens the breaker (again).
 
-        `jitter` is 0 to 1; `retry_after` is the backend's `Retry-After`, in seconds.
+        `jitter` is 0 to 1; `retry_after` is the backend's `Retry-After`, in seconds. `whole`: the backend as a whole
+        failed, as nothing in a request can cause this.
         """
         if not self._take(ticket):
             return False
         if retry_after is not None:
             self._wait_until = max(self._wait_until, now + min(retry_after, self.rules.retry_after_cap))
+        counted_as = ticket.room if whole else self._counted_as(ticket.room)
+        if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
+            self._strangers.add(ticket.guest or ticket.room)
         if ticket.probe:
-            self._failed_probe_room = ticket.room
-            self._open(now, jitter)
-            return True
-        self._in_a_row[ticket.room] += 1
-        self._record(now, ticket.room, failed=True)
+            return self._fail_probe(now, ticket, counted_as, jitter)
+        self._in_a_row[counted_as] += 1
+        self._record(now, counted_as, failed=True)
         if self._should_open(now):
             self._open(now, jitter)
             return True
@@ -142,11 +173,36 @@ class Breaker:
         self._wait_until = 0.0
         if self._open_until is not None:
             self._open_until = min(self._open_until, now)
-            self._failed_probe_room = None
+            self._held_back.clear()
 
     def open_until(self) -> float | None:
         """The instant at which a probe is due; None while closed."""
         return self._open_until
+
+    def _fail_probe(self, now: float, ticket: Ticket, counted_as: str, jitter: float) -> bool:
+        """Open again; or stay half-open, if only a stranger says so. Otherwise one guest with made-up names could send
+        every probe, and keep the breaker open."""
+        prober = self._prober(ticket.room, ticket.guest)
+        if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
+            self._held_back[prober] = now + self._pause(jitter)
+            return False
+        self._held_back.clear()
+        self._open(now, jitter)
+        assert self._open_until is not None
+        self._held_back[prober] = self._open_until + HOLD_BACK
+        return True
+
+    def _prober(self, room: str, guest: str) -> str:
+        return room if room in self._answered_well else guest or room
+
+    def _counted_as(self, room: str) -> str:
+        return room if room in self._answered_well else STRANGERS
+
+    def _remember(self, room: str) -> None:
+        self._answered_well[room] = None
+        self._answered_well.move_to_end(room)
+        if len(self._answered_well) > REMEMBERED_ROOMS:
+            self._answered_well.popitem(last=False)
 
     def _take(self, ticket: Ticket) -> bool:
         """Use up a ticket: False when it has counted already, or belongs to an earlier generation."""
@@ -166,12 +222,16 @@ class Breaker:
         self._outstanding.clear()  # calls of an earlier generation do not count
         self._calls.clear()
         self._failures = 0
+        self._strangers.clear()
         for counter in (self._rooms_asked, self._rooms_failed, self._in_a_row):
             counter.clear()
 
     def _open(self, now: float, jitter: float) -> None:
         self._next_generation()
-        self._open_until = max(now + self.rules.open_for * (0.9 + 0.3 * jitter), self._wait_until)
+        self._open_until = max(now + self._pause(jitter), self._wait_until)
+
+    def _pause(self, jitter: float) -> float:
+        return self.rules.open_for * (0.9 + 0.3 * jitter)
 
     def _record(self, now: float, room: str, *, failed: bool) -> None:
         self._forget_before(now - self.rules.window)
@@ -200,9 +260,18 @@ class Breaker:
 
     def _are_enough(self, failing: Counter[str], now: float) -> bool:
         """Whether `minimum_rooms` fail, or all rooms that have asked recently."""
+        if len(failing) >= self.rules.minimum_rooms:
+            return True
+        if STRANGERS in failing:
+            return self._strangers_are_everybody(now)
         recently = now - self.rules.window
-        rooms_asked = self._rooms_asked.keys() | {call.room for call in self._outstanding if call.sent_at >= recently}
-        return len(failing) >= min(self.rules.minimum_rooms, len(rooms_asked))
+        outstanding = {self._counted_as(call.room) for call in self._outstanding if call.sent_at >= recently}
+        return len(failing) >= len(self._rooms_asked.keys() | outstanding)
+
+    def _strangers_are_everybody(self, now: float) -> bool:
+        """Whether it is the backend that fails, and not one guest who makes up names: several rooms fail, of which all
+        of one guest count as one, and nobody gets an answer."""
+        return len(self._strangers) >= self.rules.minimum_rooms and now - self._succeeded_at >= QUIET
 
     def _fails_without_worst_rooms(self) -> bool:
         """Whether the failure ratio also holds without the worst `minimum_rooms` - 1 rooms. So one broken room and

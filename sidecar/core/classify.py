@@ -99,14 +99,30 @@ def classify(
             verdict = Verdict.DENY if kind is Kind.DECISION else None
             return Rejected(status, _body(kind, document, body), verdict, parse_cache_control(cache_control))
         case Class.MISCONFIGURED:
-            return Misconfigured(f"the backend answered {status}", status)
+            return Misconfigured(f"the backend answered {status}", status, is_proof_of_life(status, body))
         case Class.UNAVAILABLE:
             if kind is Kind.CONFIG and status in _SUCCESS and document is not None:
-                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status)
+                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status, alive=True)
             reason = _complaint(kind, status, body, document, content_encoding)
-            return Unavailable(reason, status=status, retry_after=retry_after)
+            alive = is_proof_of_life(status, body)
+            return Unavailable(reason, status=status, retry_after=retry_after, alive=alive)
         case _:
             assert_never(row.outcome)
+
+
+_ASKS_FOR_LESS = frozenset({408, 425, 429})
+"""Client errors with which a backend, or a proxy before it, says that it has too much to do."""
+
+
+def is_proof_of_life(status: int, body: bytes) -> bool:
+    """Whether an answer that decides nothing shows that the backend works: a client error that the application itself
+    wrote, in JSON. A proxy's error page is none."""
+    if status not in _CLIENT_ERROR or status in _ASKS_FOR_LESS:
+        return False
+    try:
+        return isinstance(json.loads(body), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_cache_control(header: str) -> CacheControl:

@@ -70,6 +70,11 @@ class Query(NamedTuple):
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
 
+    @property
+    def guest(self) -> str:
+        """The caller, if it is a guest, of whom nobody knows who it is; else empty."""
+        return self.caller if self.key.subject == GUEST else ""
+
     def for_one_guest(self) -> Query:
         """The same question with a subject of its own, for a guest who shares no answer with other guests."""
         return self._replace(key=self.key._replace(subject=jid_subject(self.caller)))
@@ -184,6 +189,8 @@ class Misconfigured:
 
     reason: str
     status: int | None = None
+    alive: bool = False
+    """See `Unavailable`."""
 
 
 class Failure(Enum):
@@ -194,17 +201,21 @@ class Failure(Enum):
     TIMEOUT = "no complete answer in time"
     USELESS = "a complete answer that decides nothing"
     UNREADABLE = "a room config with a protective setting that cannot be read"
+    OURS = "this machine could not send it"
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent."""
+    """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent. `OURS` says nothing
+    about the backend: there was no free place, no file descriptor, or no time."""
 
     reason: str
     failure: Failure = Failure.USELESS
     status: int | None = None
     retry_after: float | None = None
     """Seconds of the backend's `Retry-After`."""
+    alive: bool = False
+    """The answer decides nothing, but shows that the backend works: a 4xx with a JSON body, or a wrong config."""
 
 
 Outcome = Replied | Rejected | Misconfigured | Unavailable

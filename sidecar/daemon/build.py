@@ -13,12 +13,16 @@ from random import random
 from secrets import token_hex
 from typing import TextIO
 
+from sidecar.backend.bulkhead import Bulkhead
 from sidecar.backend.client import Backend
 from sidecar.backend.guard import Guard
+from sidecar.backend.meter import Meter
+from sidecar.backend.sender import Sender
 from sidecar.clock import Clock
 from sidecar.config.models import OutboxSettings, Settings
 from sidecar.config.policies import policies_from
 from sidecar.core.breaker import BreakerRules
+from sidecar.core.concurrency import Limit
 from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
 from sidecar.core.schedule import Pacing, Schedule
@@ -28,7 +32,7 @@ from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
 from sidecar.decisions.write_behind import WriteBehind
-from sidecar.events.attempts import Attempts
+from sidecar.events.attempts import Attempts, Deliver
 from sidecar.events.backlog import Backlog
 from sidecar.events.delivery import Delivery
 from sidecar.events.marks import Marks
@@ -57,6 +61,7 @@ class Parts:
     health: Health
     store: Store
     backend: Backend
+    bulkhead: Bulkhead
     guards: Mapping[Endpoint, Guard]
     cache: Cache
     memory: WriteBehind
@@ -90,8 +95,16 @@ def build(
     current = Current(settings, secrets.admin_token, now, now, settings, source)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
-    backlog, delivery, outbox = _events(settings.outbox, store.events, backend, clock, emit)
-    guards = _guards(settings, backend, clock, broadcast(emit, partial(_nudge, delivery)))
+    bulkhead = Bulkhead(Limit(settings.backend.max_in_flight), clock)
+    meter = Meter(bulkhead, clock, emit)
+    sender = Sender(backend, bulkhead, meter, clock)
+    backlog, delivery, outbox = _events(settings.outbox, store.events, sender, clock, emit)
+    informed = broadcast(emit, partial(_nudge, delivery))
+    rules = breaker_rules(settings)
+    guards = {
+        endpoint: Guard(endpoint, backend, rules, bulkhead, meter, clock, random, informed)
+        for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
+    }
     cache = Cache(Limits(**settings.cache.model_dump()))
     memory = WriteBehind(cache, store.decisions)
     later = partial(_deliver_later, outbox, clock)
@@ -100,7 +113,7 @@ def build(
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     facts = partial(document, current, recent, heartbeat, store, clock)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
-    add_gauges(metrics.watch, guards, cache, outbox, health, heartbeat, store, clock)
+    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, clock)
     return Parts(
         current=current,
         clock=clock,
@@ -109,6 +122,7 @@ def build(
         health=health,
         store=store,
         backend=backend,
+        bulkhead=bulkhead,
         guards=guards,
         cache=cache,
         memory=memory,
@@ -134,23 +148,15 @@ def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     return WebhookSettings(settings.listen.prefix, domains, settings.log.identities, secrets.listen_token)
 
 
-def _guards(settings: Settings, backend: Backend, clock: Clock, emit: Emit) -> Mapping[Endpoint, Guard]:
-    rules, most = breaker_rules(settings), settings.backend.max_in_flight
-    return {
-        endpoint: Guard(endpoint, backend, rules, most, clock, random, emit)
-        for endpoint in (Endpoint.ROOM_CREATED, Endpoint.VALIDATE_ACCESS)
-    }
-
-
 def _events(
-    settings: OutboxSettings, store: Events, backend: Backend, clock: Clock, emit: Emit
+    settings: OutboxSettings, store: Events, deliver: Deliver, clock: Clock, emit: Emit
 ) -> tuple[Backlog, Delivery, Outbox]:
     limits = EventLimits(max_events=settings.max_events, max_age=settings.max_age)
     marks = Marks(store, limits)
     backlog = Backlog(store, marks, limits, clock, emit)
     delivery = Delivery(
         store,
-        Attempts(backend.deliver, clock, emit, settings.timeout),
+        Attempts(deliver, clock, emit, settings.timeout),
         Schedule(Pacing(max_in_flight=settings.max_in_flight, cap=settings.backoff_cap)),
         marks,
         backlog,

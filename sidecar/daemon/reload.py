@@ -119,7 +119,8 @@ def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
     """First the calls, which a defect could let fail, then the plain assignments."""
     yield partial(parts.log.configure, it.settings.log.level, it.settings.log.format)
     for guard in parts.guards.values():
-        yield partial(guard.configure, it.breaker, it.settings.backend.max_in_flight)
+        yield partial(guard.configure, it.breaker)
+    yield partial(parts.bulkhead.configure, it.settings.backend.max_in_flight)
     yield partial(_assign, parts, it)
 
 

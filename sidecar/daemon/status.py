@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sidecar import __version__
+from sidecar.backend.bulkhead import Bulkhead
 from sidecar.backend.guard import Guard
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
@@ -68,6 +69,7 @@ def _memory_bytes() -> int:
 
 def add_gauges(
     watch: Watch,
+    bulkhead: Bulkhead,
     guards: Mapping[Endpoint, Guard],
     cache: Cache,
     outbox: Outbox,
@@ -94,6 +96,8 @@ def add_gauges(
         watch("useless_in_an_outage", forbids_reader(endpoint), endpoint=str(endpoint))
         watch("breaker_state", breaker_reader(guard), endpoint=str(endpoint))
         watch("backend_calls_under_way", calls_reader(guard), endpoint=str(endpoint))
+    watch("backend_limit", lambda: bulkhead.limit.at(clock.monotonic()))
+    watch("backend_calls_waiting", lambda: bulkhead.waiting)
     for verdict in ANSWERS:
         watch("cache_entries", entries_reader(verdict), verdict=verdict.value)
     watch("loop_lag_seconds", lambda: heartbeat.lag)

@@ -34,11 +34,11 @@ class Guard(Protocol):
         """Says when the backend may be asked again."""
         ...
 
-    def permit(self, now: float, room: str) -> Permit:
-        """What a question of this room may do now."""
+    def permit(self, now: float, room: str, guest: str = "") -> Permit:
+        """What a question of this room, and of this guest, may do now."""
         ...
 
-    def take_probe(self, now: float, room: str) -> Ticket:
+    def take_probe(self, now: float, room: str, guest: str = "") -> Ticket:
         """Become the probe. Nothing may be awaited between seeing the permit and this."""
         ...
 
@@ -85,7 +85,7 @@ class Calls:
         key = query.key
         if view.permit is Permit.PROBE_FREE:
             # A call from before the outage may hang until its deadline: the probe does not join it.
-            probe = self._guards[key.endpoint].take_probe(now, key.room)
+            probe = self._guards[key.endpoint].take_probe(now, key.room, query.guest)
         else:
             probe = None
             call = self._under_way.get(key)

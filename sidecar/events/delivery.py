@@ -17,7 +17,7 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.events import Numbers, Pending
-from sidecar.core.model import Misconfigured, Outcome, Rejected, Replied, Unavailable
+from sidecar.core.model import Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable
 from sidecar.core.schedule import Schedule
 from sidecar.errors import DiskError
 from sidecar.events.attempts import Attempts
@@ -185,6 +185,9 @@ class Delivery:
         if not page or page[0] is not pending:  # an operator dropped it meanwhile
             return True
         if isinstance(outcome, Unavailable | Misconfigured) and not self._is_too_old(pending):
+            if isinstance(outcome, Unavailable) and outcome.failure is Failure.OURS:
+                self._schedule.postponed(room, self._clock.monotonic() + 1.0)
+                return False
             retry_after = outcome.retry_after if isinstance(outcome, Unavailable) else None
             self._schedule.failed(room, self._clock.monotonic(), self._jitter(), retry_after)
             return False

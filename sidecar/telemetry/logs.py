@@ -26,6 +26,7 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    LimitChanged,
     Notice,
     OutboxChanged,
     Reloaded,
@@ -147,6 +148,8 @@ class Log:
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
             case CacheControlSeen() | EventAccepted() | EventDelivered():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
+            case LimitChanged():
+                self._write("debug", "limit of calls to the backend", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
             case OutboxChanged():

@@ -14,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from sidecar import __version__
+from sidecar.core.concurrency import Cause
 from sidecar.facts import (
     Asked,
     BreakerChanged,
@@ -22,6 +23,7 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    LimitChanged,
     Reloaded,
     Resolved,
 )
@@ -32,6 +34,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _GAUGES = {
     "breaker_state": "0 closed, 1 half-open, 2 open",
     "backend_calls_under_way": "Calls to the backend that hold a place now",
+    "backend_calls_waiting": "Calls of joins that wait for a place",
+    "backend_limit": "Calls to the backend that may be under way now; it follows the backend",
     "cache_entries": "Answers in memory",
     "loop_lag_seconds": "Seconds by which the event loop was late a moment ago",
     "degraded": "Reasons why /readyz says degraded",
@@ -95,6 +99,14 @@ class Metrics:
         )
         self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
         self._breaker_changes = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
+        self._limit_changes = Counter(
+            "prosody_sidecar_backend_limit_changes",
+            "Changes of backend_limit by cause",
+            ["cause"],
+            registry=self._registry,
+        )
+        for cause in Cause:
+            self._limit_changes.labels(cause)
         self._events = self._counter("events", "Events that were accepted, delivered, parked", "fate")
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
         self._defects = Counter(
@@ -130,6 +142,8 @@ class Metrics:
                     self._retries.labels(fact.endpoint).inc()
             case BreakerChanged():
                 self._breaker_changes.labels(fact.endpoint, fact.state).inc()
+            case LimitChanged():
+                self._limit_changes.labels(fact.cause).inc()
             case EventAccepted():
                 self._events.labels(fact.endpoint, "accepted").inc()
             case EventDelivered():

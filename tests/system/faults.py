@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,8 @@ from tests.rig.answers import settings_of
 from tests.rig.backend import BY_NAME, Backend
 from tests.rig.faults import LOST, RESPONSES, TRUSTED, Fault, response
 from tests.rig.sidecar import Reply, Sidecar
+from tests.system.bursts import all_bursts
+from tests.system.bursts import as_table as table_of_bursts
 
 QUESTIONS_PER_SECOND = 30
 SECONDS = 10.0
@@ -260,8 +263,8 @@ class Row:
 
     @property
     def total(self) -> bool:
-        """Whether nothing could be had of the backend."""
-        return self.fault is not Fault.NONE
+        """Whether nothing could be had of the backend. One that answers in JSON that it does not accept us works."""
+        return self.fault not in (Fault.NONE, Fault.UNAUTHORIZED)
 
     def judge(self) -> list[str]:
         """The bars that were missed."""
@@ -466,18 +469,26 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON too")
     arguments = parser.parse_args()
     wanted = [fault for fault in Fault if not arguments.faults or fault.name.lower() in arguments.faults]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # thousands of connections at both ends
     console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
     begun = time.monotonic()
     rows = asyncio.run(
         matrix(wanted, arguments.seconds, lambda row: console.print(f"{row.fault.value}: {row.judge() or 'held'}"))
     )
     console.print(as_table(rows))
-    missed = [(row, miss) for row in rows for miss in row.judge()]
-    for row, miss in missed:
-        console.print(f"[red]{row.fault.value}: {miss}[/red]")
+    bursts = [] if arguments.faults else asyncio.run(all_bursts())
+    if bursts:
+        console.print(table_of_bursts(bursts))
+    missed = [(row.fault.value, miss) for row in rows for miss in row.judge()]
+    missed += [(burst.name, miss) for burst in bursts for miss in burst.judge()]
+    for name, miss in missed:
+        console.print(f"[red]{name}: {miss}[/red]")
     if arguments.json:
         print(json.dumps({row.fault.value: {"known": row.known.share, "unknown": row.unknown.share} for row in rows}))
-    console.print(f"{len(rows)} faults in {time.monotonic() - begun:.0f} s, {len(missed)} bars missed")
+    console.print(
+        f"{len(rows)} faults and {len(bursts)} bursts in {time.monotonic() - begun:.0f} s, {len(missed)} bars missed"
+    )
     return 1 if missed else 0
 
 

@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidecar.backend.bulkhead import Bulkhead
 from sidecar.backend.guard import Guard
+from sidecar.backend.meter import Meter
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.classify import classify
+from sidecar.core.concurrency import Limit
 from sidecar.core.model import Answer, Endpoint, Failure, Key, Misconfigured, Outcome, Query, Unavailable
 from sidecar.core.policy import Policy
 from sidecar.core.wire import query_of, read_message
@@ -210,12 +213,15 @@ class Harness:
         self.delivered_later: list[Query] = []
         self.cache = Cache(Limits(1000, 1000, 1000))
         self.disk = Disk(self.cache)
+        self.bulkhead = Bulkhead(Limit(self.max_in_flight), self.clock)
+        self.meter = Meter(self.bulkhead, self.clock, self.facts.append)
         self.guards = {
             endpoint: Guard(
                 endpoint,
                 self.backend,
                 self.breaker,
-                self.max_in_flight,
+                self.bulkhead,
+                self.meter,
                 self.clock,
                 lambda: self.jitter,
                 self.facts.append,
@@ -250,8 +256,8 @@ class Harness:
         return asyncio.ensure_future(self.asks(who, room, **fields))
 
     async def trip(self, endpoint: Endpoint = DECISION) -> None:
-        """Let enough rooms fail for the breaker to open; then the backend is well again."""
-        self.backend.always(broken())
+        """Let enough connections fail for the breaker to open; then the backend is well again."""
+        self.backend.always(REFUSED)
         for number in range(12):
             if endpoint is DECISION:
                 await self.asks(f"stranger-{number}@example.com", f"elsewhere-{number}")

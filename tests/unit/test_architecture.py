@@ -65,7 +65,7 @@ HOMES: dict[str, frozenset[str]] = {
 
 PURE = frozenset(
     {"__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress"}
-    | {"itertools", "json", "math", "operator", "re", "string", "typing", "unicodedata"}
+    | {"itertools", "json", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
 )
 """What core may use of the standard library: nothing in it knows the time, draws lots, logs or waits."""
 

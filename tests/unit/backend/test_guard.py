@@ -7,15 +7,18 @@ import asyncio
 import pytest
 
 from sidecar.core.breaker import BreakerRules, Permit
-from sidecar.core.model import Carried, Released, Replied, Unavailable
-from tests.unit.harness import DECISION, HANG, REFUSED, RESET, Harness, after, allow, broken, crash, settled
-from tests.unit.virtual import in_virtual_time
+from sidecar.core.classify import classify
+from sidecar.core.concurrency import Cause
+from sidecar.core.model import Carried, Failure, Outcome, Query, Released, Replied, Unavailable
+from sidecar.facts import LimitChanged
+from tests.unit.harness import CONFIG, DECISION, HANG, REFUSED, RESET, Harness, after, allow, broken, crash, settled
+from tests.unit.virtual import VirtualClock, VirtualLoop, in_virtual_time
 
 
 async def carry(
     harness: Harness, room: str = "standup", seconds: float = 4.0, *, in_background: bool = False
 ) -> Carried | Released:
-    query = harness.query(DECISION, roomName=room, userJid="alice@example.com")
+    query = harness.query(DECISION, roomName=room, userJid=f"alice@{room}.example.com")
     return await harness.guards[DECISION].carry(
         query, harness.clock.monotonic() + seconds, None, in_background=in_background
     )
@@ -184,7 +187,7 @@ async def test_more_places_after_a_reload_serve_those_who_wait() -> None:
     tasks = [soon(harness, "a") for _ in range(4)]
     await settled()
     assert len(harness.backend.calls) == 1
-    harness.guards[DECISION].configure(BreakerRules(), 8)
+    harness.bulkhead.configure(8)
     await settled()
     assert len(harness.backend.calls) == 4
     await asyncio.gather(*tasks)
@@ -202,3 +205,101 @@ async def test_every_call_is_reported_with_what_came_of_it() -> None:
         ("unavailable", None, False),
         ("unavailable", None, True),
     ]
+
+
+# ---- what does not count against the backend
+
+
+ONE_IS_ENOUGH = BreakerRules(minimum_calls=1, minimum_rooms=1)
+
+
+@in_virtual_time
+async def test_a_time_out_of_a_call_that_waited_in_our_own_queue_does_not_count() -> None:
+    harness = Harness(max_in_flight=2, breaker=ONE_IS_ENOUGH)
+    harness.backend.always(after(1.0, allow()))
+    first = soon(harness, "a")
+    await settled()
+    result = await carry(harness, "a", 1.5)  # 0.5 s are left when it is sent
+    assert outcome(result) == Unavailable("no complete answer", Failure.TIMEOUT)
+    assert harness.changes() == []
+    await first
+
+
+@in_virtual_time
+async def test_a_time_out_of_a_call_that_had_all_its_time_counts() -> None:
+    harness = Harness(breaker=ONE_IS_ENOUGH)
+    harness.backend.always(HANG)
+    await carry(harness, seconds=1.0)
+    assert harness.changes() == ["open"]
+
+
+@in_virtual_time
+async def test_what_this_machine_could_not_send_does_not_count() -> None:
+    harness = Harness(breaker=ONE_IS_ENOUGH)
+    harness.backend.always(Unavailable("no file descriptor", Failure.OURS))
+    for _ in range(20):
+        await carry(harness)
+    assert harness.changes() == []
+    assert len(harness.backend.calls) == 20  # and is not repeated at once
+
+
+@pytest.mark.parametrize("answer", [(404, b'{"error":"no such room"}'), (401, b'{"error":"who are you?"}')])
+def test_a_client_error_in_json_is_a_proof_of_life(answer: tuple[int, bytes]) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        harness = Harness(breaker=ONE_IS_ENOUGH)
+        harness.backend.always(classify(DECISION.kind, *answer))
+        for number in range(20):
+            await carry(harness, f"room-{number}")
+        assert harness.changes() == []
+
+    run()
+
+
+class StoppedBackend:
+    """While it is asked, this process stops for three seconds; its answer was there after 0.1 s."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+
+    async def ask(self, query: Query, seconds: float) -> Outcome:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        await asyncio.sleep(0.1)
+        loop.now += 3.0  # nothing of this process runs
+        await asyncio.sleep(0.01)
+        return allow()
+
+
+@in_virtual_time
+async def test_a_call_is_not_slow_because_this_process_was_stopped() -> None:
+    harness = Harness(breaker=ONE_IS_ENOUGH)
+    guard = harness.guards[DECISION]
+    guard._backend = StoppedBackend(harness.clock)
+    assert isinstance(outcome(await carry(harness)), Replied)
+    assert harness.changes() == []
+    assert harness.bulkhead.limit.at(harness.clock.monotonic()) == 64
+
+
+@in_virtual_time
+async def test_both_endpoints_share_the_places() -> None:
+    harness = Harness(max_in_flight=4)
+    harness.backend.always(after(1, allow()))
+    decisions = [soon(harness, room) for room in "abcd"]
+    config = harness.query(CONFIG, roomName="e")
+    created = asyncio.ensure_future(harness.guards[CONFIG].carry(config, harness.clock.monotonic() + 4, None))
+    await settled()
+    assert len(harness.backend.calls) == 4
+    assert (harness.guards[CONFIG].calls_waiting, harness.guards[DECISION].calls_under_way) == (1, 4)
+    await asyncio.gather(*decisions, created)
+    assert harness.backend.most_at_once == 4
+
+
+@in_virtual_time
+async def test_a_change_of_the_limit_is_reported_with_its_cause() -> None:
+    harness = Harness(max_in_flight=1000)
+    harness.backend.always(after(0.2, allow()))
+    await asyncio.gather(*(carry(harness, f"room-{number}") for number in range(300)))
+    changes = [fact for fact in harness.facts if isinstance(fact, LimitChanged)]
+    assert changes[0].cause is Cause.NEAR_FLOOR
+    assert changes[0].limit > 100

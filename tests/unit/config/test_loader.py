@@ -115,7 +115,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "/webhooks/jitsi",
     )
     assert (settings.admin.host, settings.admin.port) == ("127.0.0.1", 8789)
-    assert (settings.backend.connect_timeout, settings.backend.max_in_flight) == (1.0, 64)
+    assert (settings.backend.connect_timeout, settings.backend.max_in_flight) == (1.0, 1000)
     breaker = settings.breaker
     assert (breaker.failure_ratio, breaker.minimum_calls, breaker.minimum_rooms) == (0.5, 10, 3)
     assert (breaker.window, breaker.slow_after, breaker.open_for) == (10, 2.0, 3)

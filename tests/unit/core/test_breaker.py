@@ -8,15 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.breaker import HOLD_BACK, Breaker, BreakerRules, Permit, Ticket
+from sidecar.core.breaker import HOLD_BACK, REMEMBERED_ROOMS, Breaker, BreakerRules, Permit, Ticket
 from tests.unit.builders import breaker_rules
 
 THREE_ROOMS = ("lobby", "standup", "retro")
 
 
+KNOWN = (*THREE_ROOMS, "broken", "worse", "only", "one", "other")
+
+
 def a_breaker(rules: BreakerRules | None = None) -> Breaker:
-    """A closed breaker with the rules of the contract."""
-    return Breaker(rules or breaker_rules())
+    """A closed breaker with the rules of the contract, to which the rooms of most tests are known."""
+    return Breaker(rules or breaker_rules(), KNOWN)
 
 
 def succeed(breaker: Breaker, now: float, rooms: Iterable[str]) -> None:
@@ -451,3 +454,92 @@ def test_a_ticket_is_known_by_itself_not_by_what_is_written_on_it() -> None:
     twins: list[Ticket] = [breaker.admit(100.0, "lobby") for _ in range(2)]
     breaker.abandon(twins[0])
     assert breaker.fail(100.0, twins[1], 0.0)
+
+
+# ---- strangers: rooms that the backend has never answered well
+
+
+def fail_for(breaker: Breaker, now: float, calls: Iterable[tuple[str, str]]) -> list[bool]:
+    """One failed call for each room and caller; whether each of them opened the breaker."""
+    return [breaker.fail(now, breaker.admit(now, room, caller), 0.0) for room, caller in calls]
+
+
+def made_up(count: int, caller: str = "guest") -> list[tuple[str, str]]:
+    """So many rooms of one caller."""
+    return [(f"made-up-{number}", caller) for number in range(count)]
+
+
+def everybody(count: int) -> list[tuple[str, str]]:
+    """So many rooms, each with a caller of its own."""
+    return [(f"new-{number}", f"user-{number}") for number in range(count)]
+
+
+def test_one_caller_with_made_up_rooms_does_not_open_it_however_many_there_are() -> None:
+    breaker = a_breaker()
+    for second in range(60):
+        assert not any(fail_for(breaker, 100.0 + second, made_up(10)))
+
+
+def test_nor_do_they_before_anybody_was_answered() -> None:
+    breaker = Breaker(breaker_rules())
+    assert not any(fail_for(breaker, 100.0, made_up(1000)))
+
+
+def test_nor_one_for_one_with_rooms_that_are_answered() -> None:
+    breaker = a_breaker()
+    for number in range(200):
+        now = 100.0 + 0.1 * number
+        succeed(breaker, now, [f"real-{number}"])
+        assert not any(fail_for(breaker, now, [(f"made-up-{number}", f"guest-{number}")]))
+
+
+def test_a_new_backend_that_fails_for_everybody_opens_it_at_the_tenth_call() -> None:
+    assert fail_for(Breaker(breaker_rules()), 100.0, everybody(10)) == [False] * 9 + [True]
+
+
+def test_one_that_answered_others_a_moment_ago_opens_it_after_two_seconds() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 100.0, THREE_ROOMS)
+    assert not any(fail_for(breaker, 101.9, everybody(20)))
+    assert fail_for(breaker, 102.0, everybody(1)) == [True]
+
+
+def test_refused_connections_count_for_each_room_as_no_name_can_cause_them() -> None:
+    breaker = Breaker(breaker_rules())
+    tickets = [breaker.admit(100.0, room, caller) for room, caller in made_up(10)]
+    assert [breaker.fail(100.0, ticket, 0.0, whole=True) for ticket in tickets] == [False] * 9 + [True]
+
+
+def test_an_answer_that_decides_nothing_ends_a_run_and_makes_no_room_known() -> None:
+    breaker = Breaker(breaker_rules())
+    fail_for(breaker, 100.0, everybody(9))
+    breaker.succeed(100.0, breaker.admit(100.0, "made-up", "guest"), well=False)
+    assert not any(fail_for(breaker, 101.0, [("made-up", "guest")] * 50))
+
+
+def test_the_failed_probe_of_a_stranger_leaves_it_half_open_for_others() -> None:
+    breaker = a_half_open_breaker()
+    assert not breaker.fail(DUE, breaker.admit(DUE, "made-up", "guest"), 0.0)
+    assert breaker.permit(DUE, "made-up-2", "guest") is Permit.PROBE_OUT
+    assert breaker.permit(DUE, "new", "alice") is Permit.PROBE_FREE
+    assert breaker.succeed(DUE, breaker.admit(DUE, "new", "alice"))
+
+
+def test_the_stranger_may_probe_again_after_a_pause() -> None:
+    breaker = a_half_open_breaker()
+    breaker.fail(DUE, breaker.admit(DUE, "made-up", "guest"), 0.0)
+    assert breaker.permit(DUE + 2.69, "made-up", "guest") is Permit.PROBE_OUT
+    assert breaker.permit(DUE + 2.7, "made-up", "guest") is Permit.PROBE_FREE
+
+
+def test_the_failed_probes_of_three_strangers_open_it_again() -> None:
+    breaker = a_half_open_breaker()
+    assert fail_for(breaker, DUE, everybody(3)) == [False, False, True]
+    assert breaker.permit(DUE, "lobby") is Permit.OPEN
+
+
+def test_rooms_answered_well_are_remembered_up_to_a_bound() -> None:
+    breaker = Breaker(breaker_rules(minimum_rooms=1))
+    succeed(breaker, 100.0, [f"room-{number}" for number in range(REMEMBERED_ROOMS + 1)])
+    assert len(breaker._answered_well) == REMEMBERED_ROOMS
+    assert "room-0" not in breaker._answered_well

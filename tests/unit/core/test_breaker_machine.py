@@ -92,7 +92,7 @@ class BreakerMachine(RuleBasedStateMachine):
             open_for=5.0,
             retry_after_cap=float(cap),
         )
-        self.breaker = Breaker(self.limits)
+        self.breaker = Breaker(self.limits, ["lobby", "standup", "retro", "all-hands"])
 
     # ---- what happens
 

@@ -252,7 +252,7 @@ def test_no_answer_whatsoever_makes_classifying_fail(kind: Kind, status: int, bo
 
 
 def test_a_misconfigured_answer_names_its_status() -> None:
-    assert classify(Kind.CONFIG, 401, b"{}") == Misconfigured("the backend answered 401", 401)
+    assert classify(Kind.CONFIG, 401, b"{}") == Misconfigured("the backend answered 401", 401, alive=True)
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,30 @@ def test_a_misconfigured_answer_names_its_status() -> None:
         (Kind.DECISION, 200, b"<html>", "the body of the 200 is HTML or XML, and must be JSON"),
         (Kind.CONFIG, 200, b"[]", "the body of the 200 is an array, and must be a JSON object"),
         (Kind.DECISION, 200, b"{}", "the body of the 200 has no boolean `allowed`"),
-        (Kind.DECISION, 404, b"{}", "the backend answered 404"),
+        (Kind.DECISION, 404, b"<html>", "the backend answered 404"),
         (Kind.CONFIG, 302, b"", "the backend answered 302"),
         (Kind.EVENT, 503, b"{}", "the backend answered 503"),
     ],
 )
 def test_an_unavailable_answer_says_what_was_wrong(kind: Kind, status: int, body: bytes, reason: str) -> None:
     assert classify(kind, status, body) == Unavailable(reason, Failure.USELESS, status)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (400, b'{"error":"name"}'), (403, b"[]"), (418, b" {} ")])
+def test_a_client_error_in_json_is_a_proof_of_life_whatever_it_says(status: int, body: bytes) -> None:
+    outcome = classify(Kind.DECISION, status, body)
+    assert isinstance(outcome, Unavailable | Misconfigured)
+    assert outcome.alive
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, b"<html>"), (404, b""), (404, b'"not found"'), (404, b'{"half'), (500, b"{}"), (302, b"{}"), (429, b"{}")],
+)
+def test_an_error_page_a_server_error_and_too_many_requests_are_none(status: int, body: bytes) -> None:
+    outcome = classify(Kind.DECISION, status, body)
+    assert isinstance(outcome, Unavailable)
+    assert not outcome.alive
 
 
 def test_an_unavailable_answer_passes_on_how_long_to_wait() -> None:

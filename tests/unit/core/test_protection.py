@@ -73,7 +73,7 @@ def test_a_duration_may_have_a_fraction(value: object, can_be_read: bool) -> Non
 def test_such_a_config_is_no_answer_and_says_what_is_wrong() -> None:
     body = json.dumps({"password": ["x"], "membersOnly": "yes", "chatEnabled": "no"}).encode()
     reason = "password must be text; membersOnly must be true or false"
-    assert classify(Kind.CONFIG, 200, body) == Unavailable(reason, Failure.UNREADABLE, 200)
+    assert classify(Kind.CONFIG, 200, body) == Unavailable(reason, Failure.UNREADABLE, 200, alive=True)
 
 
 def test_a_config_that_can_be_read_is_passed_on_as_it_was_written() -> None:

@@ -12,6 +12,10 @@ from pydantic import BaseModel
 from sidecar.core.model import Endpoint
 from sidecar.daemon.build import Parts
 
+LEARNED = ("_proven", "_full_since")
+"""What the limit has learned from the calls: it is no setting, and a lower ceiling that was there for a moment has cut
+it. The limit finds it again."""
+
 
 def state_of(thing: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
     """Everything that can be reached, by its path; the observers, which are to say what happened, are left out."""
@@ -31,7 +35,8 @@ def state_of(thing: Any, path: str = "", seen: set[int] | None = None) -> Iterat
                 *getattr(thing, "__dict__", ()),
                 *(n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())),
             }
-            inner = [(f".{name}", getattr(thing, name)) for name in sorted(names) if hasattr(thing, name)]
+            known = [name for name in sorted(names) if hasattr(thing, name) and name not in LEARNED]
+            inner = [(f".{name}", getattr(thing, name)) for name in known]
         else:
             if isinstance(thing, FunctionType):
                 yield path, thing

@@ -95,6 +95,7 @@ async def test_while_a_probe_is_out_a_known_user_waits_for_nothing() -> None:
 @in_virtual_time
 async def test_a_probe_that_fails_lets_nobody_wait_any_longer() -> None:
     harness = Harness()
+    await harness.asks("somebody@example.com", "room-1")
     await harness.half_opens()
     probe = await harness.probes(after(0.1, broken()))
     begun = now()

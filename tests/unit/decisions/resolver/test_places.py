@@ -73,3 +73,22 @@ async def test_a_room_whose_settings_could_not_be_refreshed_for_want_of_a_place_
     assert (await harness.asks_config()).source is Source.STALE
     await asyncio.gather(*busy)
     assert [query.key.room for query in harness.delivered_later] == ["standup"]
+
+
+@in_virtual_time
+async def test_a_thousand_strangers_are_all_let_in_by_a_backend_that_takes_half_a_second() -> None:
+    harness = Harness(max_in_flight=1000)
+    harness.backend.always(after(0.5, allow()))
+    answers = await asyncio.gather(*(harness.asks(f"u{n}@example.com", f"room-{n}") for n in range(1000)))
+    assert all(answer.allowed for answer in answers)
+    assert harness.changes() == []
+
+
+@in_virtual_time
+async def test_a_meeting_of_a_thousand_begins_within_four_answers_of_the_backend() -> None:
+    harness = Harness(max_in_flight=1000)
+    harness.backend.always(after(0.2, allow()))
+    begun = now()
+    answers = await asyncio.gather(*(harness.asks(f"u{n}@example.com") for n in range(1000)))
+    assert all(answer.allowed for answer in answers)
+    assert now() - begun < 4.5 * 0.2
