@@ -89,6 +89,8 @@ class Joins:
         if reason is not None:
             check(text == reason, f"{person.name} should get the reason {reason!r}", text)
         check(result.took < DEADLINE + 0.5, f"the answer should come within {DEADLINE:g} s", result.took)
+        reasons = [message.get("reason") for message in person.client.json_messages(room)]
+        check(reasons == [text], f"the page of {person.name} should get the reason", reasons)
         await person.client.ping()
         room_jid = person.client.room_jid(room)
         others = [ET.tostring(s, "unicode") for s in person.client.inbox if s.get("from", "").startswith(room_jid)]
