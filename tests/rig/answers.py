@@ -111,11 +111,11 @@ async def settings_by_name(request: Request) -> web.StreamResponse:
 
 
 def with_secret(secret: str, answer: Answer) -> Answer:
-    """Answers only those who send this secret."""
+    """Answers only those who send this secret; the others get a 401 that is no proof of life, since it is no JSON."""
 
     async def checked(request: Request) -> web.StreamResponse:
         known = request.headers.get("X-Webhook-Secret") == secret
-        return await (answer if known else reply({"error": "who are you?"}, status=401))(request)
+        return await (answer if known else raw("who are you?", 401, "text/plain"))(request)
 
     return checked
 
