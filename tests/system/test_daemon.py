@@ -465,7 +465,7 @@ async def test_a_body_that_breaks_off_or_never_comes_leaves_the_others_alone(bac
 
 
 async def test_bodies_go_both_ways_byte_for_byte(backend: Backend) -> None:
-    odd_config = b'{ "chatEnabled" : false,\n\t"maxParticipants":1.50, "meetingTitle":"\\u00e9\xc3\xa9", "x":null }\n'
+    odd_config = b'{ "chatEnabled" : false,\n\t"maxParticipants":5.0, "meetingTitle":"\\u00e9\xc3\xa9", "x":null }\n'
     backend.on("room-created", raw(odd_config))
     async with Sidecar.start(backend.url) as sidecar:
         sent = b'{ "roomName" : "st\\u00e9", "timestamp":1.50,\t"new field": [1,2 ,3] }\r\n'
