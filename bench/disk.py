@@ -14,9 +14,9 @@ from pathlib import Path
 from bench.remembered import ignore
 from bench.sample import Sample
 from sidecar.clock import SystemClock
+from sidecar.core.delivery_schedule import Pacing, Schedule
 from sidecar.core.events import Limits
 from sidecar.core.model import Endpoint, Event, Outcome, Unavailable
-from sidecar.core.schedule import Pacing, Schedule
 from sidecar.events.attempts import Attempts
 from sidecar.events.backlog import Backlog
 from sidecar.events.delivery import Delivery

@@ -1,4 +1,4 @@
-"""Retries: when one is allowed, after which delay, and how many at the most."""
+"""Retries of a question: when one is allowed, and how many at the most."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ def is_retryable(kind: Kind, outcome: Outcome) -> bool:
     if not isinstance(outcome, Unavailable):
         return False
     return outcome.failure is Failure.UNSENT or (kind is Kind.DECISION and outcome.failure is Failure.RESET)
-
-
-def next_delay(attempt: int, jitter: float, *, base: float, cap: float) -> float:
-    """Seconds before attempt number `attempt` + 1. They double from `base` up to `cap`; `jitter` (0 to 1) takes off up
-    to a half, so that calls that failed together are not repeated together."""
-    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
-    return ceiling * (1 - jitter / 2)
 
 
 @dataclass(slots=True)

@@ -23,9 +23,9 @@ from sidecar.config.models import OutboxSettings, Settings
 from sidecar.config.policies import policies_from
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.concurrency import Limit
+from sidecar.core.delivery_schedule import Pacing, Schedule
 from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
-from sidecar.core.schedule import Pacing, Schedule
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.status import add_gauges, document, sentence

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sidecar.clock import Clock
+from sidecar.core.delivery_schedule import Schedule
 from sidecar.core.events import Numbers, Pending
 from sidecar.core.model import Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable
-from sidecar.core.schedule import Schedule
 from sidecar.errors import DiskError
 from sidecar.events.attempts import Attempts
 from sidecar.events.backlog import Backlog

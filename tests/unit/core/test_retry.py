@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.delivery_schedule import next_delay
 from sidecar.core.model import Failure, Kind, Misconfigured, Outcome, Unavailable
-from sidecar.core.retry import RetryBudget, is_retryable, next_delay
+from sidecar.core.retry import RetryBudget, is_retryable
 from tests.unit.builders import allowed, unwanted
 
 

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from sidecar.core.delivery_schedule import Pacing, Schedule
 from sidecar.core.events import Limits
 from sidecar.core.model import Event, Outcome, Replied, Unavailable
-from sidecar.core.schedule import Pacing, Schedule
 from sidecar.errors import DiskError
 from sidecar.events.attempts import Attempts
 from sidecar.events.backlog import Backlog

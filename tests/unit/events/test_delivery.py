@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.clock import SystemClock
+from sidecar.core.delivery_schedule import Pacing
 from sidecar.core.events import ANSWER_KEPT, Limits
 from sidecar.core.model import Endpoint, Event, Misconfigured, Outcome, Rejected, Replied, Unavailable
-from sidecar.core.schedule import Pacing
 from sidecar.events.delivery import Delivery
 from sidecar.facts import Asked, Crashed, EventDelivered, EventParked
 from tests.unit.builders import an_event

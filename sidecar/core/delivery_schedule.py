@@ -15,8 +15,6 @@ import heapq
 from collections import deque
 from dataclasses import dataclass
 
-from sidecar.core.retry import next_delay
-
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
@@ -33,6 +31,13 @@ class Pacing:
     """When so many different rooms fail with no success between, the backend is down, not single rooms."""
     longest_retry_after: float = 3600.0
     """A longer `Retry-After` is cut to this."""
+
+
+def next_delay(attempt: int, jitter: float, *, base: float, cap: float) -> float:
+    """Seconds before attempt number `attempt` + 1. They double from `base` up to `cap`; `jitter` (0 to 1) takes off up
+    to a half, so that calls that failed together are not repeated together."""
+    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 32))
+    return ceiling * (1 - jitter / 2)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.schedule import Pacing, Schedule
+from sidecar.core.delivery_schedule import Pacing, Schedule
 
 PACING = Pacing(max_in_flight=4, base=1.0, cap=8.0, probe_cap=4.0, down_after=3)
 
