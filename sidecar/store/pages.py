@@ -21,7 +21,7 @@ _ROUNDS = 64
 """Transactions after one job in which free pages are given back: 64 MiB. The next job waits for them."""
 
 _SMALL = 256
-"""Pages with content up to which a file is written anew to become one that can shrink."""
+"""Pages with content up to which a file is rewritten as one that can shrink."""
 
 
 def prepare(connection: Connection) -> None:
