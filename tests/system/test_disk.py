@@ -240,7 +240,8 @@ async def test_no_secret_and_no_token_is_in_any_file(tmp_path: Path) -> None:
     (tmp_path / "secret").touch(0o600)
     (tmp_path / "secret").write_text("the-webhook-secret")
     async with a_bench(tmp_path, settings={"backend": {"secret_file": str(tmp_path / "secret")}}) as bench:
-        joined = await bench.sidecar.decides("open", "ann@example.com", bearerToken="the-bearer-token")
+        who = {"userId": "ann@example.com", "bearerToken": "the-bearer-token"}
+        joined = await bench.sidecar.decides("open", "ann@example.com", **who)
         assert joined.allowed is True
         await bench.tell_until(202)
         await asyncio.sleep(0.5)
