@@ -1,12 +1,11 @@
 -- isPublic = false: nobody comes in without an account, or a token that the server has verified.
 
-local json = require "util.json";
 local st = require "util.stanza";
 
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 local text = "This meeting is only for users who have logged in";
 
-local people; -- handed over by start.lib.lua
+local people, messages; -- handed over by start.lib.lua
 
 local anonymous = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
 local has_warned = false;
@@ -34,8 +33,7 @@ end
 local function turn_away(event, room_jid)
 	local stanza = event.stanza;
 	local refused = { type = "JOIN_REFUSED"; reason = text; requireAuth = true };
-	event.origin.send(st.message({ from = room_jid, to = stanza.attr.from, type = "groupchat" })
-		:tag("json-message", { xmlns = xmlns_jitmeet }):text(json.encode(refused)):up());
+	event.origin.send(messages.data(room_jid, stanza.attr.from, refused));
 	event.origin.send(st.error_reply(stanza, "cancel", "not-allowed", text, room_jid)
 		:tag("require-auth", { xmlns = xmlns_jitmeet }):up());
 end
@@ -51,7 +49,7 @@ local function refuses(event, record)
 end
 
 local function new(need)
-	people = need.people;
+	people, messages = need.people, need.messages;
 	return { verifies_nobody = verifies_nobody; refuses = refuses };
 end
 

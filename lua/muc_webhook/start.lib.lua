@@ -35,7 +35,7 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
-	local login_only = libraries.login_only.new { people = people };
+	local login_only = libraries.login_only.new { people = people, messages = messages };
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
 		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
