@@ -4,11 +4,30 @@
 -- queues. What this module has given the person in the room is taken back.
 
 
+local array = require "util.array";
+
 local people, rooms, held, put_out, breakout_rooms, setup, messages; -- handed over by start.lib.lua
 
--- The names of an occupant. Only users of this server have a session here.
+-- The bare JID and the identity of an occupant. Only users of this server have a session here.
+local function person_of(occupant)
+	return occupant.bare_jid, people.identity_of(prosody.full_sessions[occupant.jid]);
+end
+
 local function names_of(occupant)
-	return people.names_of(occupant.bare_jid, people.identity_of(prosody.full_sessions[occupant.jid]));
+	return people.names_of(person_of(occupant));
+end
+
+-- By whatever name somebody may be remembered.
+local function add_user(users, bare_jid, identity)
+	users[bare_jid] = true;
+	if identity.id then users[identity.id] = true; end
+	if identity.email then users[identity.email] = true; end
+end
+
+local function list_of(set)
+	local list = array {};
+	for member in pairs(set) do list:push(member); end
+	return list:sort();
 end
 
 -- The best name of an occupant with this nick, for all sessions of the same person.
@@ -75,8 +94,8 @@ local function keep_out_of_breakout_rooms(room, meant)
 	end);
 end
 
--- How many occupants are out, and joins refused; or nil and what is wrong with the order. `room` is nil while it is not
--- made; then the joins count that had begun before the order.
+-- How many occupants are out, and joins refused, and the names of those users; or nil and what is wrong with the order.
+-- `room` is nil while it is not made; then the joins count that had begun before the order.
 local function carry_out(order, room_jid, room, reason, had_begun)
 	local meeting_rooms = meeting_rooms_of(room);
 	local meant, nick = people.names_meant_by(order.user), nil;
@@ -85,6 +104,7 @@ local function carry_out(order, room_jid, room, reason, had_begun)
 		meant = meant_by_nick(meeting_rooms, order.nick);
 		nick = next(meant) == nil and order.nick; -- perhaps of somebody who is not in yet
 	end
+	local users = {};
 	local function is_theirs(ticket)
 		return ticket.room_jid == room_jid and (room or had_begun(ticket.began_at))
 			and (nick and held.nick_of(ticket) == nick or people.is_meant(meant, held.names_of(ticket)));
@@ -96,11 +116,18 @@ local function carry_out(order, room_jid, room, reason, had_begun)
 	end
 	local found = {};
 	for _, each in ipairs(meeting_rooms) do
-		for _, occupant in ipairs(put_out_of_room(each, meant, reason)) do table.insert(found, occupant); end
+		for _, occupant in ipairs(put_out_of_room(each, meant, reason)) do
+			table.insert(found, occupant);
+			add_user(users, person_of(occupant));
+		end
 	end
 	if room and rooms.of(room_jid) == room then take_back(room, meant, found, reason); end
 	held.drop_grants(function (to, from) return to == room_jid and meant["jid:"..from] ~= nil; end);
-	return #found + held.each(is_theirs, held.refuse, reason);
+	local refused = held.each(is_theirs, function (ticket)
+		add_user(users, held.person_of(ticket));
+		held.refuse(ticket, reason);
+	end);
+	return #found + refused, list_of(users);
 end
 
 local function new(need)

@@ -28,11 +28,14 @@ local function message_to(record, to)
 	return message;
 end
 
--- The settings that a room has got already, in its life. What its moderators have changed since is theirs.
-local function applied_to(room)
+-- The config that a room has got already, in its life. What its moderators have changed since is theirs.
+local function applied_config(room)
 	local text = room._data.muc_webhook_config;
-	local stored = type(text) == "string" and config.read(text);
-	return stored and stored.settings or {};
+	return type(text) == "string" and config.read(text) or { settings = {}; frontend = {} };
+end
+
+local function applied_to(room)
+	return applied_config(room).settings;
 end
 
 -- Once in the life of a room, which may be of several objects.
@@ -209,7 +212,7 @@ local function new(need)
 	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
 	held, locks, members_only = need.held, need.locks, need.members_only;
 	return {
-		known = known; applied_to = applied_to; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
+		known = known; applied_config = applied_config; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
 		settle = settle; await = await; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
 		rearm = rearm;

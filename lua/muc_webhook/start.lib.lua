@@ -91,7 +91,7 @@ local function build(libraries, saved)
 	};
 	local refresh = libraries.refresh.new {
 		state = state, safely = safely, rooms = rooms, held = held, records = records, config = config,
-		members_only = members_only, occupants = occupants,
+		settings = settings, members_only = members_only, occupants = occupants,
 	};
 	local forget = libraries.forget.new { state = state, people = people, held = held, records = records };
 	local orders = libraries.orders.new {
