@@ -103,12 +103,6 @@ local function close(room, name, value)
 	try(name, room, locks.close, room, name, value);
 end
 
--- A moderator may have set another password since.
-local function relax(room, name, was)
-	if locks.owner_of(room, name) ~= "config" or name == "password" and room:get_password() ~= was then return; end
-	try(name, room, locks.open, room, name);
-end
-
 local function apply_locks(room, settings, before, relaxes)
 	local wanted, earlier = locks_of(settings), locks_of(before);
 	locks.adopt(room, earlier);
@@ -116,11 +110,9 @@ local function apply_locks(room, settings, before, relaxes)
 		local now, was = wanted[name], earlier[name];
 		if now and now ~= was then
 			close(room, name, now);
-		elseif now == false and was ~= false then
-			-- The creator may have brought another password than the config's.
+		elseif now == false and was ~= false or relaxes and was and not now then
+			-- The creator may have brought another password than the config's, and a moderator may have set one since.
 			if name ~= "password" or room:get_password() == was then try(name, room, locks.open, room, name); end
-		elseif relaxes and was and not now then
-			relax(room, name, was);
 		end
 	end
 end
