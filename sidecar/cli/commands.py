@@ -233,7 +233,7 @@ def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     source = _found(file)
     if file is None and not source.exists():  # `run --demo` has the same admin listener as the defaults
         return _ask_at(parse(DEMO_CONFIG, "the demo's config").admin, method, path, **more)
-    examined = examine_file(source)
+    examined = examine_file(source, os.environ)
     if examined.settings is None:
         raise ConfigError(examined.problem_lines())
     try:
