@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot ...
+# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container ...
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
 #   2. the project and its tools are installed into .venv; again only when setup.cfg changes
@@ -31,7 +31,9 @@ lua-cjson        | bench                    | ls /usr/lib/*/lua/5.1/cjson.so    
 varnish          | bench                    | command -v varnishd                 | another caching proxy, compared with the sidecar
 varnish-modules  | bench                    | ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so | hashes request bodies in Varnish
 systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to test the package
-debootstrap      | boot                     | command -v debootstrap              | creates that Debian
+debootstrap      | boot container           | command -v debootstrap              | creates that Debian, and a base for the image
+podman           | container                | command -v podman                   | builds the container image and runs it
+runc             | container                | command -v runc                     | starts containers, also on machines with both kinds of cgroups
 util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='
@@ -55,7 +57,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot"; }
+usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container"; }
 
 # Runs a command without its output. Prints a line every 10 seconds, and the output if the command fails.
 quietly() {
@@ -230,7 +232,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        unit | run | demo | test | lint | crash | bench | boot) ;;
+        unit | run | demo | test | lint | crash | bench | boot | container) ;;
         *) usage ;;
     esac
 done

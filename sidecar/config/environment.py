@@ -32,6 +32,11 @@ class FromEnvironment:
     """Variable, setting, and what is wrong with the value."""
 
 
+def has_settings(environ: Mapping[str, str]) -> bool:
+    """Whether the environment has any setting."""
+    return any(name.startswith(PREFIX) and environ[name] for name in environ)
+
+
 def overlay(data: dict[str, Any], environ: Mapping[str, str]) -> FromEnvironment:
     """Put the settings of the environment into `data`. An empty variable counts as not set."""
     found = FromEnvironment()

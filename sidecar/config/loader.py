@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sidecar.config.environment import PREFIX, overlay
+from sidecar.config.environment import has_settings, overlay
 from sidecar.config.lint import contradictions, warnings
 from sidecar.config.messages import in_words
 from sidecar.config.models import Settings
@@ -21,6 +21,9 @@ from sidecar.config.plain_yaml import FILE_LIMIT, NotPlain, decode, read
 from sidecar.errors import ConfigError
 
 Where = tuple[str | int, ...]
+
+THE_ENVIRONMENT = "environment"
+"""The name in messages where there is no file, since a container may have all its settings in variables."""
 
 MOST_PROBLEMS = 100
 """Problems that are listed; the operator fixes some of them and checks again."""
@@ -84,6 +87,8 @@ class Examined:
 
     def _source(self, place: tuple[int, int]) -> str:
         line, column = place
+        if line and self.name == THE_ENVIRONMENT:
+            return THE_ENVIRONMENT
         return f"{self.name}:{line}:{column}" if line else f"${self.variables[column]}"
 
 
@@ -93,8 +98,8 @@ def examine_file(file: Path, environ: Mapping[str, str]) -> Examined:
         with file.open("rb") as opened:
             content = opened.read(FILE_LIMIT + 1)
     except FileNotFoundError:
-        if environ.get(f"{PREFIX}BACKEND__URL"):
-            return examine("", str(file), environ)  # a container may have all its settings in the environment
+        if has_settings(environ):
+            return examine("", THE_ENVIRONMENT, environ)
         raise ConfigError(
             [f"{file}: there is no such file; copy config/minimal.yaml there, or give --config"]
         ) from None

@@ -143,9 +143,17 @@ def test_all_settings_may_come_from_the_environment_without_a_file(tmp_path: Pat
     assert examine_file(tmp_path / "none.yaml", environ).usable().backend.url == "https://api.example.com/hooks"
 
 
-def test_without_a_file_and_without_a_url_the_file_is_missed(tmp_path: Path) -> None:
+def test_without_a_file_what_the_environment_lacks_is_said(tmp_path: Path) -> None:
+    examined = examine_file(tmp_path / "none.yaml", {"PROSODY_SIDECAR_LOG__LEVEL": "loud"})
+    assert [line.partition(";")[0] for line in examined.problem_lines()] == [
+        "$PROSODY_SIDECAR_LOG__LEVEL: log.level: expected 'debug', 'info', 'warning' or 'error', got the text \"loud\"",
+        "environment: backend: is required",
+    ]
+
+
+def test_without_a_file_and_variables_the_file_is_missed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file"):
-        examine_file(tmp_path / "none.yaml", {"PROSODY_SIDECAR_LOG__LEVEL": "debug"})
+        examine_file(tmp_path / "none.yaml", {"PATH": "/bin"})
 
 
 def test_what_contradicts_is_named_with_its_variable() -> None:
