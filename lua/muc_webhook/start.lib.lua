@@ -6,8 +6,8 @@
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
 	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
-	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
-	"recordings"; "attendance"; "neighbours"; "shell";
+	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "bosh"; "gate"; "limit"; "occupants"; "queue";
+	"events"; "recordings"; "attendance"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -58,6 +58,7 @@ local function build(libraries, saved)
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
 		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
+		bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
