@@ -13,10 +13,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def requests_of_a_join(meet: Meet, room: str, last: str) -> int:
     """How many requests the browser has sent until the last part of the join had arrived."""
     user = await meet.user(transport="bosh")
-    before = await user.tab.call("requests")
+    before: int = await user.tab.call("requests")
     assert await user.join(room) == JOINED
     await user.tab.run(last)
-    return int(await user.tab.call("requests")) - before
+    after: int = await user.tab.call("requests")
+    return after - before
 
 
 async def test_a_join_is_as_many_requests_as_without_the_module(meet: Meet, room: str) -> None:
