@@ -97,10 +97,12 @@ local function deciding_hooks(parts)
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
-		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
-		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
-		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
-		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
+		{ "muc-occupant-pre-join", -3.3, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		-- Before the lobby, at -4, and members-only, at -5; and before Jitsi's token_affiliation, at -3.5, which makes
+		-- owners only of members where only members get in.
+		{ "muc-occupant-pre-join", -3.4, parts.members_only.make_member };
+		-- Once more after token_affiliation. One handler cannot be there twice.
+		{ "muc-occupant-pre-join", -3.8, function (event) return occupants.give_affiliation(event); end };
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
@@ -121,6 +123,7 @@ local function watching_hooks(parts)
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
+		{ "muc-set-affiliation", 0, attendance.on_affiliation };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
