@@ -11,7 +11,7 @@ local function collect(session)
 	session.bosh_processing = true;
 	timer.add_task(0, function ()
 		session.bosh_processing = false;
-		if session.send_buffer[1] and not session.destroyed then session.send(""); end
+		if not session.destroyed and session.send_buffer[1] then session.send(""); end
 	end);
 end
 

@@ -77,3 +77,15 @@ async def test_an_error_in_another_module_keeps_nothing_back(start_prosody: Star
 
         await eventually(is_collecting, False)
     prosody.log_is_read()
+
+
+async def test_a_session_that_another_module_ends_during_the_join_spoils_nothing(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True)
+    await prosody.module("""
+        webhook.module:hook("muc-occupant-joined", function (event) event.origin:close() end, 100)""")
+    async with Client.connect(prosody, transport="bosh") as ann:
+        await ann.begin_join(room, "ann")
+        await ann.gone.wait()
+    assert await prosody.occupants(room) == []
