@@ -3,7 +3,7 @@
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
 #   2. the project and its tools are installed into .venv; again only when setup.cfg changes
-#   3. for `test` and `bench`, a second Prosody (13) in its own folder
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test`, lib-jitsi-meet
 #
 # If everything is installed, it prints nothing.
 set -euo pipefail
@@ -23,6 +23,9 @@ faketime         | test                     | ls /usr/lib/*/faketime/libfaketime
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
+libjs-jquery     | test                     | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
+npm              | test                     | command -v npm                      | gets lib-jitsi-meet
 prometheus       | test                     | command -v promtool                 | checks alerts and metrics; no Prometheus is started
 wrk              | bench                    | command -v wrk                      | sends requests as fast as possible
 nginx            | bench                    | command -v nginx                    | a caching proxy, compared with the sidecar
@@ -247,5 +250,8 @@ fi
 make_venv
 if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh || say "Prosody 13 could not be installed (see above); its tests are skipped, with a message."
+fi
+if [[ " $* " =~ \ test\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
+    sh tools/lib-jitsi-meet.sh || say "lib-jitsi-meet could not be got (see above); the browser is not tested, and the tests say so."
 fi
 give_back $STATE

@@ -18,6 +18,7 @@ local unavailable_text = "The meeting service cannot be reached. Please try agai
 
 -- Handed over by start.lib.lua.
 local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms, messages;
+local bosh;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -103,9 +104,11 @@ local function decide(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
 	local verdict, detail, refusal, record = access.ask(question);
+	bosh.collect(event.origin);
 	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
+	bosh.collect(event.origin);
 	if is_gone(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
 	if is_refused_as_guest(event, record) then return true; end
 
@@ -221,7 +224,7 @@ end
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
-	breakout_rooms, messages = need.breakout_rooms, need.messages;
+	breakout_rooms, messages, bosh = need.breakout_rooms, need.messages, need.bosh;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

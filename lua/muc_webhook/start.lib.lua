@@ -6,8 +6,8 @@
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
 	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
-	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
-	"recordings"; "attendance"; "neighbours"; "shell";
+	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "bosh"; "gate"; "limit"; "occupants"; "queue";
+	"events"; "recordings"; "attendance"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -58,6 +58,7 @@ local function build(libraries, saved)
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
 		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
+		bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
@@ -96,10 +97,12 @@ local function deciding_hooks(parts)
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
-		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
-		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
-		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
-		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
+		{ "muc-occupant-pre-join", -3.3, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		-- Before the lobby, at -4, and members-only, at -5; and before Jitsi's token_affiliation, at -3.5, which makes
+		-- owners only of members where only members get in.
+		{ "muc-occupant-pre-join", -3.4, parts.members_only.make_member };
+		-- Once more after token_affiliation. One handler cannot be there twice.
+		{ "muc-occupant-pre-join", -3.8, function (event) return occupants.give_affiliation(event); end };
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
@@ -120,6 +123,7 @@ local function watching_hooks(parts)
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
+		{ "muc-set-affiliation", 0, attendance.on_affiliation };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
