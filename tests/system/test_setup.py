@@ -72,6 +72,7 @@ def test_make_help_names_every_target() -> None:
         "crash",
         "damage",
         "soak",
+        "long-runs",
         "bench",
         "clean",
     }
