@@ -135,6 +135,10 @@ class Lifetimes(NamedTuple):
         )
 
 
+SUSPECT = 2.0
+"""The `spread` of an entry that an order made suspect. It has a place in memory and on disk, also of older versions."""
+
+
 class Entry(NamedTuple):
     """One remembered answer. Its age counts from the moment when the question was sent, not from the answer."""
 
@@ -144,7 +148,12 @@ class Entry(NamedTuple):
     settled_at: float
     lifetimes: Lifetimes
     spread: float = 0.0
-    """0 to 1: how much of the jitter shortens the fresh time of this entry."""
+    """0 to 1: how much of the jitter shortens the fresh time of this entry. SUSPECT: an order took that time away."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether an order says that the backend must be asked again before this entry is used."""
+        return self.spread >= SUSPECT
 
     def __repr__(self) -> str:
         """Without the body, which may hold a room's password."""

@@ -19,7 +19,8 @@ from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, PolicyFor, Reply, Settled
-from sidecar.decisions.cache import Cache, Selector
+from sidecar.decisions.cache import Cache
+from sidecar.decisions.changes import Change, Selector
 from sidecar.decisions.disk import Disk, Memory
 from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.single_flight import Call, Pending
@@ -124,10 +125,10 @@ class Resolver:
         policy = self.policy_for(key.endpoint, key.room)
         return look(self.cache, key, policy, now, self._guards[key.endpoint].permit(now, key.room))
 
-    async def purge(self, selector: Selector) -> int:
-        """Forget what is meant, also what is under way; returns how many entries went. Raises DiskError."""
+    async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
+        """Change what is meant, also what is under way; returns how many entries were changed. Raises DiskError."""
         self._calls.detach(selector)
-        return await self._memory.purge(self._clock.monotonic(), selector)
+        return await self._memory.purge(self._clock.monotonic(), selector, change)
 
     async def drain(self, seconds: float) -> None:
         """Let the calls that are under way end; at most so long."""
@@ -140,7 +141,9 @@ class Resolver:
         call, started = self._calls.join_or_start(query, view, now)  # in the same step as the look
         late = now - call.started_at > LATE_JOIN and not tried.asked_again
         result = await self._wait(call, view, until)
-        answer = await self._answer(query, view, result, until, started=started, late=late)
+        answer = None
+        if not self.cache.changes.outdate(query.key, call.started_at):  # else what it would bring back was taken away
+            answer = await self._answer(query, view, result, until, started=started, late=late)
         return answer, tried._replace(asked_again=tried.asked_again or late, call_under_way=not call.task.done())
 
     async def _wait(self, call: Call[CallResult], view: View, until: float) -> CallResult | Pending:
