@@ -172,8 +172,16 @@ class CacheControl:
     stale_if_error: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """How long the backend took for an outcome."""
+
+    took: float | None = field(default=None, compare=False)
+    """Seconds from sending the question to the arrival of the answer, read or not; None: not measured."""
+
+
 @dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Timed):
     """2xx with a valid body. For an event there is no verdict."""
 
     status: int
@@ -183,7 +191,7 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Timed):
     """The backend understood and said no: an unknown room, a definite deny, an event that it refuses for good."""
 
     status: int
@@ -193,7 +201,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class Misconfigured:
+class Misconfigured(Timed):
     """The backend does not accept our credentials, or we do not trust its certificate: an operator must fix this."""
 
     reason: str
@@ -214,7 +222,7 @@ class Failure(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(Timed):
     """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent. `OURS` says nothing
     about the backend: there was no free place, no file descriptor, or no time."""
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aiohttp import web
 
-from sidecar.clock import Clock
+from sidecar.clock import Clock, unread_for
 from sidecar.core.answers import UNREACHABLE
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message, traceparent_of
@@ -78,8 +78,8 @@ class Webhooks:
         self._render = Renderer(clock)
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
-        """Answer one request; raises nothing."""
-        received_at = self._clock.monotonic()
+        """Answer one request; raises nothing. Its deadline begins when it arrived, read or not."""
+        received_at = self._clock.monotonic() - unread_for(request.transport)
         exchange = _Exchange()
         try:
             response = await self._answer(request, received_at, exchange)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -89,6 +92,22 @@ async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
     assert (response.status, await response.read()) == (200, ALLOW)
     assert response.headers["Cache-Status"] == "prosody-sidecar; stored"
     assert response.content_type == "application/json"
+
+
+async def test_the_deadline_begins_when_a_request_arrives_and_not_when_it_is_read(
+    webhooks: Webhooks, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    server = await aiohttp_raw_server(webhooks.handle)
+    body = json.dumps(JOIN)
+    head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection((server.host, server.port)) as client:
+        client.sendall(f"POST {PREFIX}/validate-access HTTP/1.1\r\n{head}\r\n\r\n{body}".encode())
+        time.sleep(0.3)  # this process is late
+        while not facts:
+            await asyncio.sleep(0.001)
+    (fact,) = facts
+    assert isinstance(fact, Resolved)
+    assert 0.25 < fact.seconds < 5
 
 
 async def test_a_join_gets_the_decision_and_the_room_config(ask: Ask) -> None:
