@@ -22,32 +22,46 @@ local function mode_to_start(stanza)
 	return (jibri.attr.recording_mode or ""):lower() == "file" and "file" or "stream";
 end
 
-local function on_iq(event)
+-- `main_room_of` gives the room that has the config, for the JID of that room or of one of its breakout rooms.
+local function on_iq(event, main_room_of)
 	local mode = mode_to_start(event.stanza);
-	local room = mode and rooms.of(jid.bare(event.stanza.attr.to));
-	if not room or not forbids(room, mode == "file" and "recordingEnabled" or "liveStreamingEnabled") then return; end
+	local main_room = mode and main_room_of(jid.bare(event.stanza.attr.to));
+	if not main_room then return; end
+	if not forbids(main_room, mode == "file" and "recordingEnabled" or "liveStreamingEnabled") then return; end
 	event.origin.send(st.error_reply(event.stanza, "auth", "forbidden", "This meeting is not to be recorded or streamed"));
 	return true;
 end
 
 -- Also the messages of visitors, who are no occupants here. Without a body it is no line in the chat.
-local function on_groupchat(event)
-	local room, stanza = event.room, event.stanza;
-	if not forbids(room, "chatEnabled") or not stanza:get_child("body") or people.is_exempt(stanza.attr.from) then return; end
+local function on_groupchat(event, main_room_of)
+	local stanza, main_room = event.stanza, main_room_of(event.room.jid);
+	if not main_room or not forbids(main_room, "chatEnabled") then return; end
+	if not stanza:get_child("body") or people.is_exempt(stanza.attr.from) then return; end
 	module:send(st.error_reply(stanza, "cancel", "not-allowed", "There is no chat in this meeting"));
 	return true;
 end
 
 -- mod_muc has already put the nick of the sender in.
-local function on_private_message(event)
-	local room, stanza = event.room, event.stanza;
-	if not (forbids(room, "privateMessagesEnabled") or forbids(room, "chatEnabled")) then return; end
+local function on_private_message(event, main_room_of)
+	local room, stanza, main_room = event.room, event.stanza, main_room_of(event.room.jid);
+	if not main_room or not (forbids(main_room, "privateMessagesEnabled") or forbids(main_room, "chatEnabled")) then return; end
 	local sender = room:get_occupant_by_nick(stanza.attr.from);
 	if not stanza:get_child("body") or not sender or people.is_exempt(sender.bare_jid) then return; end
 	local reply = st.error_reply(stanza, "cancel", "not-allowed", "There are no private messages in this meeting");
 	reply.attr.to = event.origin.full_jid or sender.jid;
 	module:send(reply);
 	return false;
+end
+
+local function hooks(main_room_of)
+	local function with_config(handler)
+		return function (event) return handler(event, main_room_of); end;
+	end
+	return {
+		{ "iq/full", 2, with_config(on_iq) }; -- before mod_muc, at -2
+		{ "muc-occupant-groupchat", 60, with_config(on_groupchat) }; -- before mod_muc, at 50
+		{ "muc-private-message", 60, with_config(on_private_message) };
+	};
 end
 
 -- Jitsi's module finds the room in this way too.
@@ -79,10 +93,7 @@ end
 
 local function new(need)
 	rooms, people, data_names = need.rooms, need.people, need.settings.data_names;
-	return {
-		forbids = forbids; mode_to_start = mode_to_start; start = start;
-		on_iq = on_iq; on_groupchat = on_groupchat; on_private_message = on_private_message;
-	};
+	return { forbids = forbids; mode_to_start = mode_to_start; hooks = hooks; start = start };
 end
 
 return { version = "0.2.0"; new = new };

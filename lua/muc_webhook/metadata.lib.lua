@@ -4,7 +4,9 @@
 --   startMuted    whether newcomers are muted: set once in the life of a room, and only if nobody has said yet
 --   permissions   who may write in the chat and make polls: only tightened
 
-local rooms, forbidden, config, data_names; -- handed over by start.lib.lua
+local jid = require "util.jid";
+
+local rooms, forbidden, config, data_names, main_room_of; -- handed over by start.lib.lua
 
 -- lib-jitsi-meet replaces the entities of HTML before it reads the JSON, which is Jitsi's here. So an entity is written
 -- in a way of which the replacing makes it again.
@@ -54,14 +56,24 @@ local function on_restored(event)
 	if record then write(event.room, record.frontend); end
 end
 
+-- A breakout room has metadata of its own, in which its users look. Jitsi's module has just made them.
+local function on_breakout_room(room)
+	local main_room = main_room_of(room.jid);
+	if not main_room then return; end
+	room.jitsiMetadata = room.jitsiMetadata or {};
+	room.jitsiMetadata.roomConfig = main_room.jitsiMetadata and main_room.jitsiMetadata.roomConfig;
+	restrict(room.jitsiMetadata, function (setting) return forbidden.forbids(main_room, setting); end);
+end
+
 -- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
 -- moderators write.
 local function on_write(event)
 	if event.key == "roomConfig" then return false; end
 	if event.key ~= "permissions" or type(event.data) ~= "table" or event.actor.role ~= "moderator" then return nil; end
-	local room, written = event.room, { permissions = event.data };
-	if rooms.of(room.jid) ~= room then return nil; end
-	restrict(written, function (setting) return forbidden.forbids(room, setting); end);
+	local written, room_jid = { permissions = event.data }, event.room.jid;
+	local main_room = jid.host(room_jid) == module.host and event.room or main_room_of(room_jid);
+	if not main_room then return nil; end
+	restrict(written, function (setting) return forbidden.forbids(main_room, setting); end);
 	return written.permissions;
 end
 
@@ -75,14 +87,16 @@ local function watch_host(name)
 	module:hook_object_event(prosody.hosts[name].events, "jitsi-metadata-allow-moderation", on_write, 10);
 end
 
-local function start()
+-- `find` gives the main room for the JID of a breakout room.
+local function start(find)
+	main_room_of = find;
 	watch_host(users_host());
 	module:hook_global("host-activated", watch_host); -- it may come later
 end
 
 local function new(need)
 	rooms, forbidden, config, data_names = need.rooms, need.forbidden, need.config, need.settings.data_names;
-	return { start = start; write = write; on_restored = on_restored };
+	return { start = start; write = write; on_restored = on_restored; on_breakout_room = on_breakout_room };
 end
 
 return { version = "0.2.0"; new = new };

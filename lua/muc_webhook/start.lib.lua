@@ -72,7 +72,9 @@ local function build(libraries, saved)
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
 		answers = answers, texts = texts, config = config, records = records,
 	};
-	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
+	local breakout_rooms = libraries.breakout_rooms.new {
+		state = state, people = people, rooms = rooms, forbidden = forbidden, metadata = metadata,
+	};
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
 		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
@@ -112,9 +114,6 @@ local function deciding_hooks(parts)
 		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
 		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
 		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
-		{ "iq/full", 2, parts.forbidden.on_iq }; -- before mod_muc, at -2
-		{ "muc-occupant-groupchat", 60, parts.forbidden.on_groupchat }; -- before mod_muc, at 50
-		{ "muc-private-message", 60, parts.forbidden.on_private_message };
 		{ "iq/full", 1, parts.auto_record.on_iq };
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
@@ -152,11 +151,14 @@ local function end_questions(parts)
 end
 
 local function put_hooks_in(parts)
-	for _, hook in ipairs(deciding_hooks(parts)) do
+	local deciding = deciding_hooks(parts);
+	for _, hook in ipairs(parts.forbidden.hooks(parts.rooms.of)) do table.insert(deciding, hook); end
+	for _, hook in ipairs(deciding) do
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
-	for _, part in ipairs { parts.breakout_rooms, parts.forbidden, parts.metadata } do part.start(); end
+	parts.metadata.start(parts.breakout_rooms.main_room_of);
+	for _, part in ipairs { parts.breakout_rooms, parts.forbidden } do part.start(); end
 	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
 	local watching = watching_hooks(parts);
 	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end

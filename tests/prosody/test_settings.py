@@ -9,6 +9,7 @@ import pytest
 
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.prosody.jitsi import (
+    COMPONENTS,
     in_room,
     make_poll,
     metadata_of,
@@ -22,6 +23,8 @@ from tests.prosody.jitsi import (
     write,
     write_metadata,
 )
+from tests.prosody.test_breakout_rooms import HOSTS as BREAKOUT_HOSTS
+from tests.prosody.test_breakout_rooms import close_meeting, open_breakout_room, switch
 from tests.rig.answers import hold, reply
 from tests.rig.xmpp import CLIENT, JITMEET, Client, error_of
 
@@ -29,6 +32,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MUTED = {"muteOnJoin": True, "videoOffOnJoin": True}
 NOT_ALLOWED = "cancel/not-allowed"
+COMPONENTS_WITH_BREAKOUT_ROOMS = BREAKOUT_HOSTS + COMPONENTS.replace(
+    'muc_component = "conference.localhost"',
+    'muc_component = "conference.localhost"\n\tbreakout_rooms_component = "breakout.localhost"',
+    1,
+)
 
 
 async def record(client: Client, focus: Client, room: str, mode: str = "file", action: str = "start") -> str:
@@ -438,3 +446,49 @@ async def test_jitsis_own_filter_refuses_by_the_features(start_prosody: StartPro
         to = f"{ann.room_jid(room)}/focus"
         answer = await ann.iq("set", order_to_record(mode), to=to)
         assert error_of(answer).text == "by Jitsi's module"
+
+
+async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_jitsi(start_prosody, extra=COMPONENTS_WITH_BREAKOUT_ROOMS)
+    config = {"chatEnabled": False, "recordingEnabled": False, "pollsEnabled": True}
+    prosody.backend.on("room-created", reply(config))
+    async with (
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+        Client.connect(prosody, user="focus") as focus,
+    ):
+        for client, nick in ((focus, "focus"), (ann, "ann"), (bob, "bob")):
+            await client.join(room, nick=nick)
+        breakout = await open_breakout_room(prosody, room)
+        await focus.join(breakout, nick="focus")
+        assert await switch(ann, room, breakout, "ann")
+        assert await switch(bob, room, breakout, "bob")
+        assert metadata_seen(bob)[-1] == {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
+        await prosody.module(f"""
+            local room = prosody.hosts["breakout.localhost"].modules.muc.get_room_from_jid("{breakout}");
+            assert(room:set_affiliation(true, "{ann.jid.partition("/")[0]}", "owner"))""")
+        for client in (ann, bob):
+            assert await write(client, breakout) == NOT_ALLOWED
+            assert await whisper(client, breakout, "ann") == NOT_ALLOWED
+            assert await record(client, focus, breakout) == "auth/forbidden"
+            await write_metadata(client, breakout, "roomConfig", {})
+            await write_metadata(client, breakout, "permissions", {"groupChatRestricted": False})
+        assert metadata_seen(bob) == [{"roomConfig": config, "permissions": {"groupChatRestricted": True}}]
+        await close_meeting(prosody, room)
+
+
+async def test_breakout_rooms_of_a_meeting_in_which_all_is_allowed_are_free(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_jitsi(start_prosody, extra=COMPONENTS_WITH_BREAKOUT_ROOMS)
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        for client, nick in ((focus, "focus"), (ann, "ann")):
+            await client.join(room, nick=nick)
+        breakout = await open_breakout_room(prosody, room)
+        await focus.join(breakout, nick="focus")
+        assert await switch(ann, room, breakout, "ann")
+        assert await write(ann, breakout) == ""
+        assert await record(ann, focus, breakout) == ""
+        await close_meeting(prosody, room)

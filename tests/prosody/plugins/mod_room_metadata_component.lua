@@ -9,8 +9,10 @@ local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 local rooms_host = module:get_option_string("muc_component");
 local users_host = "localhost";
 
+local breakout_host = module:get_option_string("breakout_rooms_component");
+
 local function room_of(room_jid)
-	local host = prosody.hosts[rooms_host];
+	local host = prosody.hosts[jid.host(room_jid)];
 	return host and host.modules.muc and host.modules.muc.get_room_from_jid(room_jid);
 end
 
@@ -25,14 +27,14 @@ local function send_to_all(room)
 end
 
 local function watch(name)
-	if name ~= rooms_host then return; end
+	if name ~= rooms_host and name ~= breakout_host then return; end
 	local events = prosody.hosts[name].events;
 	module:hook_object_event(events, "muc-room-created", function (event)
 		event.room.jitsiMetadata = event.room.jitsiMetadata or {};
 	end, -1);
 	module:hook_object_event(events, "room-metadata-changed", function (event) send_to_all(event.room); end);
 end
-if prosody.hosts[rooms_host] then watch(rooms_host); end
+for name in pairs(prosody.hosts) do watch(name); end
 module:hook_global("host-activated", watch);
 
 module:hook("message/host", function (event)
