@@ -75,7 +75,7 @@ local function on_left(event)
 	if room.destroying or not room._data.muc_webhook_started_at or not room:get_persistent() then return; end
 	if rooms.is_in_breakout(room) or rooms.real_occupants(room) > 0 then return; end
 	local life = rooms.life_of(room);
-	room._data.muc_webhook_started_at, life.warned, life.recording = nil, nil, nil;
+	room._data.muc_webhook_started_at, life.warned, life.recording, life.auto_record = nil, nil, nil, nil;
 	start(room);
 end
 
