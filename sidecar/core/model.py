@@ -69,6 +69,8 @@ class Query(NamedTuple):
     caller: str = ""
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
+    token: str = ""
+    """The user's token, if the body has one that can go into a header."""
 
     @property
     def guest(self) -> str:
@@ -171,6 +173,10 @@ class Replied:
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    """The user has to wait in the lobby."""
+    remark: str = ""
+    """What of a decision was left out, and why; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,8 @@ class Rejected:
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
