@@ -69,6 +69,8 @@ class Query(NamedTuple):
     caller: str = ""
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
+    token: str = ""
+    """The user's token, if the body has one that can go into a header."""
 
     @property
     def guest(self) -> str:
@@ -188,6 +190,10 @@ class Replied(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    """The user has to wait in the lobby."""
+    remark: str = ""
+    """What of a decision was left out, and why; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,8 @@ class Rejected(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
