@@ -97,6 +97,31 @@ local function is_listed(moderators, identity)
 	return false;
 end
 
+-- Names under which an order may mean a person: what kind of name, and the name.
+local function names_of(bare_jid, identity)
+	local names = { "jid:"..bare_jid };
+	if identity.id then table.insert(names, "id:"..identity.id); end
+	if identity.email then table.insert(names, "email:"..identity.email:lower()); end
+	return names;
+end
+
+-- What the `user` of an order can mean, as a set, or nil if it is no name at all.
+local function names_meant_by(user)
+	local text = identifiers.read(user);
+	if not text then return nil; end
+	local names = { ["id:"..text] = true; ["email:"..text:lower()] = true };
+	local bare_jid = jid.bare(jid.prep(text));
+	if bare_jid then names["jid:"..bare_jid] = true; end
+	return names;
+end
+
+local function is_meant(meant, names)
+	for _, name in ipairs(names) do
+		if meant[name] then return true; end
+	end
+	return false;
+end
+
 local function new(need)
 	visitors, texts, identifiers = need.visitors, need.texts, need.identifiers;
 	verifying_authentications = { ["token"] = true };
@@ -113,6 +138,7 @@ local function new(need)
 	return {
 		is_exempt = is_exempt; is_anonymous = is_anonymous; identity_of = identity_of; is_guest = is_guest;
 		display_name = display_name; is_listed = is_listed;
+		names_of = names_of; names_meant_by = names_meant_by; is_meant = is_meant;
 	};
 end
 

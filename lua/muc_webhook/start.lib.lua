@@ -4,10 +4,11 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "connections"; "http";
 	"webhook"; "answers"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "login_only";
-	"forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "duration";
-	"records"; "access"; "breakout_rooms"; "bosh"; "gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell";
+	"forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "ending";
+	"duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate"; "limit"; "occupants";
+	"attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -27,6 +28,7 @@ local function build(libraries, saved)
 		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
 	};
 	local rooms = libraries.rooms.new { state = state, people = people };
+	local held = libraries.held.new { state = state, people = people };
 
 	local connections = libraries.connections.new { safely = safely };
 	local http = libraries.http.new { safely = safely, connections = connections };
@@ -57,11 +59,12 @@ local function build(libraries, saved)
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
+	local ending = libraries.ending.new { people = people, rooms = rooms, messages = messages };
 	local duration = libraries.duration.new {
-		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
+		options = options, safely = safely, people = people, rooms = rooms, messages = messages, ending = ending,
 	};
 	local records = libraries.records.new {
-		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
+		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
 		config = config, setup = setup, metadata = metadata, locks = locks, members_only = members_only,
 		on_config = function (room)
 			for _, part in ipairs { duration.start, features.on_config, auto_record.on_config } do part(room); end
@@ -69,16 +72,18 @@ local function build(libraries, saved)
 	};
 
 	local access = libraries.access.new {
-		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
+		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
 		answers = answers, texts = texts, config = config, records = records,
 	};
+	local who = libraries.who.new { state = state, people = people, rooms = rooms };
 	local breakout_rooms = libraries.breakout_rooms.new {
-		state = state, people = people, rooms = rooms, forbidden = forbidden, metadata = metadata,
+		state = state, people = people, rooms = rooms, who = who, forbidden = forbidden, metadata = metadata,
 	};
+	local put_out = libraries.put_out.new { state = state, people = people, rooms = rooms, metrics = metrics };
 	local gate = libraries.gate.new {
-		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
-		bosh = libraries.bosh.new(),
+		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
+		records = records, access = access, login_only = login_only, breakout_rooms = breakout_rooms,
+		messages = messages, put_out = put_out, bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
@@ -93,13 +98,28 @@ local function build(libraries, saved)
 		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
 	};
 
+	local kick = libraries.kick.new {
+		people = people, rooms = rooms, held = held, put_out = put_out, breakout_rooms = breakout_rooms, setup = setup,
+		messages = messages,
+	};
+	local refresh = libraries.refresh.new {
+		state = state, safely = safely, rooms = rooms, held = held, records = records, config = config,
+		members_only = members_only, occupants = occupants,
+	};
+	local forget = libraries.forget.new { state = state, people = people, held = held, records = records };
+	local orders = libraries.orders.new {
+		state = state, safely = safely, people = people, rooms = rooms, answers = answers, ending = ending, kick = kick,
+		refresh = refresh, forget = forget, who = who,
+	};
+
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
 		connections = connections, http = http,
 		forbidden = forbidden, metadata = metadata, features = features, auto_record = auto_record,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
 		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
-		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
+		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell, who = who,
+		put_out = put_out, orders = orders,
 	};
 end
 
@@ -108,6 +128,7 @@ local function deciding_hooks(parts)
 	local records, occupants, attendance, limit = parts.records, parts.occupants, parts.attendance, parts.limit;
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
+		{ "muc-occupant-pre-join", 12, parts.put_out.on_pre_join };
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
@@ -128,6 +149,8 @@ local function watching_hooks(parts)
 	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
+		{ "muc-room-pre-create", 0.4, parts.rooms.on_new_room };
+		{ "muc-room-created", 0, parts.rooms.on_new_room }; -- by code, without a join
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
 		{ "muc-room-restored", 1, parts.metadata.on_restored }; -- it is another object now
 		{ "muc-room-restored", 0, records.on_restored };
@@ -135,6 +158,7 @@ local function watching_hooks(parts)
 		{ "room_host_arrived", 0, parts.wait_for_host.on_host_arrived }; -- then it opens the room
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
 		{ "muc-occupant-joined", 0, parts.breakout_rooms.on_joined };
+		{ "muc-occupant-joined", 0, parts.who.on_joined };
 		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
@@ -142,6 +166,7 @@ local function watching_hooks(parts)
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-set-affiliation", 0, attendance.on_affiliation };
 		{ "muc-broadcast-presence", -1, parts.auto_record.on_presence };
+		{ "muc-occupant-left", 0, parts.who.on_left };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
