@@ -8,7 +8,7 @@ local people, rooms, messages; -- handed over by start.lib.lua
 -- The next meeting in a persistent room has a life of its own.
 local function begin_anew(room)
 	local life = rooms.life_of(room);
-	room._data.muc_webhook_started_at, life.warned, life.recording = nil, nil, nil;
+	room._data.muc_webhook_started_at, life.warned, life.recording, life.auto_record = nil, nil, nil, nil;
 	rooms.begin_life(room);
 end
 

@@ -18,6 +18,7 @@ local unavailable_text = "The meeting service cannot be reached. Please try agai
 
 -- Handed over by start.lib.lua.
 local state, options, metrics, people, rooms, held, records, access, login_only, breakout_rooms, messages, put_out;
+local bosh;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -108,9 +109,11 @@ local function decide_by_answers(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
 	local verdict, detail, refusal, record = access.ask(question, ticket);
+	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
+	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
 	if is_refused_as_guest(event, record) then return true; end
 
@@ -248,6 +251,7 @@ local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
 	breakout_rooms, messages, held, put_out = need.breakout_rooms, need.messages, need.held, need.put_out;
+	bosh = need.bosh;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

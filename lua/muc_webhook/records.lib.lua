@@ -15,7 +15,7 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
 -- Handed over by start.lib.lua.
-local state, options, safely, people, rooms, held, webhook, config, setup, locks, members_only, on_config;
+local state, options, safely, people, rooms, held, webhook, config, setup, metadata, locks, members_only, on_config;
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
@@ -41,6 +41,7 @@ end
 -- Once in the life of a room, which may be of several objects.
 local function apply(record, room, relaxes)
 	record.room = room;
+	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
 		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_to(room), relaxes);
 	end
@@ -210,7 +211,7 @@ end
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
 	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
-	held, locks, members_only = need.held, need.locks, need.members_only;
+	metadata, held, locks, members_only = need.metadata, need.held, need.locks, need.members_only;
 	return {
 		known = known; applied_config = applied_config; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
 		settle = settle; await = await; apply = apply; message_to = message_to;
