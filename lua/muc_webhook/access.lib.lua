@@ -4,12 +4,11 @@
 -- and fills it with its answer. Whoever else comes meanwhile asks for a decision only, and waits for the record as
 -- always. What becomes of the lead's session does not matter, since all this is done where the answer comes in.
 
-local async = require "util.async";
 local jid = require "util.jid";
 local json = require "util.json";
 local now = require "util.time".now;
 
-local state, options, safely, people, rooms, webhook, answers, texts, config, records; -- handed over by start.lib.lua
+local state, options, safely, people, rooms, held, webhook, answers, texts, config, records; -- handed over by start.lib.lua
 
 local function question_about(origin, stanza, room_jid, room)
 	local identity = people.identity_of(origin);
@@ -83,31 +82,30 @@ local function ask_for_join(body, question, on_answer)
 	end);
 end
 
--- Only in an async context: waits for the answer. Gives what read_decision does, and last the room's record if that
--- was settled along with it.
-local function ask(question)
-	local wait, done = async.waiter();
+-- Only in an async context: waits for the answer, or for an order. Gives what read_decision does, and last the room's
+-- record if that was settled along with it.
+local function ask(question, ticket)
 	local body = json.encode(question);
-	local code, decision, record;
-
-	local function take(...)
-		code, decision, record = ...;
-		done();
-	end
-
-	if state.is_sidecar and now() >= state.no_joins_until then
-		ask_for_join(body, question, take);
-	else
-		webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
-	end
-	wait();
+	local code, decision, record = 0, "an order has come", nil;
+	held.wait(ticket, function (wake)
+		local function take(...)
+			code, decision, record = ...;
+			wake();
+		end
+		if state.is_sidecar and now() >= state.no_joins_until then
+			ask_for_join(body, question, take);
+		else
+			webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
+		end
+	end);
 	local verdict, detail, refusal = read_decision(code, decision);
 	return verdict, detail, refusal, record;
 end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	webhook, answers, texts, config, records = need.webhook, need.answers, need.texts, need.config, need.records;
+	held, webhook, answers, texts = need.held, need.webhook, need.answers, need.texts;
+	config, records = need.config, need.records;
 	return { question_about = question_about; ask = ask };
 end
 

@@ -216,8 +216,8 @@ function listener.onincoming(conn, data)
 	local exchange = exchanges[conn];
 	if not exchange then
 		conn:close(); -- nobody asked
-	elseif exchange.is_on_old and not exchange.is_sent then
-		exchange:try_again(); -- it cannot be the answer
+	elseif not exchange.is_sent then -- it cannot be the answer
+		if exchange.is_on_old then exchange:try_again(); else exchange:fail("an answer before the question"); end
 	else
 		exchange.has_answer = true;
 		exchange:read(data);

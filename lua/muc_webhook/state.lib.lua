@@ -3,12 +3,18 @@
 -- It is handed from one gate to the next: a join that waits across the reload goes on in the old one's functions, and
 -- both have to see the same rooms.
 
+local cache = require "util.cache";
+
+local most_orders = 4096; -- a sidecar repeats an order for some minutes at most
+
 local function initial()
 	return {
 		records = {}; -- room JID -> the config of the room, see records.lib.lua
 		lives = {}; -- room JID -> what happened in it, see rooms.lib.lua
 		grants = setmetatable({}, { __mode = "k" }); -- stanzas that were let in and come by once more
 		detached = {}; -- user and room JID -> ticket of a join that waits outside its session's thread
+		held = {}; -- tickets of the joins that wait, see held.lib.lua
+		orders = cache.new(most_orders); -- id -> what came of it, see orders.lib.lua
 		questions = {}; -- open question -> function that ends it
 		deliveries = {}; -- the same for events on their way
 		queue = { by_room = {}; ready = {}; size = 0; in_flight = 0; dropped = 0; paused_until = 0; failures = 0 };

@@ -71,6 +71,8 @@ class Query(NamedTuple):
     caller: str = ""
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
+    token: str = ""
+    """The user's token, if the body has one that can go into a header."""
 
     @property
     def guest(self) -> str:
@@ -174,28 +176,42 @@ class CacheControl:
     stale_if_error: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """How long the backend took for an outcome."""
+
+    took: float | None = field(default=None, compare=False)
+    """Seconds from sending the question to the arrival of the answer, read or not; None: not measured."""
+
+
 @dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Timed):
     """2xx with a valid body. For an event there is no verdict."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    """The user has to wait in the lobby."""
+    remark: str = ""
+    """What of a decision was left out, and why; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Timed):
     """The backend understood and said no: an unknown room, a definite deny, an event that it refuses for good."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Misconfigured:
+class Misconfigured(Timed):
     """The backend does not accept our credentials, or we do not trust its certificate: an operator must fix this."""
 
     reason: str
@@ -216,7 +232,7 @@ class Failure(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(Timed):
     """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent. `OURS` says nothing
     about the backend: there was no free place, no file descriptor, or no time."""
 

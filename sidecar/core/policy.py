@@ -183,6 +183,8 @@ class Settled:
     """A definite deny: it is on disk before it is answered, and the other allows of the room become suspect."""
     private: bool = False
     """The answer is for one guest only."""
+    lobby: bool = False
+    """The user has to wait in the lobby: on disk before it is answered, as a deny is."""
     outcome: Outcome | None = None
 
 
@@ -233,7 +235,7 @@ def _settle_verdict(
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
-        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
+        return Settled(reply, store=entry, denied=denied, private=private, lobby=outcome.lobby, outcome=outcome)
     if denied:
         # `no-store`: only the fact that it was a deny is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))

@@ -79,7 +79,7 @@ def query_of(
         _subject(document, caller, anonymous_domains),
         hashlib.sha256(str(text_of(token)).encode()).hexdigest() if _is_sent(token) else None,
     )
-    return Query(key, message.body, received_at, caller, traceparent)
+    return Query(key, message.body, received_at, caller, traceparent, _header_safe(token))
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
@@ -117,6 +117,15 @@ def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset
 def _is_sent(value: Any) -> bool:
     """Whether a field has a value; 0 is one."""
     return value is not None and value is not False and value != ""
+
+
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")
+"""What RFC 6750 allows as a bearer token. Nothing else is put into a header."""
+
+
+def _header_safe(token: Any) -> str:
+    """A token that can be sent as `Authorization: Bearer`; empty for any other value."""
+    return token if isinstance(token, str) and _BEARER.fullmatch(token) else ""
 
 
 def _is_plain(value: Any) -> bool:

@@ -17,8 +17,9 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
+from sidecar.core.decision_body import is_personal
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
-from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, PolicyFor, Reply, Settled
+from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk, Memory
@@ -69,7 +70,7 @@ class Resolver:
         self._deliver_later = deliver_later
         self._clock = clock
         self._disk = Disk(cache, memory, clock, emit)
-        self._calls = Calls(cache, guards, self._disk, deliver_later, clock, jitter, emit)
+        self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
@@ -82,6 +83,8 @@ class Resolver:
                 query = query.for_one_guest()
             if not self._memory.loaded:
                 await self._disk.read(query.key, until)
+            if query.key.subject == GUEST and self._separates_guests(query.key):
+                query = query.for_one_guest()
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
             permit = guard.permit(now, room, query.guest)
@@ -104,6 +107,17 @@ class Resolver:
                         return answer
                 case _:
                     assert_never(view.plan.act)
+
+    def _separates_guests(self, shared: Key) -> bool:
+        """An older version kept what the backend said about one person as the answer for all guests of the room."""
+        entry = self.cache.get(shared)
+        if entry is None or not is_personal(entry.body):
+            return False
+        self.cache.separate_guests(shared, entry.asked_at)
+        return True
+
+    def _config_policy(self, room: str) -> Policy:
+        return self.policy_for(Endpoint.ROOM_CREATED, room)
 
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
         """Answer one more question in the time that the first one, which was asked with it, has left.

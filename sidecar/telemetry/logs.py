@@ -15,7 +15,8 @@ from typing import Any, Literal, TextIO, assert_never
 
 import structlog
 
-from sidecar.core.model import Answer
+from sidecar.core.answers import decision_id_of
+from sidecar.core.model import Answer, Endpoint
 from sidecar.facts import (
     Asked,
     BreakerChanged,
@@ -188,6 +189,8 @@ class Log:
     def _asked(self, fact: Asked) -> None:
         level = {"misconfigured": "error", "unreadable": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
         message = "backend"
+        if fact.reason and fact.outcome in ("replied", "rejected"):
+            level, message = "warning", "a part of this answer is not used"
         if fact.outcome == "unreadable":
             message = "the config of this room is not used, because a setting that protects it cannot be read"
         self._write(level, message, fact, seconds=round(fact.seconds, 4))
@@ -230,6 +233,8 @@ def _request_fields(fact: Resolved) -> dict[str, Any]:
         said |= _way(fact.answer)
     said |= {"ms": round(fact.seconds * 1e3, 2), "room": _capped(fact.room), "user": _capped(fact.subject)}
     said |= {"problem": _capped(fact.problem), "trace": fact.trace[3:35]}
+    if fact.endpoint == Endpoint.VALIDATE_ACCESS:
+        said["decisionId"] = decision_id_of(fact.trace)
     return {name: value for name, value in said.items() if value not in (None, "")}
 
 
@@ -249,6 +254,8 @@ def _usual_line(fact: Resolved, answer: Answer) -> str:
         line += f', "user": {encode_basestring(_capped(fact.subject))}'
     if fact.trace:
         line += f', "trace": "{fact.trace[3:35]}"'
+        if fact.endpoint == Endpoint.VALIDATE_ACCESS:
+            line += f', "decisionId": "{decision_id_of(fact.trace)}"'
     return f'{line}, "timestamp": "{datetime.now(UTC).isoformat()[:-6]}Z"}}'
 
 

@@ -7,6 +7,7 @@ A runner is aiohttp's: what answers on a listener, and how long it may go on whe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -26,8 +27,12 @@ from sidecar.web.server import WebhookServer
 from sidecar.web.status_page import page
 from sidecar.web.webhooks import Webhooks
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
+BACKLOG = 4096
+"""Connections that may wait in the kernel. The kernel has a limit of its own, net.core.somaxconn."""
+
+AT_A_TIME = 16
+"""Connections that are accepted before those that are open get their turn again. With many, a burst is first read as a
+whole, and there is no time left to answer it."""
 
 PASSED_AS = {"listen": "webhook", "admin": "admin"}
 """Section of the config -> FileDescriptorName= of the socket that systemd may pass for it."""
@@ -81,16 +86,19 @@ async def listen(
     stack.push_async_callback(_stop, runner, connections)
     connections.watch(runner.server)
     opened = passed.get(PASSED_AS[address.section])
-    if opened is None:
-        await _serve_on_address(runner, address)
-    else:
+    if opened is not None:
         _check_passed(opened, address, emit)
-        await web.SockSite(runner, opened, backlog=BACKLOG).start()
+    for each in [opened] if opened is not None else await _sockets_on(address):
+        await web.SockSite(runner, each, backlog=AT_A_TIME).start()  # for asyncio, the two are one number
+        each.listen(BACKLOG)
 
 
-async def _serve_on_address(runner: web.BaseRunner, address: Address) -> None:
+async def _sockets_on(address: Address) -> list[socket.socket]:
+    """One for each address that the host's name has."""
+    loop = asyncio.get_running_loop()
     try:
-        await web.TCPSite(runner, address.host, address.port, backlog=BACKLOG).start()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [socket.create_server(where, family=family) for family, _, _, _, where in found]
     except (OSError, UnicodeError) as error:  # UnicodeError: the text is no possible host name
         reason = getattr(error, "strerror", None) or str(error)
         raise StartError(

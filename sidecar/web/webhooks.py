@@ -12,8 +12,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from sidecar.clock import Clock
-from sidecar.core.answers import UNREACHABLE
+from sidecar.clock import Clock, unread_for
+from sidecar.core.answers import UNREACHABLE, config_along, with_decision
 from sidecar.core.model import Answer, Endpoint, Event, Kind, Query, Source
 from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message, traceparent_of
 from sidecar.errors import DiskError, OutboxFull
@@ -78,8 +78,8 @@ class Webhooks:
         self._render = Renderer(clock)
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
-        """Answer one request; raises nothing."""
-        received_at = self._clock.monotonic()
+        """Answer one request; raises nothing. Its deadline begins when it arrived, read or not."""
+        received_at = self._clock.monotonic() - unread_for(request.transport)
         exchange = _Exchange()
         try:
             response = await self._answer(request, received_at, exchange)
@@ -133,11 +133,13 @@ class Webhooks:
         query = query_of(endpoint, message, received_at, exchange.trace, settings.anonymous_domains)
         exchange.subject = query.caller if settings.identities else _digest(query.caller)
         exchange.answer = await self._resolve(query)
+        if endpoint.kind is Kind.DECISION:
+            exchange.answer = with_decision(exchange.answer, exchange.trace)
         if not route.joins:
             return self._render.answer(exchange.answer)
         config = None
         if route.config_too and exchange.answer.allowed:
-            config = await self._config_too(config_query_of(message, query), query)
+            config = await self._config_too(config_query_of(message, query), query, exchange.answer)
         return self._render.joined(exchange.answer, config)
 
     async def _resolve(self, query: Query) -> Answer:
@@ -150,11 +152,14 @@ class Webhooks:
                 return Answer(200, UNREACHABLE, Source.POLICY, allowed=False, detail="defect")
             return Answer(503, b"", Source.POLICY, detail="defect")
 
-    async def _config_too(self, query: Query, decision: Query) -> Answer | None:
-        """The config for a join that is allowed, as a question of its own; None: Prosody asks with `room-created`."""
+    async def _config_too(self, query: Query, decision: Query, answered: Answer) -> Answer | None:
+        """The config for a join that is allowed: the backend has just sent it along, or it is a question of its own.
+        None: Prosody asks with `room-created`."""
         started_at = self._clock.monotonic()
         try:
-            answer = await self._resolver.resolve_along(query._replace(received_at=started_at), decision)
+            answer = config_along(answered)
+            if answer is None:
+                answer = await self._resolver.resolve_along(query._replace(received_at=started_at), decision)
         except Exception as error:  # noqa: BLE001 - the decision is there, and is answered without the config
             self._emit(Crashed("resolver", error))
             return None

@@ -115,11 +115,12 @@ Speak = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 
 @asynccontextmanager
-async def speaking(speak: Speak) -> AsyncIterator[str]:
+async def speaking(speak: Speak, greeting: bytes = b"") -> AsyncIterator[str]:
     """A server that says what it likes; `speak` gets each request's number. Gives its URL."""
     numbers = iter(range(1000))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().partition(b"content-length:")[2].split()[0])
@@ -243,6 +244,41 @@ async def test_what_comes_unasked_answers_nobody(start_prosody: StartProsody, ro
             await asyncio.sleep(0.1)
             assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
     assert used[0] == used[1] != used[2], "such a connection is not to be trusted"
+
+
+ASK_WHILE_BYTES_ARRIVE = """
+    os.execute("sleep %s");
+    local connections = module:shared("/*/muc_webhook/guards")["conference.localhost"].gate.parts.connections;
+    connections.send("%s/validate-access", "{}", {}, function (code, body) prosody.rig_answer = code.." "..body; end);
+    os.execute("sleep %s")"""
+
+
+@pytest.mark.parametrize("connection", ["kept", "new"])
+async def test_what_comes_before_the_question_is_not_its_answer(
+    start_prosody: StartProsody, room: str, connection: str
+) -> None:
+    """Prosody's loop stands still meanwhile, so that it finds the bytes and sends the question in the same round."""
+    unasked = asyncio.Event()
+
+    async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(NO if number > 1 else YES))
+        if number == 1 and connection == "kept":
+            await unasked.wait()
+            writer.write(http(YES))
+
+    greeting = http(YES) if connection == "new" else b""
+    async with speaking(speak, greeting) as url:
+        prosody = await start_prosody(fresh=True, webhook_url=url, options={"muc_webhook_timeout": 2})
+        if connection == "kept":
+            async with Client.connect(prosody) as ann:
+                assert (await ann.join(room)).joined
+        before, after = (0.3, 0) if connection == "kept" else (0, 0.3)
+        asking = asyncio.create_task(prosody.module(ASK_WHILE_BYTES_ARRIVE % (before, url, after)))
+        await asyncio.sleep(0.1)
+        unasked.set()
+        await asking
+        expected = f"200 {NO.decode()}" if connection == "kept" else "0 an answer before the question"
+        await eventually(lambda: prosody.lua("return prosody.rig_answer"), expected)
 
 
 BEHIND = {

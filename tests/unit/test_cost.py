@@ -47,6 +47,7 @@ class Request:
     """As much of aiohttp's request as is looked at."""
 
     method = "POST"
+    transport = None
     headers = CIMultiDictProxy(CIMultiDict({"Host": "127.0.0.1:8788", "Content-Type": "application/json"}))
 
     def __init__(self, endpoint: str, body: bytes) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +22,7 @@ from sidecar.web.webhooks import Webhooks, WebhookSettings
 from tests.unit.builders import ALLOW, CONFIG, DENY
 
 PREFIX = "/webhooks/jitsi"
+BY_BACKEND = {"decidedBy": "backend", "decisionId": "ab" * 16}
 JOIN = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
 
 
@@ -86,22 +90,72 @@ def texts_of(sequence: bytes) -> list[Any]:
 
 async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
     response = await ask("validate-access")
-    assert (response.status, await response.read()) == (200, ALLOW)
+    assert (response.status, await response.json()) == (200, {**json.loads(ALLOW), **BY_BACKEND})
     assert response.headers["Cache-Status"] == "prosody-sidecar; stored"
     assert response.content_type == "application/json"
+
+
+async def test_the_deadline_begins_when_a_request_arrives_and_not_when_it_is_read(
+    webhooks: Webhooks, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    server = await aiohttp_raw_server(webhooks.handle)
+    body = json.dumps(JOIN)
+    head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection((server.host, server.port)) as client:
+        client.sendall(f"POST {PREFIX}/validate-access HTTP/1.1\r\n{head}\r\n\r\n{body}".encode())
+        time.sleep(0.3)  # this process is late
+        while not facts:
+            await asyncio.sleep(0.001)
+    (fact,) = facts
+    assert isinstance(fact, Resolved)
+    assert 0.25 < fact.seconds < 5
 
 
 async def test_a_join_gets_the_decision_and_the_room_config(ask: Ask) -> None:
     response = await ask("join?config=1")
     assert response.content_type == "application/json-seq"
-    assert texts_of(await response.read()) == [json.loads(ALLOW), json.loads(CONFIG)]
+    assert texts_of(await response.read()) == [{**json.loads(ALLOW), **BY_BACKEND}, json.loads(CONFIG)]
     assert response.headers["Config-Status"] == "200"
+
+
+async def test_a_config_that_the_backend_sends_along_needs_no_other_question(ask: Ask, engines: Engines) -> None:
+    body = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
+    del engines.answers[Endpoint.ROOM_CREATED]
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, body, Source.BACKEND, True, forwarded="miss", stored=True)
+    response = await ask("join?config=1")
+    decision, config = texts_of(await response.read())
+    assert decision == {**json.loads(body), **BY_BACKEND}
+    assert (response.headers["Config-Status"], config) == ("200", {"chatEnabled": False})
+
+
+async def test_a_config_that_a_remembered_decision_came_with_has_a_newer_one(ask: Ask, engines: Engines) -> None:
+    body = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, body, Source.HIT, True)
+    response = await ask("join?config=1")
+    assert texts_of(await response.read())[1] == json.loads(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("source", "decided_by"),
+    [(Source.BACKEND, "backend"), (Source.HIT, "memory"), (Source.STALE, "memory"), (Source.POLICY, "policy")],
+)
+async def test_a_decision_says_who_decided(ask: Ask, engines: Engines, source: Source, decided_by: str) -> None:
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, ALLOW, source, True)
+    assert (await (await ask("validate-access")).json())["decidedBy"] == decided_by
+
+
+async def test_the_id_of_a_decision_is_that_of_the_trace(ask: Ask, facts: list[Fact]) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = await (await ask("validate-access", traceparent=trace)).json()
+    assert answer["decisionId"] == "0af7651916cd43dd8448eb211c80319c"
+    (resolved,) = [fact for fact in facts if isinstance(fact, Resolved)]
+    assert resolved.trace == trace
 
 
 async def test_a_join_that_is_denied_gets_no_config(ask: Ask, engines: Engines) -> None:
     engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.BACKEND, allowed=False)
     response = await ask("join?config=1")
-    assert texts_of(await response.read()) == [json.loads(DENY)]
+    assert texts_of(await response.read()) == [{**json.loads(DENY), **BY_BACKEND}]
     assert "Config-Status" not in response.headers
 
 
