@@ -39,6 +39,8 @@ class Endpoint(StrEnum):
     ROOM_DESTROYED = "room-destroyed"
     MODERATOR_CHANGED = "moderator-changed"
     RECORDING = "recording"
+    ORDER_EXPIRED = "order-expired"
+    """Sent by the sidecar itself; Prosody does not call it."""
 
 
 GUEST = "guest"

@@ -15,8 +15,8 @@ from sidecar.core.breaker import Breaker, Permit, Ticket
 from sidecar.core.decision_body import configuration_in
 from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied, Verdict
 from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
+from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Selector
 from sidecar.decisions.disk import Disk
 from sidecar.decisions.single_flight import Call, SingleFlight
 from sidecar.decisions.view import View, look, outdated_before
