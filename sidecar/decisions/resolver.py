@@ -87,7 +87,7 @@ class Resolver:
                 query = query.for_one_guest()
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
-            permit = guard.permit(now, room, query.guest)
+            permit = guard.permit(now, room, query.asker)
             if now >= until or (tried.probe_awaited and permit is Permit.PROBE_OUT):
                 permit = Permit.OPEN
             view = look(self.cache, query.key, policy, now, permit)

@@ -149,7 +149,7 @@ class Log:
             case Asked():
                 self._asked(fact)
             case BreakerChanged():
-                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
+                self._write("info" if fact.state == "closed" else "warning", "breaker", fact)
             case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
             case EventParked():

@@ -105,7 +105,9 @@ class Metrics:
             registry=self._registry,
         )
         self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
-        self._breaker_changes = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
+        self._breaker_changes = self._counter(
+            "breaker_moves", "Times a breaker opened, for all or for some guests, or closed", "state"
+        )
         self._limit_changes = Counter(
             "prosody_sidecar_backend_limit_changes",
             "Changes of backend_limit by cause",
