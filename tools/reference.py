@@ -36,8 +36,8 @@ JSON Schema support completes and checks the file while you type: the first line
 [sidecar.schema.json](../config/sidecar.schema.json). All durations are seconds. An unknown setting is an error.
 
 `systemctl reload prosody-sidecar` applies a changed file. It loses no request and no cached answer. If anything in the
-file is wrong, all of the old settings stay, and the log and `status` say why. `listen`, `admin`, `state_dir`, `cache`
-and `outbox` need a restart; the reload says so.
+file is wrong, all of the old settings stay, and the log and `status` say why. The addresses in `listen` and `admin`,
+`state_dir`, `cache` and `outbox` need a restart; the reload says so.
 """
 
 
