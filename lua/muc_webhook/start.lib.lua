@@ -4,8 +4,8 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
-	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "answers"; "http"; "orders";
+	"connection"; "link"; "webhook"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
 	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
 	"recordings"; "attendance"; "neighbours"; "shell";
 };
@@ -28,10 +28,17 @@ local function build(libraries, saved)
 	};
 	local rooms = libraries.rooms.new { state = state, people = people };
 
-	local connections = libraries.connections.new { safely = safely };
-	local http = libraries.http.new { safely = safely, connections = connections };
-	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
+	local orders = libraries.orders.new();
+	local http = libraries.http.new { safely = safely };
+	local link = libraries.link.new {
+		options = options, state = state, metrics = metrics, orders = orders, answers = answers,
+		version = libraries.start.version,
+		connections = libraries.connection.new { options = options, safely = safely, http = http },
+	};
+	local webhook = libraries.webhook.new {
+		options = options, state = state, metrics = metrics, safely = safely, http = http, link = link,
+	};
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
@@ -65,7 +72,7 @@ local function build(libraries, saved)
 	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 
 	local queue = libraries.queue.new {
-		state = state, options = options, metrics = metrics, http = http, answers = answers,
+		state = state, options = options, metrics = metrics, webhook = webhook, answers = answers,
 	};
 	local events = libraries.events.new {
 		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
@@ -77,11 +84,12 @@ local function build(libraries, saved)
 	local neighbours = libraries.neighbours.new();
 	local shell = libraries.shell.new {
 		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+		link = link,
 	};
 
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
-		connections = connections, http = http,
+		webhook = webhook, link = link, orders = orders,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
 		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
 		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
@@ -128,10 +136,6 @@ local function watching_hooks(parts)
 	};
 end
 
-local function end_questions(parts)
-	parts.http.end_all(parts.state.questions);
-end
-
 local function put_hooks_in(parts)
 	for _, hook in ipairs(deciding_hooks(parts)) do
 		local event_name, priority, handler = table.unpack(hook);
@@ -148,7 +152,7 @@ local function put_hooks_in(parts)
 	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
 		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);
 	end);
-	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
+	module:hook_global("server-stopping", parts.webhook.end_questions, 10); -- while there are streams
 	module:hook_global("server-stopped", function ()
 		parts.attendance.save();
 		parts.queue.save();
@@ -172,12 +176,12 @@ local function stop(parts, reloading)
 	parts.events.send_all_held_joins();
 	parts.queue.stop_timer();
 	for _, life in pairs(parts.state.lives) do parts.rooms.stop_timer(life); end
-	parts.connections.pool.close();
-	if reloading then return; end
+	if reloading then return parts.link.retire(); end
 	parts.attendance.save();
 	parts.state.stopped = true;
-	end_questions(parts);
-	parts.http.end_all(parts.state.deliveries);
+	parts.webhook.end_questions();
+	parts.webhook.end_events();
+	parts.link.stop();
 	parts.queue.save();
 end
 
@@ -188,6 +192,7 @@ local function start(libraries, saved)
 	safely("Looking for other modules", parts.neighbours.report);
 	parts.locks.watch_setters();
 	put_hooks_in(parts);
+	parts.link.start();
 	parts.queue.resume();
 	parts.shell.add_commands();
 	if saved then

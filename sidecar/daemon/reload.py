@@ -23,7 +23,7 @@ from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
 from sidecar.daemon.current import read_secrets
 from sidecar.errors import SidecarError
 from sidecar.facts import Crashed, Notice, Reloaded
-from sidecar.web.webhooks import WebhookSettings
+from sidecar.web.questions import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _in_force(parts: Parts) -> _InForce:
         current.read_at,
         parts.backend.target,
         parts.resolver.policy_for,
-        parts.webhooks.settings,
+        parts.questions.settings,
         breaker_rules(current.settings),
     )
 
@@ -90,7 +90,7 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
     examined = examine_with_files(source, environ)
     settings = examined.usable()
     secrets = read_secrets(settings, environ)
-    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.webhooks.settings.prefix)  # as it listens
+    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.questions.settings.prefix)  # as it listens
     new = _InForce(
         settings,
         secrets.admin_token,
@@ -129,4 +129,4 @@ def _assign(parts: Parts, it: _InForce) -> None:
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
-    parts.webhooks.settings = it.webhooks
+    parts.questions.settings = it.webhooks

@@ -27,6 +27,8 @@ from sidecar.facts import (
     EventParked,
     Fact,
     LimitChanged,
+    LinkChanged,
+    LinkIgnored,
     Notice,
     OutboxChanged,
     Reloaded,
@@ -146,10 +148,8 @@ class Log:
                 self._asked(fact)
             case BreakerChanged():
                 self._write("warning" if fact.state == "open" else "info", "breaker", fact)
-            case CacheControlSeen() | EventAccepted() | EventDelivered():
+            case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged() | LinkIgnored():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
-            case LimitChanged():
-                self._write("debug", "limit of calls to the backend", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
             case OutboxChanged():
@@ -158,6 +158,8 @@ class Log:
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case LinkChanged():
+                self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
                 getattr(self._log, fact.level)(fact.message)
             case Crashed():
@@ -199,6 +201,8 @@ _IN_DETAIL: dict[type[Fact], str] = {
     CacheControlSeen: "answer with Cache-Control",
     EventAccepted: "event accepted",
     EventDelivered: "event delivered",
+    LimitChanged: "limit of calls to the backend",
+    LinkIgnored: "message on a link ignored",
 }
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode

@@ -24,6 +24,7 @@ from sidecar.facts import (
     EventParked,
     Fact,
     LimitChanged,
+    LinkIgnored,
     Reloaded,
     Resolved,
 )
@@ -42,6 +43,7 @@ _GAUGES = {
     "useless_in_an_outage": "1: the last answer of this endpoint must not be cached, and helps nobody in an outage",
     "outbox_pending": "Events not delivered yet",
     "outbox_parked": "Events the backend will not take",
+    "links": "Modules of Prosody whose link is up",
     "files_set_aside": "Files in state_dir that could not be used and were renamed",
     "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
 }
@@ -109,6 +111,9 @@ class Metrics:
             self._limit_changes.labels(cause)
         self._events = self._counter("events", "Events that were accepted, delivered, parked", "fate")
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
+        self._ignored = Counter(
+            "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
+        )
         self._defects = Counter(
             "prosody_sidecar_defects",
             "Defects of this program that were caught; should stay 0",
@@ -152,6 +157,8 @@ class Metrics:
                 self._events.labels(fact.endpoint, "parked").inc()
             case Reloaded():
                 self._reloads.labels("refused" if fact.problems else "applied").inc()
+            case LinkIgnored():
+                self._ignored.inc()
             case Crashed():
                 self._defects.inc()
             case _:

@@ -73,7 +73,7 @@ def in_force(parts: Parts) -> dict[str, Any]:
         "admin token": parts.current.admin_token,
         "target": parts.backend.target,
         "policies": parts.resolver.policy_for,
-        "webhooks": parts.webhooks.settings,
+        "webhooks": parts.questions.settings,
         "breakers": [guard.breaker.rules for guard in guards],
     }
 
@@ -88,7 +88,7 @@ def test_everything_is_taken_over(reloading: Reloading) -> None:
     reloading.renew_secrets()
     reloading.reload()
     parts = reloading.parts
-    target, webhooks = parts.backend.target, parts.webhooks.settings
+    target, webhooks = parts.backend.target, parts.questions.settings
     assert (target.url, target.secret) == ("http://127.0.0.1:1/new", "new-secret")
     assert (parts.current.admin_token, webhooks.token) == ("new-admin", "new-listen")
     assert webhooks.anonymous_domains == {"guest.example.com"}
@@ -162,7 +162,7 @@ def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
     reloading.write(NEW.replace("listen: {{", "listen: {{prefix: /other, ") + "cache: {{allows: 5}}")
     reloading.reload()
     assert reloading.logged()[0]["needs_restart"] == ["listen", "cache"]
-    assert reloading.parts.webhooks.settings.prefix == "/webhooks/jitsi"
+    assert reloading.parts.questions.settings.prefix == "/webhooks/jitsi"
 
 
 @pytest.mark.parametrize(("text", "permit"), [(NEW, Permit.PROBE_FREE), (OLD, Permit.OPEN)])
