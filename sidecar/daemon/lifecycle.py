@@ -173,8 +173,9 @@ class Daemon:
         admin = admin_runner(parts.admin, connections, lambda: parts.current.admin_token, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
-        webhooks = webhook_runner(parts.webhooks, connections, self._patience())
-        await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, parts.emit)
+        webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
+        address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links)
 
     async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
         """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
@@ -199,6 +200,7 @@ class Daemon:
             await asyncio.sleep(HEAD_SECONDS / 5)
             for connections in self._parts.connections.values():
                 connections.sweep()
+            self._parts.links.sweep()
 
     async def _stop_events(self) -> None:
         await asyncio.gather(self._parts.delivery.stop(), self._parts.outbox.flush())
