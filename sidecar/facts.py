@@ -47,7 +47,7 @@ class CacheControlSeen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged:
-    """A breaker opened (again) or closed."""
+    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
 
     endpoint: Endpoint
     state: str
@@ -99,6 +99,35 @@ class OutboxChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderTaken:
+    """An order is on disk. `sender` is who has sent it: a key of the control listener, or a user of this machine."""
+
+    order: str
+    verb: str
+    room: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEnded:
+    """What became of an order: done, absent, failed or expired."""
+
+    order: str
+    verb: str
+    room: str
+    result: str
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """A request to the control listener had no valid token or signature."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiskChanged:
     """A file of the state folder became unusable, or usable again."""
 
@@ -141,6 +170,9 @@ Fact = (
     | EventDelivered
     | EventParked
     | OutboxChanged
+    | OrderTaken
+    | OrderEnded
+    | Intruder
     | DiskChanged
     | Reloaded
     | Notice

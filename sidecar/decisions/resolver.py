@@ -20,8 +20,8 @@ from sidecar.core.breaker import Permit
 from sidecar.core.decision_body import is_personal
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Change, Selector
 from sidecar.decisions.disk import Disk, Memory
 from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.single_flight import Call, Pending
@@ -87,7 +87,7 @@ class Resolver:
                 query = query.for_one_guest()
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
-            permit = guard.permit(now, room, query.guest)
+            permit = guard.permit(now, room, query.asker)
             if now >= until or (tried.probe_awaited and permit is Permit.PROBE_OUT):
                 permit = Permit.OPEN
             view = look(self.cache, query.key, policy, now, permit)

@@ -18,6 +18,9 @@ JOIN = "join"
 """The path below the prefix that asks for a decision and, with `?config=1`, for the room config in the same request."""
 
 
+_CALLED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.ORDER_EXPIRED)
+
+
 class Route(NamedTuple):
     """What a path means."""
 
@@ -28,7 +31,7 @@ class Route(NamedTuple):
 
 def routes_below(prefix: str) -> dict[str, Route]:
     """All paths that are known."""
-    routes = {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in Endpoint}
+    routes = {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in _CALLED}
     routes[f"{prefix}/{JOIN}"] = Route(Endpoint.VALIDATE_ACCESS, joins=True)
     routes[f"{prefix}/{JOIN}?config=1"] = Route(Endpoint.VALIDATE_ACCESS, joins=True, config_too=True)
     return routes
@@ -39,7 +42,7 @@ def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
     route = routes.get(request.raw_path) or routes.get(request.path)
     if route is None:
         prefix = next(iter(routes)).rpartition("/")[0]
-        names = ",".join((*Endpoint, JOIN))
+        names = ",".join((*_CALLED, JOIN))
         raise Problem(404, f"there is nothing here; the endpoints are {prefix}/{{{names}}}")
     return route
 

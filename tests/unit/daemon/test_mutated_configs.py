@@ -16,7 +16,7 @@ from sidecar.daemon.build import Parts
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.reload import reload
 from sidecar.errors import SidecarError
-from tests.unit.daemon.builders import a_sidecar
+from tests.unit.daemon.builders import a_sidecar, at_once, in_this_thread
 from tests.unit.daemon.in_force import in_words, state_of
 
 BASE = """\
@@ -142,7 +142,7 @@ class Trial:
     def reloaded(self) -> bool:
         """Whether it was applied."""
         before = dict(state_of(self.parts))
-        reload(self.parts, {})
+        at_once(reload(self.parts, {}, in_this_thread))
         said = self.parts.health.reasons()
         assert not any("defect" in reason for reason in said), said
         if said:
