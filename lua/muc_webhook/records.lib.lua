@@ -34,16 +34,12 @@ local function applied_config(room)
 	return type(text) == "string" and config.read(text) or { settings = {}; frontend = {} };
 end
 
-local function applied_to(room)
-	return applied_config(room).settings;
-end
-
 -- Once in the life of a room, which may be of several objects.
 local function apply(record, room, relaxes)
 	record.room = room;
 	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
-		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_to(room), relaxes);
+		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_config(room), relaxes);
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
@@ -61,7 +57,7 @@ local function take(record, new_config, relaxes)
 	local room = state.records[record.jid] == record and rooms.of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
-	local before = applied_to(room);
+	local before = applied_config(room).settings;
 	apply(record, room, relaxes);
 	setup.finish(room, record.settings, before, relaxes);
 	if room:has_occupant() then room:broadcast(message_to(record)); end

@@ -55,6 +55,17 @@ async def test_a_new_config_that_comes_with_the_order_is_applied_without_a_quest
         assert len(prosody.backend.asked("room-created", room)) == 1
 
 
+async def test_other_plugins_no_longer_find_a_setting_that_the_config_lacks(prosody: Server, room: str) -> None:
+    configure(prosody, room, {"chatEnabled": False, "pollsEnabled": False})
+    async with Client.connect(prosody) as ann:
+        await ann.join(room, nick="ann")
+        await in_room(prosody, room, 'room._data.audio_quality = "theirs"')
+        configure(prosody, room, {"pollsEnabled": False})
+        assert await refresh(prosody, room) == ["chatEnabled"]
+        data = "local d = room._data; return { chat = d.chat_enabled; polls = d.polls_enabled; a = d.audio_quality }"
+        assert await in_room(prosody, room, data) == {"polls": False, "a": "theirs"}
+
+
 async def test_the_configs_own_locks_follow_it(prosody: Server, room: str) -> None:
     locked = {"password": "first", "hidden": True, "membersOnly": True, "persistent": True, "moderated": True}
     configure(prosody, room, locked)
