@@ -23,6 +23,7 @@ from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
 from sidecar.daemon.current import read_secrets
 from sidecar.errors import SidecarError
 from sidecar.facts import Crashed, Notice, Reloaded
+from sidecar.web.keys import ControlKey
 from sidecar.web.webhooks import WebhookSettings
 
 
@@ -37,6 +38,7 @@ class _InForce:
     policy_for: PolicyFor
     webhooks: WebhookSettings
     breaker: BreakerRules
+    control_keys: tuple[ControlKey, ...]
 
 
 def reload(parts: Parts, environ: Mapping[str, str]) -> None:
@@ -82,6 +84,7 @@ def _in_force(parts: Parts) -> _InForce:
         parts.resolver.policy_for,
         parts.webhooks.settings,
         breaker_rules(current.settings),
+        current.control_keys,
     )
 
 
@@ -99,6 +102,7 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         policies_from(settings),
         webhooks,
         breaker_rules(settings),
+        secrets.control_keys,
     )
     return new, examined.warning_lines()
 
@@ -127,6 +131,7 @@ def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
 def _assign(parts: Parts, it: _InForce) -> None:
     current = parts.current
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
+    current.control_keys = it.control_keys
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
     parts.webhooks.settings = it.webhooks

@@ -89,14 +89,14 @@ class Renderer:
         texts = b"\x1e" + decision.body + b"\n"
         if config is not None:
             headers["Config-Status"] = str(config.status)
-            texts += b"\x1e" + (config.body or _document(_nothing_usable(config))) + b"\n"
+            texts += b"\x1e" + (config.body or document_of(_nothing_usable(config))) + b"\n"
         return self._response(200, SEQUENCE, texts, headers)
 
     def problem(self, problem: Problem) -> FullResponse:
         """The response for a problem."""
         headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
         closes = headers.pop("Connection", "") == "close"
-        return self._response(problem.status, PROBLEM, _document(problem), headers, closes=closes)
+        return self._response(problem.status, PROBLEM, document_of(problem), headers, closes=closes)
 
     def _response(
         self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
@@ -143,7 +143,8 @@ def _nothing_usable(answer: Answer) -> Problem:
     return Problem(503, detail, Retry_After=wait, Cache_Status=cache_status(answer))
 
 
-def _document(problem: Problem) -> bytes:
+def document_of(problem: Problem) -> bytes:
+    """The body of a problem."""
     document = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
