@@ -172,15 +172,15 @@ class Daemon:
 
     async def _open_listeners(self, stack: AsyncExitStack) -> None:
         parts, settings = self._parts, self._parts.current.settings
-        connections = parts.connections["admin"]
-        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_token, GRACE)
-        await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         await self._open_admin_socket(stack)
         if parts.current.control_keys:
             connections = parts.connections["control"]
             control = control_runner(parts.control, connections, parts.key_holders.identify, ANSWER_WITHIN + GRACE)
             address = _address("control", settings.control)
             await listen(stack, control, address, self._passed, connections, parts.emit, parts.control_tls)
+        connections = parts.connections["admin"]
+        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_token, GRACE)
+        await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
         webhooks = webhook_runner(parts.webhooks, connections, self._patience())
         await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, parts.emit)
