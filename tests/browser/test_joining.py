@@ -8,7 +8,7 @@ from tests.browser.conftest import Meet
 from tests.browser.meeting import DESIGNS, JOINED
 from tests.rig.answers import allow, deny, hold, reply
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 ways_in = pytest.mark.parametrize("design", DESIGNS)
 transports = pytest.mark.parametrize("transport", ["bosh", "websocket"])

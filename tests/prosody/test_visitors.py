@@ -26,6 +26,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.jitsi
 @pytest.mark.parametrize("closed_by_default", [False, True])
 async def test_a_visitor_who_is_allowed_stays_a_visitor(
     start_prosody: StartProsody, room: str, closed_by_default: bool
@@ -44,6 +45,7 @@ async def test_a_visitor_who_is_allowed_stays_a_visitor(
         assert results[1].config == {"chatEnabled": False, "lobbyEnabled": False}
 
 
+@pytest.mark.jitsi
 async def test_a_visitor_who_is_denied_stays_out(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=NODE, options=OPTIONS)
     prosody.backend.on("validate-access", deny("No"))

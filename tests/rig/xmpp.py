@@ -28,6 +28,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import aiohttp
 
+from tests.rig import jitsi
 from tests.rig.prosody import Prosody
 
 CLIENT = "{jabber:client}"
@@ -498,6 +499,7 @@ class Client:
     ) -> None:
         """Asks to join and does not wait for the answer; `await_join` does."""
         secret = f"<password>{escape(password)}</password>" if password is not None else ""
+        name = name or (nick if jitsi.INSTALLED else None)  # Jitsi's lobby wants one
         display = f"<nick xmlns='http://jabber.org/protocol/nick'>{escape(name)}</nick>" if name else ""
         to = quoteattr(f"{self.room_jid(room)}/{nick}")
         await self.send(f"<presence to={to}><x xmlns='{MUC}'>{secret}</x>{display}{extra}</presence>")
