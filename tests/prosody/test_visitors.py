@@ -66,18 +66,32 @@ async def another_server(start_prosody: StartProsody) -> tuple[Server, int]:
     return prosody, port
 
 
-async def test_nobody_is_asked_about_a_mirrored_participant(start_prosody: StartProsody, room: str) -> None:
+@pytest.mark.parametrize("domain", ["remote.test", "guest.remote.test"], ids=["a user", "a guest"])
+async def test_nobody_is_asked_about_a_mirrored_participant(
+    start_prosody: StartProsody, room: str, domain: str
+) -> None:
     prosody, port = await another_server(start_prosody)
     prosody.backend.on("validate-access", deny("No"))
     async with (
         Client.connect(prosody, user="focus") as focus,
-        Client.remote(prosody, port, "ann") as mirrored,
+        Client.remote(prosody, port, "ann", domain) as mirrored,
     ):
         await focus.join(room, nick="focus")
         await mirrored.begin_join(room, "ann")
         await mirrored.expect(lambda s: s.get("from", "").startswith(room) and "110" in statuses(s))
         assert prosody.backend.asked("validate-access") == []
         assert prosody.backend.asked("user-joined") == []
+
+
+async def test_a_server_whose_name_only_ends_alike_is_a_stranger(start_prosody: StartProsody, room: str) -> None:
+    prosody, port = await another_server(start_prosody)
+    prosody.backend.on("validate-access", deny("No"))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.remote(prosody, port, "eve", "notremote.test") as eve,
+    ):
+        await focus.join(room, nick="focus")
+        assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
 
 
 # -- what status() says of other modules

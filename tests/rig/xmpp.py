@@ -446,9 +446,9 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def remote(cls, server: Prosody, port: int, user: str) -> AsyncIterator[Self]:
-        """A user of the server remote.test, which connects to that port."""
-        client = cls(server, "remote.test", ServerTransport(server, "remote.test", port))
+    async def remote(cls, server: Prosody, port: int, user: str, domain: str = "remote.test") -> AsyncIterator[Self]:
+        """A user of another server, which connects to that port."""
+        client = cls(server, domain, ServerTransport(server, domain, port))
         client.speak_as(user)
         await client.transport.open()
         client._reader = asyncio.create_task(client._read())
