@@ -53,6 +53,8 @@ class WebhookSettings:
     """Whether facts name users as they are, rather than by digest."""
     token: str | None = field(default=None, repr=False)
     """What Prosody must send in X-Webhook-Secret; None: nothing."""
+    patience: float = 5.0
+    """Seconds that Prosody waits for an answer."""
 
 
 class Webhooks:
@@ -78,8 +80,8 @@ class Webhooks:
         self._render = Renderer(clock)
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
-        """Answer one request; raises nothing. Its deadline begins when it arrived, read or not."""
-        received_at = self._clock.monotonic() - unread_for(request.transport)
+        """Answer one request; raises nothing."""
+        received_at = self._received_at(request)
         exchange = _Exchange()
         try:
             response = await self._answer(request, received_at, exchange)
@@ -107,6 +109,12 @@ class Webhooks:
             )
         )
         return response
+
+    def _received_at(self, request: web.BaseRequest) -> float:
+        """Now; or when it arrived, if it has waited in the kernel for so long that Prosody has given it up. Then its
+        deadline is over, and it causes no call to the backend."""
+        now, unread = self._clock.monotonic(), unread_for(request.transport)
+        return now - unread if unread >= self.settings.patience else now
 
     def not_http(self, status: int, error: BaseException | None) -> FullResponse:
         """Answer what cannot be read as an HTTP request."""
