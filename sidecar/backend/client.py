@@ -40,8 +40,10 @@ class Target:
     """None: the system's trust store."""
     tls_files: str = ""
     """A digest of the files that `tls` was made from."""
-    signing_key: bytes | None = field(default=None, repr=False)
-    """Key for the signature headers of Standard Webhooks; None: not signed."""
+    signing_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys for the signature headers: one, or two while the backend's key is changed; none: not signed."""
+    forward_token: bool = False
+    """Whether a user's token is sent as `Authorization: Bearer` too."""
 
 
 class Backend:
@@ -77,17 +79,25 @@ class Backend:
 
     async def ask(self, query: Query, seconds: float) -> Outcome:
         """Send one question, and wait for the outcome at most so many seconds."""
-        return await self._post(query.key.endpoint, query.body, query.traceparent, seconds)
+        return await self._post(query.key.endpoint, query.body, query.traceparent, seconds, token=query.token)
 
     async def deliver(self, event: Event, seconds: float) -> Outcome:
         """Send one event, and wait for the outcome at most so many seconds."""
         return await self._post(event.endpoint, event.body, event.traceparent, seconds, event.idempotency_key)
 
     async def _post(
-        self, endpoint: Endpoint, body: bytes, traceparent: str, seconds: float, idempotency_key: str = ""
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        traceparent: str,
+        seconds: float,
+        idempotency_key: str = "",
+        token: str = "",
     ) -> Outcome:
         target = self.target
         headers = self._headers(target, body, traceparent, idempotency_key)
+        if token and target.forward_token:
+            headers["Authorization"] = f"Bearer {token}"
         # A `room-created` that is delivered later is an event too: the backend only has to receive it.
         kind = Kind.EVENT if idempotency_key else endpoint.kind
         try:
@@ -100,9 +110,9 @@ class Backend:
         headers = {"Content-Type": "application/json"}
         if target.secret is not None:
             headers["X-Webhook-Secret"] = target.secret
-        if target.signing_key is not None:
+        if target.signing_keys:
             message = idempotency_key or traceparent[3:52] or "unnamed"
-            headers.update(signature(target.signing_key, message, int(self._clock.wall()), body))
+            headers.update(signatures(target.signing_keys, message, int(self._clock.wall()), body))
         if traceparent:
             headers["traceparent"] = traceparent
         if idempotency_key:
@@ -169,14 +179,20 @@ class Backend:
         return max(0.0, at - self._clock.wall())
 
 
-def signature(key: bytes, message: str, at: int, body: bytes) -> dict[str, str]:
-    """Headers with which a backend can verify body, sender and time (standardwebhooks.com)."""
-    signed = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
+def signatures(keys: tuple[bytes, ...], message: str, at: int, body: bytes) -> dict[str, str]:
+    """Headers with which a backend can verify the body and its sender: `X-Webhook-Signature`, and those of Standard
+    Webhooks (standardwebhooks.com), which sign the time too. With two keys, each has two signatures and a space."""
+    whole = f"{message}.{at}.".encode() + body
     return {
+        "X-Webhook-Signature": " ".join(_hmac(key, body) for key in keys),
         "webhook-id": message,
         "webhook-timestamp": str(at),
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{_hmac(key, whole)}" for key in keys),
     }
+
+
+def _hmac(key: bytes, content: bytes) -> str:
+    return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -188,7 +188,7 @@ class Guard:
         call = self._backend.ask(query, max(0.0, until - started_at))
         outcome = await self._meter.measured(self.endpoint, call, had_time=had_time)
         seconds = self._clock.monotonic() - started_at
-        reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
+        reason = outcome.remark if isinstance(outcome, Replied | Rejected) else outcome.reason
         kind = "unreadable" if _is_unreadable(outcome) else type(outcome).__name__.lower()
         self._emit(Asked(self.endpoint, kind, seconds, outcome.status, reason, query.key.room, retry))
         return outcome

@@ -39,6 +39,8 @@ class Endpoint(StrEnum):
     ROOM_DESTROYED = "room-destroyed"
     MODERATOR_CHANGED = "moderator-changed"
     RECORDING = "recording"
+    ORDER_EXPIRED = "order-expired"
+    """Sent by the sidecar itself; Prosody does not call it."""
 
 
 GUEST = "guest"
@@ -82,6 +84,8 @@ class Query(NamedTuple):
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
     asker: Asker = NOBODY
+    token: str = ""
+    """The user's token, if the body has one that can go into a header."""
 
     def for_one_guest(self) -> Query:
         """The same question with a subject of its own, for a guest who shares no answer with other guests."""
@@ -143,6 +147,10 @@ class Lifetimes(NamedTuple):
         )
 
 
+SUSPECT = 2.0
+"""The `spread` of an entry that an order made suspect. It has a place in memory and on disk, also of older versions."""
+
+
 class Entry(NamedTuple):
     """One remembered answer. Its age counts from the moment when the question was sent, not from the answer."""
 
@@ -152,7 +160,12 @@ class Entry(NamedTuple):
     settled_at: float
     lifetimes: Lifetimes
     spread: float = 0.0
-    """0 to 1: how much of the jitter shortens the fresh time of this entry."""
+    """0 to 1: how much of the jitter shortens the fresh time of this entry. SUSPECT: an order took that time away."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether an order says that the backend must be asked again before this entry is used."""
+        return self.spread >= SUSPECT
 
     def __repr__(self) -> str:
         """Without the body, which may hold a room's password."""
@@ -187,6 +200,10 @@ class Replied(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    """The user has to wait in the lobby."""
+    remark: str = ""
+    """What of a decision was left out, and why; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +214,8 @@ class Rejected(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
