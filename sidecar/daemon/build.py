@@ -175,7 +175,8 @@ def breaker_rules(settings: Settings) -> BreakerRules:
 def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     """What the listener for Prosody goes by."""
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    return WebhookSettings(settings.listen.prefix, domains, settings.log.identities, secrets.listen_token)
+    listen = settings.listen
+    return WebhookSettings(listen.prefix, domains, settings.log.identities, secrets.listen_token, listen.module_timeout)
 
 
 def _events(
