@@ -212,7 +212,9 @@ def test_a_breaker_tries_at_once_only_where_the_backend_is_another(
 
 
 async def test_while_a_long_file_is_read_the_event_loop_goes_on(reloading: Reloading) -> None:
-    rules = "".join(f"- {{{{match: board-{number}, validate-access: {{{{answer_within: 3}}}}}}}}\n" for number in range(200))
+    rules = "".join(
+        f"- {{{{match: board-{number}, validate-access: {{{{answer_within: 3}}}}}}}}\n" for number in range(200)
+    )
     reloading.write(f"{OLD}rooms:\n{rules}")
     under_way = asyncio.create_task(reload(reloading.parts, {}))
     rounds = 0
