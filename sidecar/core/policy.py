@@ -57,7 +57,7 @@ class Policy:
         return self.deny if verdict is Verdict.DENY else self.allow
 
     def without_denies(self) -> Policy:
-        """The same while the denies on disk have not been read: who is unknown may have been denied."""
+        """The same where denies have not been read, or were lost: who is unknown may have been denied."""
         if self.on_unavailable is not OnUnavailable.ALLOW:
             return self
         return replace(self, on_unavailable=OnUnavailable.REFUSE)

@@ -40,6 +40,8 @@ class Cache:
         self.dirty: dict[Key, Entry | None] = {}
         self.denies_known = True
         """False: the disk may remember denies that are not here. Then no allow counts for more than a suspect one."""
+        self.lacks_denies = False
+        """True: denies were lost with a damaged file. Then who is unknown may have been denied."""
         self.missed = 0.0
         """Seconds by which entries from before this boot of the machine are older than their instants say."""
         self._in_use = RoomsInUse(limits.allows)

@@ -38,6 +38,8 @@ def look(cache: Cache, key: Key, policy: Policy, now: float, permit: Permit) -> 
             suspect_before = cache.suspect_before(key.room, now, policy.deny.fresh)
     if not cache.denies_known:
         policy, suspect_before = policy.without_denies(), ALWAYS
+    elif cache.lacks_denies:
+        policy = policy.without_denies()
     state = freshness(entry, limits, now, suspect_before)
     return View(policy, entry, state, permit, decide(state, permit))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -31,6 +31,15 @@ class DecisionStore(Protocol):
     @property
     def generation(self) -> int:
         """Grows with each new file."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full: then only a few denies and deletions at a time can be written."""
+        ...
+
+    async def lacks_denies(self) -> bool:
+        """Whether denies were lost with a damaged file."""
         ...
 
     async def save(self, rows: Rows, *, durable: bool = False) -> None:
@@ -63,6 +72,8 @@ class WriteBehind:
 
     CHUNK = 2_000
     """Rows in one transaction. They are few, so that a deny does not wait long for its commit."""
+    FULL_DISK = 100
+    """Rows in one transaction on a full disk: what the reserve of the store is made for."""
     MOST_DIRTY = 20_000
     """Rows besides denies that may wait for a disk that is not usable. With more, the whole file is written again when
     it is."""
@@ -116,6 +127,7 @@ class WriteBehind:
         with _no_collection():
             if not self._denies_known.is_set():
                 await self._load(self._store.denies())
+                self._cache.lacks_denies = await self._store.lacks_denies()
                 self._cache.denies_known = True
                 self._denies_known.set()
             await self._load(self._store.load())
@@ -143,7 +155,8 @@ class WriteBehind:
                 self._restore(remembered)
 
     async def persist(self) -> None:
-        """Return when everything that is dirty now is synced to the disk. Raises DiskError if it is not."""
+        """Return when all denies and deletions that are dirty now are synced to the disk. Raises DiskError if they are
+        not."""
         if self._store is None or not (self._cache.dirty or self._rewrite):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -204,8 +217,11 @@ class WriteBehind:
         waiting, self._waiting = self._waiting, set()
         failure: DiskError | None = DiskError("stopped before it was on disk")
         try:
-            await self._save(durable=bool(waiting))
+            await self._save_first(durable=bool(waiting))
             failure = None
+            for waiter in waiting:
+                _settle(waiter, None)
+            await self._save_others()
         except DiskError as error:
             self._drop_if_too_many()
             failure = error
@@ -214,19 +230,28 @@ class WriteBehind:
             for waiter in waiting:
                 _settle(waiter, failure)
 
-    async def _save(self, *, durable: bool) -> None:
+    async def _save_first(self, *, durable: bool) -> None:
+        """What must not be lost: denies and deletions."""
         if self._store is None:
             self._cache.dirty.clear()
             return
         if self._loaded.is_set():
             await self._rewrite_if_needed(self._store)
-        rows = _denies_first(self._cache.dirty.items())
+        if not self._cache.dirty:
+            await self._store.save({}, durable=durable)  # the clock
+        rows = [row for row in self._cache.dirty.items() if _is_first(row[1])]
+        await self._save(self._store, sorted(rows, key=lambda row: row[1] is None), durable=durable)
+
+    async def _save_others(self) -> None:
+        if self._store is not None:
+            rows = [row for row in self._cache.dirty.items() if not _is_first(row[1])]
+            await self._save(self._store, rows, durable=False)
+
+    async def _save(self, store: DecisionStore, rows: list[tuple[Key, Entry | None]], *, durable: bool) -> None:
         remaining = iter(rows)
-        while chunk := dict(islice(remaining, self.CHUNK)):
-            await self._store.save(chunk, durable=durable)
+        while chunk := dict(islice(remaining, self.FULL_DISK if store.full else self.CHUNK)):
+            await store.save(chunk, durable=durable)
             self._clean(chunk)
-        if not rows:
-            await self._store.save({}, durable=durable)
 
     async def _rewrite_if_needed(self, store: DecisionStore) -> None:
         """If the file is a new one, or lacks changes: write everything in the cache to it in place of what it has.
@@ -289,8 +314,8 @@ def _no_collection() -> Iterator[None]:
         gc.freeze()
 
 
-def _denies_first(rows: Iterable[tuple[Key, Entry | None]]) -> list[tuple[Key, Entry | None]]:
-    return sorted(rows, key=lambda row: row[1] is None or row[1].verdict not in _FIRST)
+def _is_first(row: Entry | None) -> bool:
+    return row is None or row.verdict in _FIRST
 
 
 def _settle(waiter: asyncio.Future[None], error: DiskError | None) -> None:

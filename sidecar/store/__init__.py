@@ -3,8 +3,8 @@
 decisions  the rows of decisions.db     database  one file for the event loop: usable or not
 events     the rows of outbox.db        worker    the thread in which its jobs run
 orders     the rows of orders.db        open_rooms  what the events say about rooms
-ages       the clock of the decisions   file      the SQLite file in that thread
-uptime     the clock of the events      reserve, pages  for a full disk
+ages       the clock of the decisions   file      the SQLite file in that thread; layout: its tables
+uptime     the clock of the events      space, reserve, pages  for a full disk
                                         aside     files that cannot be used; salvage: the rows in them
 
 Each file has its own thread, so that a corrupt or busy file does not affect the other one.

@@ -18,7 +18,8 @@ from typing import TypeVar
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.facts import DiskChanged, Emit
-from sidecar.store.file import Connection, File, Layout
+from sidecar.store.file import Connection, File
+from sidecar.store.layout import Layout
 from sidecar.store.worker import Worker
 
 T = TypeVar("T")
@@ -63,16 +64,16 @@ class Database:
     @property
     def full(self) -> bool:
         """Whether only jobs that free space are done."""
-        return self._file.shortage is not None
+        return self._file.space is not None and self._file.space.shortage is not None
 
     @property
     def volume(self) -> int | None:
         """Bytes of the file system, once the file is open."""
-        return self._file.volume
+        return None if self._file.space is None else self._file.space.volume
 
     async def write(self, job: Callable[[Connection], T], *, durable: bool, frees: bool = False) -> T:
         """Run the job in one transaction. `durable`: synced to the disk before this returns. `frees`: the job deletes
-        more than it writes; it is tried on a full disk too.
+        more than it writes, or is short; it is tried on a full disk too.
 
         Raises DiskError; then nothing of the job is in the file, or (a sync that failed) perhaps all of it.
         """
@@ -84,7 +85,7 @@ class Database:
         """Run a job that changes nothing. Raises DiskError."""
         try:
             result = await self._worker.run(lambda: self._file.read(job))
-            if self._file.shortage is not None and self._trouble is None:  # found when the file was opened
+            if self.full and self._trouble is None:  # found when the file was opened
                 self._note(self._shortage())
             return result
         except DiskError as error:
@@ -118,7 +119,8 @@ class Database:
             self._emit_facts()
 
     def _shortage(self) -> str | None:
-        return None if self._file.shortage is None else f"{self._name}: {self._file.shortage}"
+        shortage = None if self._file.space is None else self._file.space.shortage
+        return None if shortage is None else f"{self._name}: {shortage}"
 
     def _note_slow(self) -> None:
         self._change(f"a write takes longer than {self._slow_after:g} s")

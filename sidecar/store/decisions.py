@@ -21,7 +21,8 @@ from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Emit, Notice
 from sidecar.store.ages import Stamp, advance, is_off_unknown, missed, resume
 from sidecar.store.database import Database
-from sidecar.store.file import Connection, Layout
+from sidecar.store.file import Connection
+from sidecar.store.layout import Layout
 
 _FIRST = "verdict IN ('deny', 'private')"
 """The rows that are read first."""
@@ -48,6 +49,10 @@ LAYOUT = Layout(
         _INDEX,
         "CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, wall REAL, time REAL)",
     ),
+    reserve=4 * 1024 * 1024,
+    salvaged={"decisions": _FIRST, "clock": "true"},
+    note_loss="INSERT OR IGNORE INTO lost VALUES (?)",
+    added={"lost": "CREATE TABLE lost (file TEXT PRIMARY KEY)"},  # from this one, not all denies could be read
     upgrades={
         1: (  # the checksums of its rows do not cover the key: codes without _COVERS_KEY
             "DROP INDEX denies",
@@ -107,13 +112,27 @@ class Decisions:
         """Grows with each new file: everything must be saved once more."""
         return self._database.generation
 
+    @property
+    def full(self) -> bool:
+        """Whether the disk is full: only a few denies and deletions at a time can be written."""
+        return self._database.full
+
+    async def lacks_denies(self) -> bool:
+        """Whether denies were lost: not all could be read from a damaged file that was moved aside. True until somebody
+        deletes that file. Raises DiskError."""
+        rows = await self._database.read(lambda connection: connection.execute("SELECT file FROM lost").fetchall())
+        return any(name in self._database.aside for (name,) in rows)
+
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
         """Write rows, and delete those that are None, in one transaction. Raises DiskError.
 
-        A transaction that holds a deny is synced to the disk, others only if `durable`.
+        A transaction that holds a deny is synced to the disk, others only if `durable`. One with nothing but denies and
+        deletions is tried on a full disk too.
         """
-        durable = durable or any(row is not None and row.verdict is Verdict.DENY for row in rows.values())
-        await self._database.write(lambda connection: self._save(connection, rows), durable=durable)
+        verdicts = {None if row is None else row.verdict for row in rows.values()}
+        durable = durable or Verdict.DENY in verdicts
+        urgent = bool(rows) and verdicts <= {None, Verdict.DENY, Verdict.PRIVATE}
+        await self._database.write(lambda connection: self._save(connection, rows), durable=durable, frees=urgent)
         self._off_unknown = False  # the rows whose age is not known have been deleted with it
 
     async def denies(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:

@@ -22,7 +22,8 @@ from sidecar.core.events import Limits, Listed, Mark, Marked, Numbers, Pending, 
 from sidecar.core.model import Endpoint, Event
 from sidecar.store import open_rooms
 from sidecar.store.database import Database
-from sidecar.store.file import Connection, Layout
+from sidecar.store.file import Connection
+from sidecar.store.layout import Layout
 from sidecar.store.uptime import Uptime, resume
 
 _EVENT = """(
@@ -44,7 +45,9 @@ RESERVE = 6 * 1024 * 1024
 LAYOUT = Layout(
     name="outbox.db",
     version=1,
-    salvaged=("events", "parked", "delivered", "uptime"),
+    reserve=RESERVE,
+    salvaged=dict.fromkeys(("events", "parked", "delivered", "uptime"), "true"),
+    checked=True,
     statements=(
         f"CREATE TABLE events {_EVENT.format(more='')}",
         "CREATE INDEX rooms ON events (room, number)",
@@ -52,7 +55,6 @@ LAYOUT = Layout(
         + _EVENT.format(more="parked_at REAL NOT NULL, reason TEXT NOT NULL, status INTEGER, answer BLOB NOT NULL,"),
         "CREATE TABLE delivered (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, at REAL NOT NULL)",
     ),
-    reserve=RESERVE,
     added={
         "uptime": "CREATE TABLE uptime (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, time REAL)",
         "events.since": "ALTER TABLE events ADD COLUMN since REAL NOT NULL DEFAULT 0",

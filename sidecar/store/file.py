@@ -13,31 +13,22 @@ Errors of SQLite and of the system end here: jobs raise DiskError.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sidecar.clock import Clock
 from sidecar.errors import DiskError
 from sidecar.facts import Fact, Notice
-from sidecar.store import aside, reserve
-from sidecar.store.pages import (
-    LOG_MOST,
-    convert_if_small,
-    empty_log,
-    free_pages,
-    give_back,
-    give_back_some,
-    log_is_long,
-    prepare,
-)
-from sidecar.store.reserve import Reserve
+from sidecar.store import aside
+from sidecar.store.layout import Layout, one, transaction
+from sidecar.store.pages import prepare
+from sidecar.store.reserve import can_share_memory
 from sidecar.store.salvage import salvage
+from sidecar.store.space import Space
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -46,35 +37,6 @@ Inode = tuple[int, int]
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _CANNOT_BE_READ = _CORRUPT | {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
 """Errors while a file is opened that come from its content. Others, such as a busy or a full disk, pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The tables of a file. `version` is written into the file; a file of a later version is not read."""
-
-    name: str
-    version: int
-    statements: tuple[str, ...]
-    salvaged: tuple[str, ...] = ()
-    """Tables whose rows exist nowhere else. A file with such tables is checked when it is opened, and their rows are
-    copied from a file that was moved aside to the new one."""
-    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """For each earlier version, the statements that make the next version of it."""
-    added: Mapping[str, str] = field(default_factory=dict)
-    """Tables and columns (`table.column`) that older files of this version lack, and the statement that adds each. An
-    older program reads and writes a file that has them."""
-    reserve: int = 0
-    """Bytes that are kept free for jobs that free space. More than what the log holds at the most (LOG_MOST and one
-    job), since all of it may have to be appended to the file."""
-    session: tuple[str, ...] = ()
-    """Statements for each connection, such as temporary tables and triggers."""
-
-    def names(self, version: int) -> set[str]:
-        """The tables that every file of this layout has, and those of this very version also the columns."""
-        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-            for statement in self.statements:
-                connection.execute(statement)
-            return {name for name in _names(connection) if version == self.version or "." not in name}
 
 
 class File:
@@ -90,29 +52,31 @@ class File:
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
-        self.shortage: str | None = None
-        """Why only jobs that free space are done; None: all are."""
-        self.volume: int | None = None
-        """Bytes of the file system, if it is known."""
-        self._reserve = (
-            None if self._path is None or not layout.reserve else Reserve(Path(f"{self._path}.reserve"), layout.reserve)
-        )
+        self.space = None if self._path is None else Space(self._path, layout.reserve)
         self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
     def write(self, job: Callable[[Connection], T], durable: bool, frees: bool = False) -> T:
-        """`frees`: the job deletes more than it writes, so it is done on a full disk too."""
+        """`frees`: the job deletes more than it writes, or is short: it is done on a full disk too."""
+        known = self.space is None or self.space.shortage is not None
+        try:
+            return self._write(job, durable, frees)
+        except DiskError:
+            if known or not frees or self.space is None or self.space.shortage is None:
+                raise
+            return self._write(job, durable, frees)  # the disk has just become full: now the reserve is given up
+
+    def _write(self, job: Callable[[Connection], T], durable: bool, frees: bool) -> T:
         with self._errors():
             connection = self._usable()
-            if self.shortage is not None:
-                if not frees:
-                    raise DiskError(f"{self._layout.name}: {self.shortage}")
-                self._give_up_reserve(connection)
+            if self.space is not None:
+                self.space.before_job(connection, frees=frees)
             # FULL syncs the log at each commit. With NORMAL a commit survives kill -9, but not a power cut.
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            result = _transaction(connection, job)
+            result = transaction(connection, job)
             self._identify("-wal")
-            self._tidy(connection, frees)
+            if self.space is not None:
+                self.space.after_job(connection, frees=frees)
             return result
 
     def read(self, job: Callable[[Connection], T]) -> T:
@@ -121,9 +85,9 @@ class File:
 
     def probe(self) -> None:
         """Write and delete as much as a few events. If that succeeds, the disk is usable again."""
-        if self._reserve is not None:
+        if self.space is not None:
             with self._errors():
-                self._end_shortage(self._usable(), self._reserve)
+                self.space.end_shortage(self._usable())
         blob = bytes(256 * 1024)
         self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
         self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
@@ -148,9 +112,7 @@ class File:
 
     def _prepare_next_job(self, error: Exception) -> None:
         """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
-        full = self._is_full(error)
-        if full and self._reserve is not None:
-            self.shortage = "the disk is full"
+        full = self.space is not None and self.space.note(error)
         if _is_corrupt(error):
             self._set_aside("corrupt", str(error))
         elif not full and self._path is not None and self._in_place():
@@ -162,13 +124,13 @@ class File:
         if self._connection is not None and not self._in_place():
             self._rescue(self._connection)
         if self._connection is None:
-            if self.shortage is not None and self._reserve is not None:
-                self._reserve.give_up()  # also to open a file takes space
+            if self.space is not None:
+                self.space.before_open()
             self._connection = self._open()
         return self._connection
 
     def _open(self) -> Connection:
-        if self._path is None or self._folder is None:
+        if self._path is None or self._folder is None or self.space is None:
             return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
         make_private(self._folder)
         for strange in aside.set_aside_strange_companions(self._path, self._clock.wall()):
@@ -178,7 +140,7 @@ class File:
             self._set_aside(*wrong)
             return self._open()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
-        if not reserve.can_share_memory(self._folder):
+        if not can_share_memory(self._folder):
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the index of the log is then in the process's memory
         try:
             unusable = self._prepare(connection)
@@ -195,112 +157,42 @@ class File:
             self._identities[suffix] = None
             self._identify(suffix)
         self.aside = aside.names(self._path)
-        self.volume = reserve.volume(self._folder)
-        if self._reserve is not None:
-            convert_if_small(connection)
-            if not self._reserve.take():
-                self.shortage = f"the disk has less than {self._layout.reserve >> 20} MiB of free space"
+        self.space.opened(connection)
         return connection
 
     def _prepare(self, connection: Connection) -> tuple[str, str] | None:
         """Make the file ready for jobs. Returns the kind of problem and the reason if it cannot be used, else None."""
-        version = _one(connection, "PRAGMA user_version")
-        if version > self._layout.version:
-            return "newer", f"it is of version {version}, this program knows {self._layout.version}"
-        missing = sorted(self._layout.names(version) - _names(connection)) if version else []
-        if missing or (version == 0 and _one(connection, "SELECT count(*) FROM sqlite_master")):
-            return "foreign", f"it is of another program{f', it has no {missing[0]}' if missing else ''}"
-        if self._reserve is not None:
-            prepare(connection)
+        if wrong := self._layout.what_is_wrong_with(connection):
+            return wrong
+        prepare(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
-        if self._layout.salvaged and _one(connection, "PRAGMA quick_check(1)") != "ok":
+        if self._layout.checked and one(connection, "PRAGMA quick_check(1)") != "ok":
             return "corrupt", "the check of its pages failed"
         self._laid_out(connection)
         return None
 
     def _laid_out(self, connection: Connection) -> Connection:
-        if _one(connection, "PRAGMA user_version") == 0:
-            statements = ("CREATE TABLE IF NOT EXISTS probe (filler BLOB)", *self._layout.statements)
-
-            def lay_out(connection: Connection) -> None:
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={self._layout.version}")
-
-            _transaction(connection, lay_out)
-            _add_missing(connection, self._layout.added)
+        if self._layout.lay_out(connection):
             self.generation += 1
             self._salvage(connection)
-        else:
-            self._upgrade(connection)
-        _add_missing(connection, self._layout.added)
-        for statement in self._layout.session:
-            connection.execute(statement)
+        self._layout.begin_session(connection)
         return connection
-
-    def _upgrade(self, connection: Connection) -> None:
-        for version in range(_one(connection, "PRAGMA user_version"), self._layout.version):
-
-            def upgrade(connection: Connection, version: int = version) -> None:
-                for statement in self._layout.upgrades[version]:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={version + 1}")
-
-            _transaction(connection, upgrade)
 
     def _salvage(self, connection: Connection) -> None:
         old, self._to_salvage = self._to_salvage, None
         if old is None or not self._layout.salvaged:
             return
         try:
-            saved = salvage(old, connection, self._layout.salvaged)
+            saved, whole = salvage(old, connection, self._layout.salvaged)
         except (sqlite3.Error, OSError) as error:
             self._say(f"{self._layout.name}: not all rows could be saved from {old.name}, which keeps them: {error}")
+            whole = False
         else:
-            self._say(f"{self._layout.name}: {saved} rows were saved from {old.name}")
-
-    def _is_full(self, error: Exception) -> bool:
-        if isinstance(error, OSError):
-            return error.errno in (errno.ENOSPC, errno.EDQUOT)
-        code = _code(error)
-        unclear = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and self._folder is not None
-        return code == sqlite3.SQLITE_FULL or (unclear and self._folder is not None and reserve.is_full(self._folder))
-
-    def _give_up_reserve(self, connection: Connection) -> None:
-        if self._reserve is not None:
-            self._reserve.give_up()
-            empty_log(connection)
-
-    def _tidy(self, connection: Connection, frees: bool) -> None:
-        """After a job: keep the log short, give free pages back, and take the reserve again."""
-        if self._reserve is None or self._path is None:
-            return
-        try:
-            if frees and self.shortage is None:
-                give_back(connection, self.volume or 0)
-            if self.shortage is not None or log_is_long(self._path):
-                empty_log(connection)
-        except sqlite3.Error as error:
-            if not self._is_full(error):
-                raise
-            self.shortage = "the disk is full"  # the job is done all the same
-        if self.shortage is not None and frees:
-            self._reserve.take()
-
-    def _end_shortage(self, connection: Connection, space: Reserve) -> None:
-        """Take the reserve, and have space beside it. Raises DiskError if that is not possible."""
-        if free_pages(connection):
-            space.give_up()
-            empty_log(connection)
-            convert_if_small(connection)
-            give_back(connection, self.volume or 0)
-        while not space.take(beside=LOG_MOST):
-            if not give_back_some(connection, keep=0):
-                space.take()
-                raise DiskError(f"{self._layout.name}: {self.shortage or 'the disk is full'}")
-            empty_log(connection)
-        self.shortage = None
+            rest = "" if whole else "; not all of it can be read"
+            self._say(f"{self._layout.name}: {saved} rows were saved from {old.name}{rest}")
+        if not whole and self._layout.note_loss:
+            connection.execute(self._layout.note_loss, (old.name,))
 
     def _identify(self, suffix: str) -> None:
         if self._path is not None and self._identities.get(suffix) is None:
@@ -362,34 +254,6 @@ def _make_private_file(path: Path) -> aside.Reason | None:
     os.fchmod(handle, 0o600)
     os.close(handle)
     return None
-
-
-def _transaction(connection: Connection, job: Callable[[Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        result = job(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    return result
-
-
-def _add_missing(connection: Connection, added: Mapping[str, str]) -> None:
-    for name in added.keys() - _names(connection):
-        connection.execute(added[name])
-
-
-def _names(connection: Connection) -> set[str]:
-    """The tables, and the columns as `table.column`."""
-    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    columns = "SELECT ?1 || '.' || name FROM pragma_table_info(?1)"
-    return {*tables, *(row[0] for table in tables for row in connection.execute(columns, (table,)))}
-
-
-def _one(connection: Connection, query: str) -> Any:
-    return connection.execute(query).fetchone()[0]
 
 
 def _is_corrupt(error: Exception) -> bool:

@@ -15,12 +15,14 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.orders import Mode, Order, Result, State, Stored, Verb
 from sidecar.store.database import Database
-from sidecar.store.file import Connection, Layout
+from sidecar.store.file import Connection
+from sidecar.store.layout import Layout
 
 LAYOUT = Layout(
     name="orders.db",
     version=1,
-    salvaged=("orders",),
+    reserve=4 * 1024 * 1024,
+    salvaged={"orders": "true"},
     statements=(
         """CREATE TABLE orders (
         number INTEGER PRIMARY KEY AUTOINCREMENT,

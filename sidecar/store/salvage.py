@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ _SINGLE_STEPS = 1_000
 """So many numbers behind a bad row are tried one by one; from there on, the steps double."""
 
 
-def salvage(aside: Path, into: sqlite3.Connection, tables: Sequence[str]) -> int:
-    """Copy rows, a few at a time; returns how many. Raises sqlite3.Error for the new file."""
+def salvage(aside: Path, into: sqlite3.Connection, tables: Mapping[str, str]) -> tuple[int, bool]:
+    """Copy the rows of these tables that fit a condition, a few at a time. Returns how many, and whether all could be
+    read. Raises sqlite3.Error for the new file."""
     with tempfile.TemporaryDirectory(dir=aside.parent, prefix="salvage-") as folder:
         source = _readable_file(aside, Path(folder))
         with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, isolation_level=None)) as old:
             old.text_factory = lambda raw: raw.decode("utf-8", "replace")
             old.execute("PRAGMA writable_schema=ON")  # otherwise SQLite reads nothing of a file that was cut off
-            return sum(_copy(old, into, table) for table in tables)
+            reading = _Reading(old)
+            return sum(_copy(reading, into, table, fits) for table, fits in tables.items()), reading.whole
 
 
 def _readable_file(aside: Path, folder: Path) -> Path:
@@ -43,14 +45,14 @@ def _readable_file(aside: Path, folder: Path) -> Path:
     return copy
 
 
-def _copy(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> int:
-    known = _columns(into, table)
-    columns = [name for name in _columns(old, table) if name in known]
+def _copy(old: _Reading, into: sqlite3.Connection, table: str, fits: str) -> int:
+    known = [row[0] for row in into.execute(_COLUMNS, (table,))]
+    columns = [name for name in old.columns(table) if name in known]
     if not columns:
         return 0
     listed, places = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR IGNORE INTO {table} ({listed}) VALUES ({places})"
-    rows, copied = _readable(old, f"SELECT rowid, {listed} FROM {table} NOT INDEXED"), 0
+    rows, copied = old.rows(f"SELECT rowid, {listed} FROM {table} NOT INDEXED WHERE {fits}"), 0
     while batch := list(islice(rows, _BATCH)):
         into.execute("BEGIN IMMEDIATE")
         try:
@@ -62,26 +64,39 @@ def _copy(old: sqlite3.Connection, into: sqlite3.Connection, table: str) -> int:
     return copied
 
 
-def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    try:
-        return [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
-    except sqlite3.Error:
-        return []
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
 
 
-def _readable(old: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
-    after, failed = -1, 0
-    while after < 2**62:
-        try:
-            for number, *row in old.execute(f"{query} WHERE rowid > ? ORDER BY rowid", (after,)):
-                after, failed = number, 0
+class _Reading:
+    """Reads what can be read; `whole` says whether that was all."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.whole = True
+        self._connection = connection
+
+    def columns(self, table: str) -> list[str]:
+        """Those of a table; none if there is no such table, or it is not known."""
+        columns = []
+        with contextlib.suppress(sqlite3.Error):
+            columns = [row[0] for row in self._connection.execute(_COLUMNS, (table,))]
+        self.whole = self.whole and bool(columns)
+        return columns
+
+    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The query has a condition, and the rowid as its first column, which is left out."""
+        after, failed = -1, 0
+        while after < 2**62:
+            try:
+                for number, *row in self._connection.execute(f"{query} AND rowid > ? ORDER BY rowid", (after,)):
+                    after, failed = number, 0
+                    yield tuple(row)
+            except sqlite3.Error:
+                self.whole = False
+                failed += 1
+                after += 1 if failed <= _SINGLE_STEPS else 2 ** min(failed - _SINGLE_STEPS, 62)
+            else:
+                break
+        # Where the steps doubled, rows were passed over: those at the end are read from behind.
+        with contextlib.suppress(sqlite3.Error):
+            for _, *row in self._connection.execute(f"{query} ORDER BY rowid DESC") if failed or after >= 2**62 else ():
                 yield tuple(row)
-        except sqlite3.Error:
-            failed += 1
-            after += 1 if failed <= _SINGLE_STEPS else 2 ** min(failed - _SINGLE_STEPS, 62)
-        else:
-            break
-    # Where the steps doubled, rows were passed over: those at the end are read from behind.
-    with contextlib.suppress(sqlite3.Error):
-        for _, *row in old.execute(f"{query} ORDER BY rowid DESC") if failed or after >= 2**62 else ():
-            yield tuple(row)

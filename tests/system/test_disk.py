@@ -1,6 +1,6 @@
 """What a bad disk costs: events are refused in time and clearly, joins never notice, and it heals by itself.
 
-The faults are real: a file system of 12 MiB that is full or read-only, files deleted and overwritten while they are in
+The faults are real: a file system of 20 MiB that is full or read-only, files deleted and overwritten while they are in
 use, and system calls that fail or take seconds (strace's fault injection, on the running process).
 """
 
@@ -87,7 +87,7 @@ class Bench:
 async def a_bench(
     tmp_path: Path, *, start: bool = True, settings: dict[str, Any] | None = None
 ) -> AsyncIterator[Bench]:
-    with small_disk(tmp_path / "disk", 12 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with (
             Backend() as backend,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.rig.answers import reply, taken
+from tests.rig.answers import deny, reply, taken
 from tests.rig.backend import Backend
 from tests.rig.sidecar import Sidecar
 from tests.rig.smalldisk import MEBIBYTE, SmallDisk, small_disk
@@ -135,6 +135,28 @@ async def test_a_start_on_a_full_volume_with_small_blocks_is_not_ended_by_the_ke
                 assert (await sidecar.decides("standup", "ann@example.com")).allowed is True
                 await sidecar.kill()
                 disk.empty()
+
+
+async def test_a_deny_on_a_full_volume_outlives_a_kill(tmp_path: Path) -> None:
+    users = [f"user-{number}@example.com" for number in range(40)]
+    with small_disk(tmp_path / "disk", 24 * MEBIBYTE) as disk:
+        asks_again = {"allow": {"fresh": 0, "stale_while_revalidate": 0}}
+        settings = {"state_dir": str(disk.folder / "state"), "endpoints": {"validate-access": asks_again}}
+        async with Backend() as backend, Sidecar.prepared(backend.url, settings) as sidecar:
+            await sidecar.run()
+            for user in users:
+                assert (await sidecar.decides("standup", user)).allowed is True
+            await asyncio.sleep(0.5)  # the allows are on disk
+            backend.on("validate-access", deny("cancelled"))
+            disk.fill()
+            for user in users:
+                assert (await sidecar.decides("standup", user)).allowed is False
+            await sidecar.kill()
+            await backend.stop()
+            await sidecar.run()
+            answered = [await sidecar.decides("standup", user) for user in users]
+            assert [user for user, each in zip(users, answered, strict=True) if each.allowed] == []
+            assert "cancelled" in answered[0].document["reason"]
 
 
 async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path: Path) -> None:

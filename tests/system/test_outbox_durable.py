@@ -3,6 +3,7 @@ them: before the 202 of an event leaves, what the event was written to has been 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ async def test_a_deny_is_synced_before_it_is_answered(backend: Backend, tmp_path
     async with Sidecar.prepared(backend.url, on_disk=True) as sidecar:
         await sidecar.run(under=strace(trace))
         assert (await sidecar.decides("open", "ann@example.com")).allowed is True
+        await asyncio.sleep(0.5)  # the allow is on disk
         assert (await sidecar.decides("cancelled", "ann@example.com")).allowed is False
         await sidecar.stop()
     seen = calls(trace.read_text(errors="replace"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sidecar.clock import Clock, SystemClock
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
@@ -121,3 +123,13 @@ async def until(holds: Callable[[], object], within: float = 5.0) -> None:
     async with asyncio.timeout(within):
         while not holds():
             await asyncio.sleep(0.002)
+
+
+def by_hand(folder: Path, name: str, statement: str, *values: Any) -> list[Any]:
+    """What another program sees or does in the file."""
+    connection = sqlite3.connect(folder / name)
+    try:
+        with connection:
+            return connection.execute(statement, values).fetchall()
+    finally:
+        connection.close()

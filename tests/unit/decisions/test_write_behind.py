@@ -37,6 +37,8 @@ class FakeStore:
         self.batch = 2
         self.missing = 0.0
         self.crash_after_replace = False
+        self.full = False
+        self.lacks = False
         self.pages: int | None = None
         """So many uses, and then it hangs."""
 
@@ -51,11 +53,16 @@ class FakeStore:
 
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
         await self._disk()
+        if self.full and not all(row is None or row.verdict in FIRST for row in rows.values()):
+            raise DiskError("the disk is full")
         self.commits.append((dict(rows), durable))
         for key, entry in rows.items():
             self.rows.pop(key, None)
             if entry is not None:
                 self.rows[key] = entry
+
+    async def lacks_denies(self) -> bool:
+        return self.lacks
 
     def denies(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
         return self._read({key: entry for key, entry in self.rows.items() if entry.verdict in FIRST})
@@ -205,7 +212,30 @@ async def test_denies_go_first_and_no_transaction_is_large() -> None:
     writer = WriteBehind(cache, store)
     await writer.stop()
     assert list(store.commits[0][0])[:2] == [a_key("cancelled"), a_private_room("cancelled")]
-    assert [len(rows) for rows, _ in store.commits] == [2_000, 2_000, 506]
+    assert [len(rows) for rows, _ in store.commits] == [6, 2_000, 2_000, 500]
+
+
+async def test_a_deny_does_not_wait_for_allows_and_is_written_on_a_full_disk_too() -> None:
+    store = FakeStore()
+    async with Running(store, every=60.0) as running:
+        await until(lambda: running.writer.loaded)
+        store.full = True
+        running.cache.put(a_key("open"), an_entry())
+        for number in range(150):
+            running.cache.put(a_key(f"cancelled {number}"), an_entry(Verdict.DENY))
+        await running.writer.persist()
+        assert len(store.rows) == 150
+        assert a_key("open") in running.cache.dirty
+        assert max(len(rows) for rows, _ in store.commits) == WriteBehind.FULL_DISK
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+async def test_the_cache_knows_whether_denies_were_lost(lacks: bool) -> None:
+    store = FakeStore()
+    store.lacks = lacks
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        assert running.cache.lacks_denies is lacks
 
 
 async def test_a_disk_that_is_away_for_long_costs_no_memory_and_is_written_again() -> None:
@@ -331,7 +361,7 @@ async def test_those_who_wait_when_it_stops_learn_of_it() -> None:
     store = FakeStore()
     async with Running(store) as running:
         store.gate.clear()
-        running.cache.put(a_key(), an_entry())
+        running.cache.put(a_key(), an_entry(Verdict.DENY))
         waiting = asyncio.create_task(running.writer.persist())
         await asyncio.sleep(0.02)
     with pytest.raises(DiskError):

@@ -253,3 +253,17 @@ def test_until_the_denies_on_disk_are_known_nobody_is_let_in_by_policy(open_brea
         assert (await harness.asks()).allowed is True
 
     case()
+
+
+# ---- where denies were lost with a damaged file
+
+
+@in_virtual_time
+async def test_where_denies_were_lost_nobody_unknown_is_let_in_by_policy() -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    await harness.asks("known@example.com")
+    harness.cache.lacks_denies = True
+    harness.backend.always(broken())
+    assert (await harness.asks("unknown@example.com")).allowed is False
+    known = await harness.asks("known@example.com")
+    assert (known.allowed, known.source) == (True, Source.HIT)
