@@ -19,6 +19,7 @@ local on_component = {
 	{ "token_lobby_ondemand", "the token decides who waits in a lobby, also in the config's" };
 	{ "token_lobby_bypass", "the token leads past the config's lobby" };
 	{ "token_lobby_bypass_for_initiator", "the token leads past the config's lobby" };
+	{ "jibri_autostart", "it asks for a recording of each room; with autoRecord too, jicofo refuses the second request" };
 	{ "fmuc", "this is a visitor node: who is allowed becomes a visitor, and maxParticipants, membersOnly, lobbyEnabled and "
 		.."moderators are not applied" };
 };
