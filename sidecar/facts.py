@@ -47,7 +47,7 @@ class CacheControlSeen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged:
-    """A breaker opened (again) or closed."""
+    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
 
     endpoint: Endpoint
     state: str
@@ -145,6 +145,24 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A module's link is up, or it ended. `host` is the MUC component's domain, `boot` names the run of its Prosody."""
+
+    host: str
+    boot: str
+    version: str
+    up: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIgnored:
+    """A message on a link was ignored."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something that an operator should see once: a start, a stop, a renamed file."""
 
@@ -175,6 +193,8 @@ Fact = (
     | Intruder
     | DiskChanged
     | Reloaded
+    | LinkChanged
+    | LinkIgnored
     | Notice
     | Crashed
 )

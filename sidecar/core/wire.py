@@ -8,7 +8,7 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
+from sidecar.core.model import GUEST, Asker, Endpoint, Key, Kind, Query, jid_subject
 from sidecar.core.strict_json import strict_decoder
 
 BODY_LIMIT = 64 * 1024
@@ -79,7 +79,9 @@ def query_of(
         _subject(document, caller, anonymous_domains),
         hashlib.sha256(str(text_of(token)).encode()).hexdigest() if _is_sent(token) else None,
     )
-    return Query(key, message.body, received_at, caller, traceparent, _header_safe(token))
+    guest = key.subject == GUEST
+    name = caller if guest else f"{key.subject} {key.token}" if key.subject == "token" else str(key.subject)
+    return Query(key, message.body, received_at, caller, traceparent, Asker(name, guest), _header_safe(token))
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
@@ -89,7 +91,7 @@ def config_query_of(message: Message, decision: Query) -> Query:
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
     key = Key(Endpoint.ROOM_CREATED, message.room, decision.key.room_jid)
-    return Query(key, body, decision.received_at, "", decision.traceparent)
+    return Query(key, body, decision.received_at, "", decision.traceparent, decision.asker)
 
 
 def traceparent_of(header: str) -> str:

@@ -22,7 +22,6 @@ from sidecar.backend.sender import Sender
 from sidecar.clock import Clock
 from sidecar.config.models import OutboxSettings, Settings
 from sidecar.config.policies import policies_from
-from sidecar.control.modules import NoModules
 from sidecar.control.orders import Orders
 from sidecar.control.restarts import Restarts
 from sidecar.core.breaker import BreakerRules
@@ -32,6 +31,7 @@ from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
+from sidecar.daemon.linked_modules import Heard, LinkedModules
 from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
@@ -52,7 +52,9 @@ from sidecar.web.admin import Admin
 from sidecar.web.connections import Connections
 from sidecar.web.control import Control
 from sidecar.web.keys import KeyHolders
-from sidecar.web.webhooks import Webhooks, WebhookSettings
+from sidecar.web.link import Links
+from sidecar.web.questions import Questions, WebhookSettings
+from sidecar.web.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class Parts:
     delivery: Delivery
     outbox: Outbox
     resolver: Resolver
+    questions: Questions
     webhooks: Webhooks
+    links: Links
     admin: Admin
     orders: Orders
     restarts: Restarts
@@ -120,17 +124,18 @@ def build(
     memory = WriteBehind(cache, store.decisions)
     later = partial(_deliver_later, outbox, clock)
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
-    webhooks = Webhooks(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
-    facts = partial(document, current, recent, heartbeat, store, clock)
-    orders = Orders(
-        store.orders, resolver, NoModules(), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
-    )
+    facts = partial(document, current, recent, heartbeat, store, links, clock)
+    modules = LinkedModules(links)
+    orders = Orders(store.orders, resolver, modules, outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl)
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
+    links.control = Heard(orders, restarts)
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
     metrics.watch("orders_waiting", lambda: orders.waiting)
-    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, clock)
+    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(
         current=current,
         clock=clock,
@@ -147,7 +152,9 @@ def build(
         delivery=delivery,
         outbox=outbox,
         resolver=resolver,
+        questions=questions,
         webhooks=webhooks,
+        links=links,
         admin=admin,
         orders=orders,
         restarts=restarts,

@@ -29,6 +29,8 @@ from sidecar.facts import (
     Fact,
     Intruder,
     LimitChanged,
+    LinkChanged,
+    LinkIgnored,
     Notice,
     OrderEnded,
     OrderTaken,
@@ -142,15 +144,15 @@ class Log:
             self._log.warning("lines of this log could not be written", lost=lost)
             lines.lost = lost if lines.lost else 0
 
-    def _write_fact(self, fact: Fact) -> None:
+    def _write_fact(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         match fact:
             case Resolved():
                 self._resolved(fact)
             case Asked():
                 self._asked(fact)
             case BreakerChanged():
-                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
-            case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged():
+                self._write("info" if fact.state == "closed" else "warning", "breaker", fact)
+            case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged() | LinkIgnored():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
@@ -162,6 +164,8 @@ class Log:
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case LinkChanged():
+                self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
                 getattr(self._log, fact.level)(fact.message)
             case Crashed():
@@ -216,6 +220,7 @@ _IN_DETAIL: dict[type[Fact], str] = {
     EventAccepted: "event accepted",
     EventDelivered: "event delivered",
     LimitChanged: "limit of calls to the backend",
+    LinkIgnored: "message on a link ignored",
 }
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode

@@ -25,6 +25,7 @@ from sidecar.facts import (
     Fact,
     Intruder,
     LimitChanged,
+    LinkIgnored,
     OrderEnded,
     OrderTaken,
     Reloaded,
@@ -46,6 +47,7 @@ _GAUGES = {
     "outbox_pending": "Events not delivered yet",
     "orders_waiting": "Orders that no module has carried out yet",
     "outbox_parked": "Events the backend will not take",
+    "links": "Modules of Prosody whose link is up",
     "files_set_aside": "Files in state_dir that could not be used and were renamed",
     "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
 }
@@ -105,7 +107,9 @@ class Metrics:
             registry=self._registry,
         )
         self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
-        self._breaker_changes = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
+        self._breaker_changes = self._counter(
+            "breaker_moves", "Times a breaker opened, for all or for some guests, or closed", "state"
+        )
         self._limit_changes = Counter(
             "prosody_sidecar_backend_limit_changes",
             "Changes of backend_limit by cause",
@@ -127,6 +131,9 @@ class Metrics:
             registry=self._registry,
         )
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
+        self._ignored = Counter(
+            "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
+        )
         self._defects = Counter(
             "prosody_sidecar_defects",
             "Defects of this program that were caught; should stay 0",
@@ -170,6 +177,8 @@ class Metrics:
                 self._intruders.inc()
             case Reloaded():
                 self._reloads.labels("refused" if fact.problems else "applied").inc()
+            case LinkIgnored():
+                self._ignored.inc()
             case Crashed():
                 self._defects.inc()
             case _:

@@ -1,6 +1,7 @@
 """Listeners: on a socket from systemd or on our own, and stopped without dropping a request.
 
-stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end what is being answered
+stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end the links, and what is
+being answered
 
 A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener stops.
 """
@@ -13,7 +14,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from sidecar.web.admin import Admin
 from sidecar.web.auth import require_token
 from sidecar.web.connections import KEEP_ALIVE, Connections, note_requests
 from sidecar.web.control import Control, Identify, local_user
+from sidecar.web.link import Links
 from sidecar.web.server import WebhookServer
 from sidecar.web.status_page import page
 from sidecar.web.webhooks import Webhooks
@@ -85,9 +87,9 @@ def _app_runner(app: web.Application, shutdown: float) -> web.BaseRunner:
     return web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown, logger=quiet)
 
 
-def webhook_runner(webhooks: Webhooks, connections: Connections, shutdown: float) -> web.BaseRunner:
+def webhook_runner(webhooks: Webhooks, links: Links, connections: Connections, shutdown: float) -> web.BaseRunner:
     """What Prosody asks. `shutdown`: seconds for what is under way."""
-    server = WebhookServer(webhooks, connections.note_request, KEEP_ALIVE)
+    server = WebhookServer(webhooks, links, connections.note_request, KEEP_ALIVE)
     return web.ServerRunner(server, shutdown_timeout=shutdown)
 
 
@@ -105,11 +107,13 @@ async def listen(
     passed: Mapping[str, socket.socket],
     connections: Connections,
     emit: Emit,
+    end_links: Callable[[], Awaitable[None]] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Serve until the stack is unwound. Raises StartError if the address cannot be used."""
+    """Serve until the stack is unwound. `end_links` ends the connections that do not end with an answer. Raises
+    StartError if the address cannot be used."""
     await runner.setup()
-    stack.push_async_callback(_stop, runner, connections)
+    stack.push_async_callback(_stop, runner, connections, end_links)
     connections.watch(runner.server)
     opened = passed.get(PASSED_AS[address.section])
     if opened is not None:
@@ -130,7 +134,7 @@ async def listen_locally(
     """Serve on the admin socket: that of systemd, or one at this path, which only the own user and group may open.
     Raises OSError if there can be none."""
     await runner.setup()
-    stack.push_async_callback(_stop, runner, connections)
+    stack.push_async_callback(_stop, runner, connections, None)
     connections.watch(runner.server)
     opened = passed.get(PASSED_AS["admin socket"])
     if opened is None and path is not None:
@@ -188,8 +192,12 @@ def _check_passed(opened: socket.socket, address: Address, emit: Emit) -> None:
         emit(Notice(text, "warning"))
 
 
-async def _stop(runner: web.BaseRunner, connections: Connections) -> None:
+async def _stop(
+    runner: web.BaseRunner, connections: Connections, end_links: Callable[[], Awaitable[None]] | None
+) -> None:
     for site in runner.sites:
         await site.stop()
     await connections.settle()
+    if end_links is not None:
+        await end_links()
     await runner.cleanup()

@@ -1,0 +1,48 @@
+"""Connects the orders with the links: orders go down, outcomes and hellos come up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sidecar.control.orders import Orders
+from sidecar.control.restarts import Restarts
+from sidecar.core.orders import Order
+from sidecar.web.link import Links
+
+
+class LinkedModules:
+    """The modules, as the orders see them."""
+
+    def __init__(self, links: Links) -> None:
+        """`links` are those of the listener for Prosody."""
+        self._links = links
+
+    def connected(self) -> list[str]:
+        """The hosts whose modules are connected now."""
+        return [module.host for module in self._links.connected()]
+
+    def send(self, order: Order) -> bool:
+        """Send an order to the module of its host, or to all if it names a room without its host."""
+        document = json.dumps(order.document()).encode()
+        hosts = self.connected() if order.host is None else [order.host]
+        sent = [self._links.send(order.id, document, host) for host in hosts]  # to each, also if the first gets it
+        return any(sent)
+
+
+class Heard:
+    """What the links hear of the modules."""
+
+    def __init__(self, orders: Orders, restarts: Restarts) -> None:
+        """Both hear of it."""
+        self._orders = orders
+        self._restarts = restarts
+
+    def acknowledged(self, order_id: str, outcome: dict[str, Any], host: str) -> None:
+        """A module has carried out an order, or could not."""
+        self._orders.acknowledged(order_id, outcome, host)
+
+    def module_connected(self, host: str, boot: str) -> None:
+        """A module's link is up."""
+        self._restarts.module_connected(host, boot)
+        self._orders.module_connected()
