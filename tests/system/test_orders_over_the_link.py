@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from tests.rig.answers import Request
 from tests.rig.backend import Backend
-from tests.rig.link import HELLO, Link, Message
+from tests.rig.module import Module
 from tests.rig.sidecar import Sidecar
 from tests.system.test_orders import ANN, orders, sidecar
 
@@ -21,50 +18,6 @@ __all__ = ["sidecar"]
 
 KICK = {"room": "standup", "user": ANN}
 ROOM_JID = "standup@conference.example.com"
-
-
-class Module:
-    """Carries out each id once, as the module in Prosody does; it outlives its links."""
-
-    def __init__(self, outcome: Mapping[str, Any]) -> None:
-        self.outcome = outcome
-        self.received: list[str] = []
-        self.carried_out: list[str] = []
-        self.orders: list[Any] = []
-        self.silent = False
-
-    @asynccontextmanager
-    async def linked(self, sidecar: Sidecar, boot: str = "1-1") -> AsyncIterator[Link]:
-        async with Link.open(sidecar.webhooks, {**HELLO, "boot": boot}) as link:
-            serving = asyncio.ensure_future(self._serve(link))
-            try:
-                yield link
-            finally:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
-
-    async def _serve(self, link: Link) -> None:
-        done = 0
-        while True:
-            while done < len(link.seen):
-                message = link.seen[done]
-                done += 1
-                if message.kind == "order":
-                    await self._carry_out(link, message)
-            await asyncio.sleep(0.002)
-
-    async def _carry_out(self, link: Link, message: Message) -> None:
-        self.received.append(message.id)
-        if message.id not in self.carried_out:
-            self.carried_out.append(message.id)
-            self.orders.append(message.document)
-        if not self.silent:
-            await link.says("done", message.id, body=json.dumps(self.outcome).encode())
-
-    async def until(self, received: int) -> None:
-        async with asyncio.timeout(10):
-            while len(self.received) < received:
-                await asyncio.sleep(0.005)
 
 
 def ended(backend: Backend) -> list[Request]:
