@@ -1,4 +1,4 @@
-"""Between the links and the orders: orders go down to the modules, and outcomes go to who waits for them."""
+"""Connects the orders with the links: orders go down, outcomes and hellos come up."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from sidecar.core.orders import Order
 from sidecar.web.link import Links
 
 
-class Linked:
-    """The modules whose links are up."""
+class LinkedModules:
+    """The modules, as the orders see them."""
 
     def __init__(self, links: Links) -> None:
-        """No state of its own."""
+        """`links` are those of the listener for Prosody."""
         self._links = links
 
     def connected(self) -> list[str]:
-        """Their hosts."""
+        """The hosts whose modules are connected now."""
         return [module.host for module in self._links.connected()]
 
     def send(self, order: Order) -> bool:
-        """Send an order to all of them: only one has the room. False: there is none."""
+        """Send an order to the module of its host, or to all if it names a room without its host."""
         document = json.dumps(order.document()).encode()
-        sent = [self._links.send(order.id, document, host) for host in self.connected()]
+        hosts = self.connected() if order.host is None else [order.host]
+        sent = [self._links.send(order.id, document, host) for host in hosts]  # to each, also if the first gets it
         return any(sent)
 
 
-class Orderers:
-    """Who hears what a module says beside its questions."""
+class Heard:
+    """What the links hear of the modules."""
 
     def __init__(self, orders: Orders, restarts: Restarts) -> None:
-        """No state of its own."""
+        """Both hear of it."""
         self._orders = orders
         self._restarts = restarts
 
