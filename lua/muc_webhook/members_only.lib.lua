@@ -56,10 +56,15 @@ local function is_sealed_by_config(room)
 		and not room._data.lobbyroom and locks.owner_of(room, "members_only") == "config";
 end
 
+-- A lobby that is there for those who have to wait is none for the others.
+local function is_for_others(room)
+	return room:get_members_only() and locks.owner_of(room, "members_only") == "waiting";
+end
+
 -- The role was worked out before this hook runs, so it is set as well.
 local function make_member(event)
 	local room, occupant = event.room, event.occupant;
-	if room:get_affiliation(occupant.bare_jid) or not is_sealed_by_config(room) then return; end
+	if room:get_affiliation(occupant.bare_jid) or not (is_sealed_by_config(room) or is_for_others(room)) then return; end
 	setup.call(room, "set_affiliation", true, occupant.bare_jid, "member");
 	occupant.role = room:get_default_role("member");
 end

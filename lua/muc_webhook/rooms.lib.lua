@@ -32,6 +32,10 @@ local function life_of(room)
 	return life;
 end
 
+local function known_life(room)
+	return state.lives[room.jid];
+end
+
 local function stop_timer(life)
 	if not life.timer then return; end
 	timer.stop(life.timer);
@@ -70,7 +74,7 @@ local function new(need)
 	state, people, host = need.state, need.people, prosody.hosts[module.host];
 	return {
 		muc = muc_now; of = room_of; record_of = record_of;
-		life_of = life_of; stop_timer = stop_timer; end_life = end_life;
+		life_of = life_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
 		meeting_id = meeting_id; real_occupants = real_occupants;
 	};

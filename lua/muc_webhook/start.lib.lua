@@ -5,9 +5,9 @@
 
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
-	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
-	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
-	"recordings"; "attendance"; "neighbours"; "shell";
+	"webhook"; "answers"; "messages"; "setting_types"; "config"; "decisions"; "login_only"; "locks"; "room_setup";
+	"members_only"; "lobby"; "wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit";
+	"occupants"; "queue"; "events"; "recordings"; "attendance"; "neighbours"; "shell";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -35,15 +35,20 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
+	local decisions = libraries.decisions.new { state = state, answers = answers, texts = texts, settings = settings };
 	local login_only = libraries.login_only.new { people = people, messages = messages };
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
 		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
+	local lobby = libraries.lobby.new {
+		rooms = rooms, decisions = decisions, locks = locks, setup = setup, messages = messages,
+	};
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
 	local duration = libraries.duration.new {
-		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
+		options = options, safely = safely, people = people, rooms = rooms, decisions = decisions,
+		messages = messages,
 	};
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
@@ -52,15 +57,16 @@ local function build(libraries, saved)
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		answers = answers, texts = texts, config = config, records = records,
+		answers = answers, decisions = decisions, config = config, records = records,
 	};
 	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
+		access = access, decisions = decisions, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
+		decisions = decisions,
 	};
 	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 
@@ -72,7 +78,8 @@ local function build(libraries, saved)
 	};
 	local recordings = libraries.recordings.new { state = state, people = people, rooms = rooms, events = events };
 	local attendance = libraries.attendance.new {
-		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
+		state = state, safely = safely, people = people, rooms = rooms, decisions = decisions, events = events,
+		recordings = recordings,
 	};
 	local neighbours = libraries.neighbours.new();
 	local shell = libraries.shell.new {
@@ -82,9 +89,9 @@ local function build(libraries, saved)
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
 		connections = connections, http = http,
-		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
-		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
-		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
+		locks = locks, members_only = members_only, lobby = lobby, wait_for_host = wait_for_host, duration = duration,
+		records = records, breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue,
+		events = events, recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
 	};
 end
 
@@ -95,6 +102,8 @@ local function deciding_hooks(parts)
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
+		{ "muc-occupant-pre-join", 10, parts.lobby.on_pre_join }; -- before whatever leads past a lobby
+		{ "muc-pre-set-affiliation", 0, occupants.keep_moderator };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
 		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
 		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
@@ -109,6 +118,9 @@ local function watching_hooks(parts)
 	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
 	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
+		{ "muc-occupant-pre-join", -999, attendance.on_pre_join };
+		{ "muc-invite", 1, parts.lobby.on_invite }; -- before it is sent
+		{ "muc-set-affiliation", 0, parts.lobby.on_affiliation };
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
 		{ "muc-room-restored", 0, records.on_restored }; -- it is another object now
@@ -122,6 +134,8 @@ local function watching_hooks(parts)
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
+		{ "muc-occupant-left", 0, parts.lobby.on_left };
+		{ "muc-occupant-left", 0, parts.occupants.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
 		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise

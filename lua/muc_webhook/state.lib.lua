@@ -8,6 +8,7 @@ local function initial()
 		records = {}; -- room JID -> the config of the room, see records.lib.lua
 		lives = {}; -- room JID -> what happened in it, see rooms.lib.lua
 		grants = setmetatable({}, { __mode = "k" }); -- stanzas that were let in and come by once more
+		decisions = setmetatable({}, { __mode = "k" }); -- stanza -> the decision that let it in
 		detached = {}; -- user and room JID -> ticket of a join that waits outside its session's thread
 		questions = {}; -- open question -> function that ends it
 		deliveries = {}; -- the same for events on their way
