@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo run unit test lint format faults crash damage soak bench clean
+.PHONY: help demo run unit test lint format faults crash damage soak long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -57,8 +57,12 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 	@tools/setup.sh test
 	@SOAK=1 $(PYTHON) -m pytest tests/prosody/test_guard.py --durations=5 $(PYTEST_ARGS)
 
-soak: ## The long runs in sequence (about 10 minutes): faults, crash and damage; a failed one does not stop the next
-	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage
+soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minutes 5 --seed 7" for another run
+	@tools/setup.sh run
+	@$(PYTHON) -m tests.soak $(ARGS)
+
+long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
 
 bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="--quick" for 2 minutes instead of 10
 	@tools/setup.sh bench

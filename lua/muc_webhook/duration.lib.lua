@@ -5,7 +5,7 @@
 
 local timer = require "util.timer";
 
-local options, safely, people, rooms, decisions, messages; -- handed over by start.lib.lua
+local options, safely, people, rooms, decisions, messages, ending; -- handed over by start.lib.lua
 
 -- When the meeting has to end, in seconds of the wall clock, and what its users read then. Without a limit: nil.
 local function end_of(room)
@@ -20,22 +20,7 @@ local function end_of(room)
 end
 
 local function end_meeting(room, text)
-	module:log("info", "Meeting in %s ends: %s", room.jid, text);
-	rooms.life_of(room).ending = "max-duration";
-	room._data.muc_webhook_started_at, room._data.muc_webhook_ends_at = nil, nil;
-	if not room:get_persistent() or rooms.is_in_breakout(room) then
-		room:set_persistent(false);
-		room:destroy(nil, text);
-		return;
-	end
-	-- Destroyed, a persistent room would be a tombstone for weeks; only its meeting is over. Jitsi's frontend does not
-	-- show why somebody was removed.
-	room:broadcast(messages.chat_line(room.jid, text));
-	room:broadcast(messages.data(room.jid, nil, { type = "MEETING_ENDED"; reason = "max-duration" }));
-	for nick, occupant in room:each_occupant() do
-		if not people.is_exempt(occupant.bare_jid) then room:set_role(true, nick, nil, text); end
-	end
-	rooms.life_of(room).ending = nil;
+	ending.end_meeting(room, "max-duration", "max-duration", text);
 end
 
 local function warn_of_end(room, minutes)
@@ -96,15 +81,13 @@ local function on_left(event)
 	local room = event.room;
 	if room.destroying or not room._data.muc_webhook_started_at or not room:get_persistent() then return; end
 	if rooms.is_in_breakout(room) or rooms.real_occupants(room) > 0 then return; end
-	local life = rooms.life_of(room);
-	room._data.muc_webhook_started_at, room._data.muc_webhook_ends_at = nil, nil;
-	life.warned, life.recording = nil, nil;
+	ending.begin_anew(room);
 	start(room);
 end
 
 local function new(need)
 	options, safely, people, rooms = need.options, need.safely, need.people, need.rooms;
-	decisions, messages = need.decisions, need.messages;
+	decisions, messages, ending = need.decisions, need.messages, need.ending;
 	return { start = start; on_joined = on_joined; on_left = on_left };
 end
 

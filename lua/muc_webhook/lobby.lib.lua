@@ -31,7 +31,9 @@ end
 local function open_for_some(room)
 	local is_locked_by_others = room:get_members_only() and locks.owner_of(room, "members_only") == "others";
 	setup.open_lobby(room);
-	if room._data.lobbyroom and not is_locked_by_others then locks.take(room, "members_only", "waiting"); end
+	if not room._data.lobbyroom then return; end
+	locks.take(room, "lobby", "waiting");
+	if not is_locked_by_others then locks.take(room, "members_only", "waiting"); end
 end
 
 -- In the form of Jitsi's muc_lobby_rooms.

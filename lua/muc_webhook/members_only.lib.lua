@@ -58,6 +58,8 @@ end
 
 -- A lobby that is there for those who have to wait is none for the others.
 local function is_for_others(room)
+	local record = rooms.record_of(room);
+	if record and record.settings.lobbyEnabled then return false; end -- it has been wanted since
 	return room:get_members_only() and locks.owner_of(room, "members_only") == "waiting";
 end
 
@@ -65,14 +67,14 @@ end
 local function make_member(event)
 	local room, occupant = event.room, event.occupant;
 	if room:get_affiliation(occupant.bare_jid) or not (is_sealed_by_config(room) or is_for_others(room)) then return; end
-	setup.call(room, "set_affiliation", true, occupant.bare_jid, "member");
+	setup.grant(room, occupant.bare_jid, "member");
 	occupant.role = room:get_default_role("member");
 end
 
 local function new(need)
 	rooms, locks, setup = need.rooms, need.locks, need.setup;
 	return {
-		on_pre_create = on_pre_create; lift = lift; adopt_rooms_from_before = adopt_rooms_from_before;
+		on_pre_create = on_pre_create; lift = lift; adopt_rooms_from_before = adopt_rooms_from_before; announce = announce;
 		is_sealed_by_config = is_sealed_by_config; make_member = make_member;
 	};
 end

@@ -19,12 +19,14 @@ local function give_affiliation(event)
 	local room, occupant = event.room, event.occupant;
 	local affiliation = room:get_affiliation(occupant.bare_jid);
 	if affiliation == "outcast" or visitors.is_node() or not is_to_be_moderator(event) then return; end
+	if affiliation ~= "owner" then
+		setup.grant(room, occupant.bare_jid, "owner");
+		occupant.role = room:get_default_role("owner");
+	end
+	if not decisions.of(event.stanza).is_moderator then return; end
 	local life = rooms.life_of(room);
 	life.moderators = life.moderators or {};
 	life.moderators[occupant.bare_jid] = true;
-	if affiliation == "owner" then return; end
-	setup.call(room, "set_affiliation", true, occupant.bare_jid, "owner");
-	occupant.role = room:get_default_role("owner");
 end
 
 -- Modules such as token_affiliation set an affiliation seconds later too. What a user does (`actor`) counts.
@@ -37,6 +39,22 @@ end
 local function on_left(event)
 	local life = rooms.known_life(event.room);
 	if life and life.moderators then life.moderators[event.occupant.bare_jid] = nil; end
+end
+
+-- Those who are in already, when the list of moderators has changed.
+local function follow_moderators(room, before)
+	local record = rooms.record_of(room);
+	if not record or visitors.is_node() then return; end
+	for _, occupant in room:each_occupant() do
+		local bare_jid = occupant.bare_jid;
+		local identity = people.identity_of(prosody.full_sessions[occupant.jid]);
+		local affiliation = room:get_affiliation(bare_jid);
+		if people.is_listed(record.settings.moderators, identity) then
+			if affiliation ~= "owner" and affiliation ~= "outcast" then setup.grant(room, bare_jid, "owner"); end
+		elseif affiliation == "owner" and people.is_listed(before, identity) then
+			setup.demote(room, bare_jid);
+		end
+	end
 end
 
 local function order_to_record(room, to)
@@ -64,7 +82,10 @@ end
 local function new(need)
 	people, rooms, records, setup, visitors = need.people, need.rooms, need.records, need.setup, need.visitors;
 	decisions = need.decisions;
-	return { give_affiliation = give_affiliation; keep_moderator = keep_moderator; greet = greet; on_left = on_left };
+	return {
+		give_affiliation = give_affiliation; keep_moderator = keep_moderator; follow_moderators = follow_moderators;
+		greet = greet; on_left = on_left;
+	};
 end
 
 return { version = "0.2.0"; new = new };

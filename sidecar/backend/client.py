@@ -11,14 +11,14 @@ import base64
 import email.utils
 import hmac
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from sidecar import __version__
 from sidecar.backend.own_failures import is_ours
-from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, SpokeUnasked
+from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, Response, SpokeUnasked
 from sidecar.clock import Clock
 from sidecar.core.classify import classify
 from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
@@ -59,6 +59,7 @@ class Backend:
         """Prepare the connection pool."""
         self._session = aiohttp.ClientSession(
             connector=Pool(),
+            response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"User-Agent": f"prosody-sidecar/{__version__}", "Accept-Encoding": "identity"},
@@ -162,7 +163,9 @@ class Backend:
         cache_control = ", ".join(headers.getall("Cache-Control", [])) if target.honour_cache_control else ""
         retry_after = self._retry_after(headers.get("Retry-After", ""))
         encoding = headers.get("Content-Encoding", "")
-        return classify(kind, response.status, content, cache_control, retry_after, encoding)
+        outcome = classify(kind, response.status, content, cache_control, retry_after, encoding)
+        exchange = response.exchange if isinstance(response, Response) else None
+        return outcome if exchange is None else replace(outcome, took=exchange.took)
 
     def _retry_after(self, header: str) -> float | None:
         """Seconds from either form of `Retry-After`; None without one that can be read."""

@@ -17,7 +17,7 @@ SECRET_FILE = ("backend", "secret_file")
 
 def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
     """Check a config file and the files it names; raises ConfigError only if the config file cannot be read."""
-    examined = examine_file(file)
+    examined = examine_file(file, environ)
     if examined.settings is not None:
         _secret(examined, examined.settings, environ)
         _other_files(examined, examined.settings, environ)

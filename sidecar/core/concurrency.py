@@ -14,8 +14,8 @@ the next one is a tenth, then twice as large each time. The floor is the least m
 while, and calls wait, the limit is a quarter lower for one block, which shows the floor again. The limit is never a few
 places only.
 
-There is no clock here: `now` is an argument. Seconds in which this process was late (`late`) do not count as latency,
-and make no floor lower.
+There is no clock here: `now` is an argument. So is the latency of a call: it is the time of the backend, and not that
+from taking the place to reading the answer, which is also this process's own.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ class Sent(NamedTuple):
 class _Answered(NamedTuple):
     kind: str
     seconds: float
-    late: float
     under_way: int
 
 
@@ -160,15 +159,15 @@ class Limit:
         self._proven = min(max(self._proven, self._least), ceiling)
         self._tried = min(self._tried, ceiling)
 
-    def answered(self, now: float, sent: Sent, kind: str, *, late: float, still: int, waiting: bool) -> Change | None:
-        """A call of this kind was answered.
+    def answered(
+        self, now: float, sent: Sent, kind: str, seconds: float, *, still: int, waiting: bool
+    ) -> Change | None:
+        """A call of this kind was answered; the backend took so many seconds.
 
-        `late`: seconds of it in which this process did nothing; `still`: calls that are still under way; `waiting`:
-        whether others wait for a place.
+        `still`: calls that are still under way; `waiting`: whether others wait for a place.
         """
-        seconds = now - sent.at
         self._floors.setdefault(kind, seconds)
-        return self._ended_with(now, sent, _Answered(kind, seconds, late, sent.under_way), still, waiting)
+        return self._ended_with(now, sent, _Answered(kind, seconds, sent.under_way), still, waiting)
 
     def turned_away(self, now: float, sent: Sent, *, still: int, waiting: bool) -> Change | None:
         """The backend had no time for a call: 429, 503, a broken or refused connection, no answer."""
@@ -221,27 +220,26 @@ class Limit:
         """Change the limit by what a block shows; returns the cause, or None."""
         under_way = median(each.under_way for each in block)
         seen = _mean([self._latency(each) for each in block])
-        certain = _mean([self._latency(each, each.late) for each in block])
         error = self._error(block, seen)
         trial, self._trial = self._trial, None
-        if trial is not None and trial.was_wrong(certain, under_way):
+        if trial is not None and trial.was_wrong(seen, under_way):
             return self._take_back(now, trial, block)
         self._lower_floors(now, block, seen, error)
-        if certain > FAR + 4 * error:
-            return self._too_many(now, under_way, certain)
+        if seen > FAR + 4 * error:
+            return self._too_many(now, under_way, seen)
         if now - self._floors_seen_at > FLOOR_LASTS and seen > 1.05 + error:
             return self._look_for_floor(now, block, under_way, waiting)
         near = NEAR + 3 * error
-        if certain <= near:
-            shown = max(each.under_way for each in block if self._latency(each, each.late) <= near)
+        if seen <= near:
+            shown = max(each.under_way for each in block if self._latency(each) <= near)
             return self._near_floor(now, shown, still, waiting)
         if under_way > self._proven:
             self._step = FIRST_STEP
         return None
 
-    def _latency(self, call: _Answered, late: float = 0.0) -> float:
+    def _latency(self, call: _Answered) -> float:
         """In floors."""
-        return (call.seconds - late) / (self._floors[call.kind] + SHORTEST)
+        return call.seconds / (self._floors[call.kind] + SHORTEST)
 
     def _error(self, block: list[_Answered], seen: float) -> float:
         """By how much the mean of a block may differ by chance, in floors: latencies differ also without load."""
@@ -272,7 +270,7 @@ class Limit:
     def _take_back(self, now: float, trial: _Trial, block: list[_Answered]) -> Cause | None:
         self._proven = min(trial.before, self._ceiling)
         for kind in {each.kind for each in block}:
-            self._floors[kind] = fmean(each.seconds - each.late for each in block if each.kind == kind)
+            self._floors[kind] = fmean(each.seconds for each in block if each.kind == kind)
         self._floors_seen_at = now
         self._begin()
         return Cause.CUT_WAS_WRONG

@@ -90,7 +90,7 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
     `suspect_before`: an allow that was asked before this instant is suspect, since a later deny in its room says that
-    it may be out of date. NEVER: there was no such deny.
+    it may be out of date. NEVER: there was no such deny. An order can make any entry suspect.
     """
     if entry is None:
         return Freshness.MISSING
@@ -98,7 +98,7 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     age = now - entry.asked_at
     if age >= allowed.total:
         return Freshness.EXPIRED
-    if entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before:
+    if entry.suspect or (entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before):
         return Freshness.SUSPECT
     if age < allowed.fresh * (1 - JITTER * entry.spread):
         return Freshness.FRESH

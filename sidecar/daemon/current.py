@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 
 from sidecar.backend.client import Target
@@ -32,8 +34,12 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     return Secrets(target, listen_token, admin_token)
 
 
-RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
-"""Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
+RESTART_ONLY = (
+    *("listen.host", "listen.port", "listen.prefix", "listen.allow_remote"),
+    *("admin.host", "admin.port", "admin.allow_remote"),
+    *("state_dir", "cache", "outbox"),
+)
+"""Settings and sections that a reload leaves as they were. All others change at once, such as the tokens."""
 
 
 @dataclass(slots=True)
@@ -51,5 +57,7 @@ class Current:
     """The file that a reload reads again; None: the settings are built in."""
 
     def needs_restart(self) -> tuple[str, ...]:
-        """The sections that are other than at the start."""
-        return tuple(name for name in RESTART_ONLY if getattr(self.started_with, name) != getattr(self.settings, name))
+        """The settings and sections that are other than at the start."""
+        value_of = (attrgetter(name) for name in RESTART_ONLY)
+        changed = [value(self.started_with) != value(self.settings) for value in value_of]
+        return tuple(compress(RESTART_ONLY, changed))

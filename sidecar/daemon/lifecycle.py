@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -23,7 +24,7 @@ from sidecar.config.models import Listen, Settings
 from sidecar.daemon import systemd
 from sidecar.daemon.build import Parts, build
 from sidecar.daemon.current import read_secrets
-from sidecar.daemon.reload import reload, say_what_is_unwise
+from sidecar.daemon.reload import InThread, reload, say_what_is_unwise
 from sidecar.errors import DiskError
 from sidecar.facts import Crashed, Notice
 from sidecar.store import read_boot_id
@@ -35,6 +36,10 @@ GRACE = 1.0
 
 COUNTING = 1.0
 """Seconds a start waits for the disk to say how many events an earlier process left, and which denies."""
+
+COLLECT = 20_000, 20, 20
+"""Objects before Python looks for cycles among the new ones, and how many times before it looks further. In a burst,
+all objects are of requests under way, and with its own 700 Python spends a fifth of its time to find that out."""
 
 Stop = Callable[[], Awaitable[None]]
 
@@ -92,15 +97,18 @@ class Daemon:
         passed: Mapping[str, socket],
         notify: Callable[[str], None],
         advice: Sequence[str] = (),
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
-        """`passed` are the sockets of systemd, `notify` tells it something, `advice` are warnings about the config."""
+        """`passed` are the sockets of systemd, `notify` tells it something, `advice` are warnings about the config.
+        `in_thread` reads files while joins are answered."""
         self._parts = parts
         self._environ = environ
         self._passed = passed
         self._notify = notify
         self._advice = list(advice)
+        self._in_thread = in_thread
         self._stopping = asyncio.Event()
-        self._reload_when_ready = False
+        self._reload_wanted = asyncio.Event()
 
     async def serve(self) -> None:
         """Run until stopped; raises StartError where it cannot start."""
@@ -108,14 +116,14 @@ class Daemon:
         async with AsyncExitStack() as stack:
             await self._start_engines(stack)
             await self._open_listeners(stack)
+            gc.set_threshold(*COLLECT)
             parts.health.serving = True
             self._notify("READY=1")
             await self._beside(stack, parts.heartbeat.run(), _nothing_to_stop)
             await self._beside(stack, self._sweep(), _nothing_to_stop)
             say_what_is_unwise(parts, self._advice)
             parts.emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(parts.current.settings)}"))
-            if self._reload_when_ready:
-                self.reload()
+            await self._beside(stack, self._reload_when_wanted(), _nothing_to_stop)
             await self._stopping.wait()
             parts.health.serving = False
             self._notify("STOPPING=1\nSTATUS=Stopping: answering what is under way")
@@ -127,22 +135,28 @@ class Daemon:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Read the config again. Raises nothing; systemd always hears that it is over."""
-        parts = self._parts
-        if parts.current.source is None or self._stopping.is_set():
-            return
-        if not parts.health.serving:  # READY=1 would say that the listeners are open
-            self._reload_when_ready = True
-            return
+        """Have the config read again, as soon as the listeners are open and no other reload is under way."""
+        if self._parts.current.source is not None and not self._stopping.is_set():
+            self._reload_wanted.set()
+
+    async def _reload_when_wanted(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            await self.reload_now()
+
+    async def reload_now(self) -> None:
+        """Raises nothing; systemd always hears that it is over."""
         try:
             # systemd compares this time, of CLOCK_MONOTONIC, with that of its signal (sd_notify(3)).
             now = int(asyncio.get_running_loop().time() * 1e6)
             self._notify(f"RELOADING=1\nMONOTONIC_USEC={now}")
-            reload(parts, self._environ)
+            await reload(self._parts, self._environ, self._in_thread)
         except Exception as error:  # noqa: BLE001 - a defect after the reload itself, which is complete
-            parts.emit(Crashed("reload", error))
+            self._parts.emit(Crashed("reload", error))
         finally:
-            self._notify("READY=1")
+            if not self._stopping.is_set():
+                self._notify("READY=1")
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         parts = self._parts
@@ -159,8 +173,9 @@ class Daemon:
         admin = admin_runner(parts.admin, connections, lambda: parts.current.admin_token, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
-        webhooks = webhook_runner(parts.webhooks, connections, self._patience())
-        await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, parts.emit)
+        webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
+        address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links)
 
     async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
         """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
@@ -185,6 +200,7 @@ class Daemon:
             await asyncio.sleep(HEAD_SECONDS / 5)
             for connections in self._parts.connections.values():
                 connections.sweep()
+            self._parts.links.sweep()
 
     async def _stop_events(self) -> None:
         await asyncio.gather(self._parts.delivery.stop(), self._parts.outbox.flush())

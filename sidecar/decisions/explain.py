@@ -63,7 +63,7 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
             refresh = ", and asks the backend in the background" if plan.refresh else ""
             why = {
                 Freshness.FRESH: "since it is fresh",
-                Freshness.SUSPECT: "though a later deny in the room makes it suspect: the backend cannot be asked",
+                Freshness.SUSPECT: "though a later deny or an order makes it suspect: the backend cannot be asked",
             }.get(view.state, "though it is stale, since it is within its stale limits")
             return f"answers from memory: {says}, {why}{refresh}"
         case Act.ASK:
@@ -72,7 +72,8 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
                     wait = f"{view.policy.answer_within:g} s"
                     return f"asks the backend; if it fails or takes longer than {wait}, answers from memory: {says}"
                 case Fallback.UNAVAILABLE:
-                    return f"asks the backend, since a later deny makes this suspect; if it fails, answers {says}"
+                    why = "since a later deny or an order makes this suspect"
+                    return f"asks the backend, {why}; if it fails, answers {says}"
                 case Fallback.NEVER:
                     return f"asks the backend; if it fails, {_policy(key, view)}"
         case Act.AWAIT_PROBE:

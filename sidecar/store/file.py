@@ -178,6 +178,8 @@ class File:
             self._set_aside(*wrong)
             return self._open()
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0, cached_statements=64)
+        if not reserve.can_share_memory(self._folder):
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # the index of the log is then in the process's memory
         try:
             unusable = self._prepare(connection)
         except (sqlite3.Error, UnicodeDecodeError) as error:

@@ -61,6 +61,13 @@ def is_full(folder: Path) -> bool:
         return False
 
 
+def can_share_memory(folder: Path) -> bool:
+    """Whether a file there can be memory that is shared. SQLite writes one byte into each page of such a file, which
+    allocates one block. If a page has several blocks, the others are allocated when the memory is written to, and on a
+    full disk the kernel then kills the process (SIGBUS)."""
+    return os.statvfs(folder).f_frsize >= os.sysconf("SC_PAGE_SIZE")
+
+
 def volume(folder: Path) -> int:
     """Bytes of the file system. Raises OSError."""
     status = os.statvfs(folder)

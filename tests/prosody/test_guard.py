@@ -1,6 +1,6 @@
 """Whatever happens to the module's files, nobody gets in without a decision.
 
-`make soak` damages every file in every way on both versions; `make test` damages each file in one way.
+`make damage` damages every file in every way on both versions; `make test` damages each file in one way.
 """
 
 from __future__ import annotations

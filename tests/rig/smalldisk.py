@@ -19,14 +19,15 @@ class SmallDisk:
         self.folder = folder
         self._filler = folder / "filler"
 
-    def fill(self) -> None:
-        """Leave not one block."""
+    def fill(self, but: int = 0) -> None:
+        """Leave not one block, or so many bytes."""
         with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(MEBIBYTE))
         with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
+        os.truncate(self._filler, self._filler.stat().st_size - but)
 
     def free(self) -> int:
         """Bytes that are free."""

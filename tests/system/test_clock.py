@@ -1,4 +1,4 @@
-"""A wall clock that somebody sets: libfaketime changes the time of day of the daemon and nothing else."""
+"""A wall clock that somebody sets."""
 
 from __future__ import annotations
 
@@ -10,29 +10,9 @@ import pytest
 from tests.rig.answers import reply, taken
 from tests.rig.backend import Backend
 from tests.rig.sidecar import Sidecar
+from tests.rig.wall_clock import WallClock
 
 DAY = 86_400
-
-
-class WallClock:
-    """The time of day of a process."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-        self.environ = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        self.set_ahead(0)
-
-    def set_ahead(self, seconds: int) -> None:
-        """By how much it is wrong."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{seconds:+d}\n")
-        new.replace(self._file)
 
 
 @pytest.mark.parametrize("days", [8, -8])

@@ -120,6 +120,23 @@ async def test_a_volume_full_of_events_that_the_backend_refuses_comes_back_too(t
             assert await sidecar.metric("outbox_parked") > 100
 
 
+async def test_a_start_on_a_full_volume_with_small_blocks_is_not_ended_by_the_kernel(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 20 * MEBIBYTE, "ext4") as disk:
+        state = disk.folder / "state"
+        async with Backend() as backend, Sidecar.prepared(backend.url, {"state_dir": str(state)}) as sidecar:
+            for blocks in (8, 12, 16, 20):
+                await sidecar.run()
+                assert (await sidecar.event("user-joined", "standup")).status == 202
+                await sidecar.kill()
+                for index in state.glob("*-shm"):
+                    index.unlink()
+                disk.fill(but=blocks * 1024)
+                await sidecar.run()
+                assert (await sidecar.decides("standup", "ann@example.com")).allowed is True
+                await sidecar.kill()
+                disk.empty()
+
+
 async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
