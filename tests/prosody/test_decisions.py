@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.prosody.conftest import Server, StartProsody, eventually
-from tests.rig.answers import Answer, Request, reply
+from tests.rig.answers import Answer, Request, hold, reply
 from tests.rig.xmpp import CLIENT, JITMEET, STANZAS, Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -227,6 +227,40 @@ async def test_a_lobby_of_a_moderator_holds_everybody(start_prosody: StartProsod
         assert str((await bob.join(room, nick="bob")).error) == WAITS
 
 
+async def test_a_room_that_a_moderator_has_closed_stays_closed_for_the_others(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(muc_modules=LOBBY)
+    prosody.backend.on("validate-access", says(ann={"requireLobby": True}))
+    async with (
+        Client.connect(prosody) as first,
+        Client.connect(prosody, user="ann") as ann,
+        Client.connect(prosody, user="bob") as bob,
+    ):
+        await first.join(room, nick="first")
+        await in_room(prosody, room, "room:set_members_only(true)")
+        assert str((await ann.join(room, nick="ann")).error) == WAITS
+        assert str((await bob.join(room, nick="bob")).error) == WAITS
+
+
+async def test_a_lobby_that_the_config_wants_later_holds_everybody(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(muc_modules=LOBBY)
+    late = hold(reply({"lobbyEnabled": True}))
+    prosody.backend.on("room-created", late)
+    prosody.backend.on("validate-access", says(ann={"requireLobby": True, "configuration": {}}))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="ann") as ann,
+        Client.connect(prosody, user="bob") as bob,
+    ):
+        await focus.join(room, nick="focus")
+        assert str((await ann.join(room, nick="ann")).error) == WAITS
+        late.release()
+        code = "return webhook.module.save().records[room.jid].settings.lobbyEnabled == true"
+        await eventually(lambda: in_room(prosody, room, code), True)
+        assert str((await bob.join(room, nick="bob")).error) == WAITS
+
+
 async def test_in_a_members_only_room_the_others_still_pass(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=LOBBY)
     prosody.backend.on("room-created", reply({"membersOnly": True}))
@@ -294,6 +328,26 @@ async def test_a_config_that_comes_along_counts_where_room_created_fails(
         assert (await ann.join(room, nick="ann")).config == {"meetingTitle": "Board"}
         await asyncio.sleep(0.1)
         assert await in_room(prosody, room, "return room._data.muc_webhook_config ~= nil") is True
+
+
+async def test_room_created_changes_nothing_when_it_fails_after_a_config_has_come_along(
+    prosody: Server, room: str
+) -> None:
+    late = hold(reply({"error": "no such path"}, status=404))
+    prosody.backend.on("room-created", late)
+    prosody.backend.on("validate-access", reply({"allowed": True, "configuration": {"meetingTitle": "Board"}}))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+    ):
+        await focus.join(room, nick="focus")
+        assert (await ann.join(room, nick="ann")).config == {"meetingTitle": "Board"}
+        late.release()
+        await asyncio.sleep(0.2)
+        prosody.backend.on("validate-access", reply({"allowed": True}))
+        assert (await bob.join(room, nick="bob")).config == {"meetingTitle": "Board"}
+        assert len(prosody.backend.asked("room-created", room)) == 1
 
 
 @pytest.mark.parametrize("value", ["none", 17, [1], {"password": ["secret"]}, {"membersOnly": "perhaps"}, None, ""])
