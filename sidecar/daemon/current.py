@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_token
+from sidecar.config.credentials import read_control_keys, read_token
 from sidecar.config.models import Settings
+from sidecar.config.server_tls import server_tls
+from sidecar.web.keys import ControlKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Secrets:
     """What Prosody has to send; None: nothing."""
     admin_token: str | None = field(default=None, repr=False)
     """What operators have to send; None: nothing."""
+    control_keys: tuple[ControlKey, ...] = ()
+    """What those who give orders have to send or to sign with; without a key, the control listener is off."""
+    control_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
 
 def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
@@ -31,12 +37,14 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     admin_token = read_token("admin-token", settings.admin.token_file, environ)
     target = target_from(settings, environ)
     listen_token = read_token("listen-token", settings.listen.token_file, environ)
-    return Secrets(target, listen_token, admin_token)
+    keys = tuple(ControlKey(*key) for key in read_control_keys(settings.control.token_file, environ))
+    return Secrets(target, listen_token, admin_token, keys, server_tls(settings.control))
 
 
 RESTART_ONLY = (
     *("listen.host", "listen.port", "listen.prefix", "listen.allow_remote"),
-    *("admin.host", "admin.port", "admin.allow_remote"),
+    *("admin.host", "admin.port", "admin.socket", "admin.allow_remote"),
+    *("control.host", "control.port", "control.allow_remote", "control.certificate", "control.key", "control.ttl"),
     *("state_dir", "cache", "outbox"),
 )
 """Settings and sections that a reload leaves as they were. All others change at once, such as the tokens."""
@@ -55,6 +63,8 @@ class Current:
     """What is in force of the sections in RESTART_ONLY, however often the file is read again."""
     source: Path | None
     """The file that a reload reads again; None: the settings are built in."""
+    control_keys: tuple[ControlKey, ...] = ()
+    """A reload replaces these too."""
 
     def needs_restart(self) -> tuple[str, ...]:
         """The settings and sections that are other than at the start."""

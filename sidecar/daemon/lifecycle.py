@@ -19,17 +19,27 @@ from typing import Any
 
 from sidecar import __version__
 from sidecar.clock import SystemClock
+from sidecar.config.admin_socket import admin_socket
 from sidecar.config.models import Admin as AdminSettings
-from sidecar.config.models import Listen, Settings
+from sidecar.config.models import Control, Listen, Settings
+from sidecar.control.orders import ANSWER_WITHIN
 from sidecar.daemon import systemd
 from sidecar.daemon.build import Parts, build
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.reload import InThread, reload, say_what_is_unwise
-from sidecar.errors import DiskError
+from sidecar.errors import DiskError, StartError
 from sidecar.facts import Crashed, Notice
 from sidecar.store import read_boot_id
 from sidecar.web.connections import HEAD_SECONDS
-from sidecar.web.listeners import Address, admin_runner, listen, webhook_runner
+from sidecar.web.listeners import (
+    Address,
+    admin_runner,
+    admin_socket_runner,
+    control_runner,
+    listen,
+    listen_locally,
+    webhook_runner,
+)
 
 GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
@@ -164,18 +174,39 @@ class Daemon:
         await stack.enter_async_context(parts.backend)
         await self._beside(stack, parts.memory.run(), parts.memory.stop)
         await self._beside(stack, parts.delivery.run(), self._stop_events)
+        await self._beside(stack, parts.orders.run(), self._stop_orders)
         await asyncio.gather(parts.backlog.counted(COUNTING), parts.memory.denies_read(COUNTING))
         stack.push_async_callback(self._drain)
 
     async def _open_listeners(self, stack: AsyncExitStack) -> None:
         parts, settings = self._parts, self._parts.current.settings
+        await self._open_admin_socket(stack)
+        if parts.current.control_keys:
+            connections = parts.connections["control"]
+            control = control_runner(parts.control, connections, parts.key_holders.identify, ANSWER_WITHIN + GRACE)
+            address = _address("control", settings.control)
+            await listen(stack, control, address, self._passed, connections, parts.emit, tls=parts.control_tls)
         connections = parts.connections["admin"]
-        admin = admin_runner(parts.admin, connections, lambda: parts.current.admin_token, GRACE)
+        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_token, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
         webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
         address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
-        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links)
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links=end_links)
+
+    async def _open_admin_socket(self, stack: AsyncExitStack) -> None:
+        """Raises StartError only for a path that the config names: a place where none can be made is no reason not to
+        answer Prosody."""
+        parts, settings = self._parts, self._parts.current.settings
+        connections, path = parts.connections["admin socket"], admin_socket(settings, self._environ)
+        runner = admin_socket_runner(parts.admin, parts.control, connections, GRACE)
+        try:
+            await listen_locally(stack, runner, path, self._passed, connections)
+        except OSError as error:
+            text = f"admin.socket: cannot listen on {path}: {error.strerror or error}"
+            if settings.admin.socket is not None:
+                raise StartError(f"{text}; choose a path in a folder that the sidecar may write to") from None
+            parts.emit(Notice(f"{text}; commands that change something cannot be used", "warning"))
 
     async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
         """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
@@ -205,6 +236,9 @@ class Daemon:
     async def _stop_events(self) -> None:
         await asyncio.gather(self._parts.delivery.stop(), self._parts.outbox.flush())
 
+    async def _stop_orders(self) -> None:
+        await asyncio.gather(self._parts.orders.stop(), self._parts.restarts.stop())
+
     async def _drain(self) -> None:
         await self._parts.resolver.drain(self._patience())
 
@@ -217,7 +251,7 @@ async def _nothing_to_stop() -> None:
     pass
 
 
-def _address(section: str, settings: Listen | AdminSettings) -> Address:
+def _address(section: str, settings: Listen | AdminSettings | Control) -> Address:
     remote_allowed = settings.allow_remote and settings.token_file is not None
     return Address(section, settings.host, settings.port, remote_allowed)
 

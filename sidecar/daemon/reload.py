@@ -27,6 +27,7 @@ from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
 from sidecar.daemon.current import Secrets, read_secrets
 from sidecar.errors import SidecarError, StartError
 from sidecar.facts import Crashed, Notice, Reloaded
+from sidecar.web.keys import ControlKey
 from sidecar.web.questions import WebhookSettings
 
 P = ParamSpec("P")
@@ -44,6 +45,7 @@ class _InForce:
     policy_for: PolicyFor
     webhooks: WebhookSettings
     breaker: BreakerRules
+    control_keys: tuple[ControlKey, ...]
 
 
 class InThread(Protocol):
@@ -97,6 +99,7 @@ def _in_force(parts: Parts) -> _InForce:
         parts.resolver.policy_for,
         parts.questions.settings,
         breaker_rules(current.settings),
+        current.control_keys,
     )
 
 
@@ -116,6 +119,7 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         policies_from(settings),
         webhooks,
         breaker_rules(settings),
+        secrets.control_keys,
     )
     return new, examined.warning_lines()
 
@@ -156,6 +160,7 @@ def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
 def _assign(parts: Parts, it: _InForce) -> None:
     current = parts.current
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
+    current.control_keys = it.control_keys
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
     parts.questions.settings = it.webhooks

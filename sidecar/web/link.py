@@ -26,7 +26,7 @@ from sidecar.core.wire import BODY_LIMIT
 from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
 from sidecar.web.auth import check_token
 from sidecar.web.questions import Exchange, Questions
-from sidecar.web.requests import Route
+from sidecar.web.requests import CALLED, Route
 from sidecar.web.responses import Problem, Renderer, document_of, nothing_usable
 
 PROTOCOL = "prosody-sidecar.v1"
@@ -51,7 +51,7 @@ MOST_IGNORED = 1000
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROUTES = {
-    **{str(endpoint): Route(endpoint) for endpoint in Endpoint},
+    **{str(endpoint): Route(endpoint) for endpoint in CALLED},
     "join": Route(Endpoint.VALIDATE_ACCESS),
     "join config": Route(Endpoint.VALIDATE_ACCESS, config_too=True),
 }
@@ -63,8 +63,8 @@ _Socket = web.WebSocketResponse[Literal[False]]
 class Control(Protocol):
     """Who gives the orders."""
 
-    def acknowledged(self, order_id: str, outcome: dict[str, Any]) -> None:
-        """A module has carried out an order, or could not."""
+    def acknowledged(self, order_id: str, outcome: dict[str, Any], host: str) -> None:
+        """The module of this host has carried out an order, or could not."""
         ...
 
     def module_connected(self, host: str, boot: str) -> None:
@@ -264,10 +264,10 @@ class Links:
             outcome = json.loads(body)
         except (ValueError, RecursionError):
             outcome = None
-        if self.control is None or not isinstance(outcome, dict):
+        if self.control is None or link.module is None or not isinstance(outcome, dict):
             self._ignore(link, "it is no outcome of an order")
         else:
-            self.control.acknowledged(order_id, outcome)
+            self.control.acknowledged(order_id, outcome, link.module.host)
 
     def _ignore(self, link: _Link, reason: str) -> None:
         link.ignored += 1

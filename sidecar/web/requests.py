@@ -15,7 +15,7 @@ BODY_SECONDS = 5.0
 """Seconds in which the body of a request must have arrived."""
 
 
-_CALLED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.ORDER_EXPIRED)
+CALLED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.ORDER_EXPIRED)
 
 
 class Route(NamedTuple):
@@ -28,7 +28,7 @@ class Route(NamedTuple):
 
 def routes_below(prefix: str) -> dict[str, Route]:
     """All paths that are known."""
-    return {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in _CALLED}
+    return {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in CALLED}
 
 
 def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
@@ -36,7 +36,7 @@ def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
     route = routes.get(request.path)
     if route is None:
         prefix = next(iter(routes)).rpartition("/")[0]
-        names = ",".join(_CALLED)
+        names = ",".join(CALLED)
         raise Problem(404, f"there is nothing here; the endpoints are {prefix}/{{{names}}}")
     return route
 
