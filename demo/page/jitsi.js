@@ -131,8 +131,9 @@ function complete(conference) {
     let metadata = {};
     const emit = (...args) => conference.eventEmitter.emit(...args);
     conference.getMetadataHandler = () => ({ getMetadata: () => metadata });
+    // The room itself has no ID. Newer ones give this event also for a participant whom they do not know yet.
     conference.room.addListener("xmmp.json_message_received", (from, message) => {
-        if (!from.split("/")[1]) emit(EVENTS.NON_PARTICIPANT_MESSAGE_RECEIVED, null, message);
+        emit(EVENTS.NON_PARTICIPANT_MESSAGE_RECEIVED, from.split("/")[1] || null, message);
     });
     const take = (stanza) => {
         const element = stanza.getElementsByTagName("json-message")[0];
