@@ -7,6 +7,6 @@ files["lua"] = {
 	std = "lua52", -- the oldest that Prosody 13 runs with
 	globals = { "module" },
 }
-files["tests/prosody/plugins"] = {
+files["tests/prosody"] = {
 	globals = { "module" },
 }

@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo run unit test lint format faults crash damage soak long-runs bench clean
+.PHONY: help demo run unit test test-jitsi lint format faults crash damage soak long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -32,6 +32,12 @@ test: ## Lint, unit tests, and the tests with whole systems and real Prosodys
 	@tools/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m tests $(TESTS) $(PYTEST_ARGS)
+
+test-jitsi: ## The tests beside Jitsi's modules and in the browser, with an installed Jitsi: JITSI_MEET=/usr/share/jitsi-meet
+	@test -n "$(JITSI_MEET)" || { echo "give the folder of your Jitsi: make test-jitsi JITSI_MEET=/usr/share/jitsi-meet" >&2; exit 2; }
+	@tools/setup.sh test
+	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m tests.rig.jitsi
+	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m pytest -m jitsi tests/prosody tests/browser $(PYTEST_ARGS)
 
 lint: ## ruff, mypy --strict, luacheck
 	@tools/setup.sh lint

@@ -12,6 +12,12 @@ local on_component = {
 	{ "token_affiliation", "users become moderators by their token too" };
 	{ "muc_max_occupants", "its limit holds as well as maxParticipants, and without muc_access_whitelist it counts jicofo and "
 		.."recorders" };
+	{ "per_room_max_occupants", "its limit holds as well as maxParticipants" };
+	{ "time_restricted", "its time limit holds as well as maxDurationMinutes" };
+	{ "per_room_time_restricted", "its time limit holds as well as maxDurationMinutes" };
+	{ "owner_restricted", "it ends meetings without a moderator" };
+	{ "token_owner_party", "it ends meetings when the moderator leaves" };
+	{ "jibri_autostart", "it starts a recording of each meeting; with autoRecord, jicofo gets a second request and refuses it" };
 	{ "lobby_autostart", "each room has a lobby; users who are allowed wait in it" };
 	{ "lobby_autostart_on_owner", "it opens lobbies, in which users who are allowed wait" };
 	{ "lobby_deactivate", "it can remove the config's lobby" };
@@ -19,6 +25,9 @@ local on_component = {
 	{ "token_lobby_ondemand", "the token decides who waits in a lobby, also in the config's" };
 	{ "token_lobby_bypass", "the token leads past the config's lobby" };
 	{ "token_lobby_bypass_for_initiator", "the token leads past the config's lobby" };
+	{ "token_security_ondemand", "the token decides about the lobby and the password, also about the config's" };
+	{ "secure_domain_lobby_bypass", "users with an account are led past the config's lobby" };
+	{ "matrix_lobby_bypass", "the token leads past the config's lobby" };
 	{ "fmuc", "this is a visitor node: who is allowed becomes a visitor, and maxParticipants, membersOnly, lobbyEnabled and "
 		.."moderators are not applied" };
 };
@@ -26,6 +35,7 @@ local on_component = {
 local on_virtual_host = {
 	{ "persistent_lobby", "rooms with its lobby stay while somebody waits, also with persistent = false" };
 	{ "muc_breakout_rooms", "only who has been in the main room gets into its breakout rooms" };
+	{ "reservations", "it decides about rooms too: a room begins only if both allow it" };
 	{ "visitors", "load this module on the visitor nodes too, or users who are denied get in there" };
 };
 

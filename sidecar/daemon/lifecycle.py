@@ -192,7 +192,7 @@ class Daemon:
         connections = parts.connections["listen"]
         webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
         address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
-        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links)
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links=end_links)
 
     async def _open_admin_socket(self, stack: AsyncExitStack) -> None:
         """Raises StartError only for a path that the config names: a place where none can be made is no reason not to

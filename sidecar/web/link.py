@@ -264,10 +264,10 @@ class Links:
             outcome = json.loads(body)
         except (ValueError, RecursionError):
             outcome = None
-        if self.control is None or not isinstance(outcome, dict):
+        if self.control is None or link.module is None or not isinstance(outcome, dict):
             self._ignore(link, "it is no outcome of an order")
         else:
-            self.control.acknowledged(order_id, outcome, "" if link.module is None else link.module.host)
+            self.control.acknowledged(order_id, outcome, link.module.host)
 
     def _ignore(self, link: _Link, reason: str) -> None:
         link.ignored += 1

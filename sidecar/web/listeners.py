@@ -107,8 +107,9 @@ async def listen(
     passed: Mapping[str, socket.socket],
     connections: Connections,
     emit: Emit,
-    end_links: Callable[[], Awaitable[None]] | None = None,
+    *,
     tls: ssl.SSLContext | None = None,
+    end_links: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until the stack is unwound. `end_links` ends the connections that do not end with an answer. Raises
     StartError if the address cannot be used."""

@@ -54,6 +54,8 @@ class WebhookSettings:
     """Whether facts name users as they are, rather than by digest."""
     token: str | None = field(default=None, repr=False)
     """What Prosody must send in X-Webhook-Secret; None: nothing."""
+    patience: float = 5.0
+    """Seconds that Prosody waits for an answer."""
 
 
 class Exchange:
@@ -116,8 +118,9 @@ class Questions:
         self._emit = emit
 
     def begin(self, unread_for: float = 0.0) -> Exchange:
-        """An exchange that arrived so many seconds ago."""
-        return Exchange(self._clock.monotonic() - unread_for)
+        """An exchange that is read now. If it has waited in the kernel for so long that Prosody has given it up, it
+        began when it arrived: then its deadline is over, and it causes no call to the backend."""
+        return Exchange(self._clock.monotonic() - (unread_for if unread_for >= self.settings.patience else 0.0))
 
     async def answer(self, exchange: Exchange, route: Route, body: bytes, key: str = "", trace: str = "") -> None:
         """Answer it. `key`: the event's idempotency key; `trace`: a valid traceparent. Raises nothing."""

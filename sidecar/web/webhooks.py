@@ -24,7 +24,7 @@ class Webhooks:
         self._render = Renderer(clock)
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
-        """Answer one request; raises nothing. Its deadline begins when it arrived, read or not."""
+        """Answer one request; raises nothing."""
         exchange = self._questions.begin(unread_for(request.transport))
         try:
             await self._answer(request, exchange)

@@ -12,10 +12,11 @@ from aiohttp import web
 
 from tests.browser.chromium import Chromium, Tab
 from tests.browser.jicofo import ADDRESS as FOCUS
+from tests.rig import jitsi
 from tests.rig.prosody import ROOT, Prosody
 
 HERE = Path(__file__).parent
-LIBRARY = ROOT / ".cache" / "lib-jitsi-meet-2.1.5.js"
+LIBRARY = jitsi.library() if jitsi.INSTALLED else ROOT / ".cache" / "lib-jitsi-meet-2.1.5.js"
 JQUERY = Path("/usr/share/javascript/jquery/jquery.min.js")
 """This library needs it in the page; newer ones do not."""
 
@@ -34,7 +35,8 @@ JOINED: Event = ["CONFERENCE_JOINED"]
 def why_missing() -> str | None:
     """Why there are no pages here, or None if there can be."""
     missing = [str(path) for path in (LIBRARY, JQUERY) if not path.exists()]
-    return f"there is no {', no '.join(missing)} (tools/setup.sh test gets it)" if missing else None
+    cure = "is jitsi-meet-web installed?" if jitsi.INSTALLED else "tools/setup.sh test gets it"
+    return f"there is no {', no '.join(missing)} ({cure})" if missing else None
 
 
 @asynccontextmanager

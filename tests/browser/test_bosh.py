@@ -7,7 +7,7 @@ import pytest
 from tests.browser.conftest import Meet
 from tests.browser.meeting import JOINED
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 
 async def requests_of_a_join(meet: Meet, room: str, last: str) -> int:

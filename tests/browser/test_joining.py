@@ -8,7 +8,7 @@ from tests.browser.conftest import Meet
 from tests.browser.meeting import DESIGNS, JOINED
 from tests.rig.answers import allow, deny, hold, reply
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 ways_in = pytest.mark.parametrize("design", DESIGNS)
 transports = pytest.mark.parametrize("transport", ["bosh", "websocket"])
@@ -85,7 +85,7 @@ async def test_in_a_room_with_a_lobby_the_page_is_told_that_only_members_get_in(
     prosody = await meet(muc_modules=("muc_webhook", "rig_lobby"))
     prosody.backend.on("room-created", reply({"lobbyEnabled": True, "chatEnabled": False}))
     ann = await meet.user(transport=transport)
-    assert (await ann.join(room))[:2] == ["CONFERENCE_FAILED", "conference.connectionError.membersOnly"]
+    assert (await ann.join(room, name="Ann"))[:2] == ["CONFERENCE_FAILED", "conference.connectionError.membersOnly"]
     node = ann.jid.partition("@")[0]
     await prosody.module(
         f'assert(muc.get_room_from_jid("{room}@{prosody.muc}"):set_affiliation(true, "{node}@localhost", "member"))'

@@ -8,7 +8,7 @@ from tests.browser.conftest import Meet
 from tests.browser.meeting import JOINED
 from tests.rig.answers import reply
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 TITLES = {
     'R&D: &quot;Q3&quot; &amp; a &lt;b&gt;, it&#39;s "x" \\ 100%22 Ü 😀 \ufffe\u0001': "\ufffd\ufffd",

@@ -18,8 +18,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.rig import jitsi
 from tests.rig.backend import Backend
 from tests.rig.prosody import VERSIONS, Prosody, why_missing
+
+if jitsi.INSTALLED and (unusable := jitsi.why_unusable(None)):
+    pytest.exit(unusable, returncode=2)
 
 NOT_TESTED = {v: why for v in VERSIONS[1:] if (why := why_missing(v))}
 GATE = 'module:shared("/*/muc_webhook/guards")["conference.localhost"].gate'

@@ -265,6 +265,7 @@ async def test_what_an_earlier_version_remembers_of_a_person_is_enough(start_pro
 # -- moderators
 
 
+@pytest.mark.jitsi
 async def test_the_join_says_what_the_user_is_after_all_other_modules_have_run(
     start_prosody: StartProsody, room: str
 ) -> None:

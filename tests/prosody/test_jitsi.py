@@ -11,7 +11,7 @@ from tests.prosody.conftest import StartProsody, eventually
 from tests.rig.answers import allow, deny, hold, reply
 from tests.rig.xmpp import Client, statuses
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 QUEUE = ("rig_meeting_id", "muc_webhook")
 QUEUE_AND_LIMIT = ("rig_meeting_id", "rig_rate_limit", "muc_webhook")
@@ -176,7 +176,7 @@ async def test_a_lobby_is_opened_by_jitsis_own_event(start_prosody: StartProsody
     ):
         await ann.join(room, nick="ann")
         lobby = await prosody.module(f'return muc.get_room_from_jid("{room}@conference.localhost")._data.lobbyroom')
-        assert lobby == f"{room}@lobby.localhost", "never true: other plugins expect a JID"
+        assert str(lobby).startswith(f"{room}@lobby."), "never true: other plugins expect a JID"
         assert str((await bob.join(room, nick="bob")).error) == "auth/registration-required", "waits in the lobby"
         assert (await mod.join(room, nick="mod")).role == "moderator"
 

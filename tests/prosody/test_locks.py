@@ -231,6 +231,7 @@ async def test_members_only_of_another_module_is_led_past_by_nobody(start_prosod
         assert await refusal(ann, room, nick="ann") == "auth/registration-required"
 
 
+@pytest.mark.jitsi
 async def test_a_room_that_is_hidden_by_another_module_is_not_listed(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=("muc_hide_all", "muc_webhook"))
     prosody.backend.on("room-created", reply({"publicRoom": True, "hidden": False}))
@@ -268,15 +269,17 @@ async def test_a_lobby_that_starts_by_itself_lets_nobody_past(
         await in_room(prosody, room, "room:set_persistent(false) room:destroy()")
 
 
+@pytest.mark.jitsi
 @pytest.mark.parametrize("config", [{}, {"membersOnly": True}, {"membersOnly": True, "persistent": True}], ids=str)
 async def test_a_guest_waits_for_the_host(start_prosody: StartProsody, room: str, config: dict[str, bool]) -> None:
     prosody = await start_prosody(muc_modules=WAITS)
     prosody.backend.on("room-created", reply(config))
     async with (
         Client.connect(prosody) as guest,
-        Client.connect(prosody, user="host") as host,
+        Client.connect(prosody, domain=prosody.token_domain) as host,
         Client.connect(prosody, user="focus") as focus,
     ):
+        await host.set_token("t", id="h")
         await focus.join(room, nick="focus")
         assert await refusal(guest, room, nick="guest") == "auth/registration-required"
         assert (await locks_of(prosody, room))["lobby"] is True
@@ -293,14 +296,16 @@ async def test_a_guest_waits_for_the_host(start_prosody: StartProsody, room: str
         await in_room(prosody, room, "room:set_persistent(false)")
 
 
+@pytest.mark.jitsi
 async def test_the_configs_lobby_is_there_again_after_the_host_has_come(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=WAITS)
     prosody.backend.on("room-created", reply({"lobbyEnabled": True}))
     async with (
         Client.connect(prosody) as guest,
-        Client.connect(prosody, user="host") as host,
+        Client.connect(prosody, domain=prosody.token_domain) as host,
         Client.connect(prosody, user="focus") as focus,
     ):
+        await host.set_token("t", id="h")
         await focus.join(room, nick="focus")
         assert await refusal(guest, room, nick="guest") == "auth/registration-required"
         assert (await host.join(room, nick="host")).joined
@@ -308,19 +313,22 @@ async def test_the_configs_lobby_is_there_again_after_the_host_has_come(start_pr
         assert sorted(await prosody.occupants(room)) == ["focus", "host"]
 
 
+@pytest.mark.jitsi
 async def test_a_host_who_is_turned_away_opens_nothing(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=WAITS)
     prosody.backend.on("room-created", reply({"lobbyEnabled": True, "password": "right"}))
     async with (
         Client.connect(prosody) as guest,
-        Client.connect(prosody, user="host") as host,
+        Client.connect(prosody, domain=prosody.token_domain) as host,
         Client.connect(prosody, user="focus") as focus,
     ):
+        await host.set_token("t", id="h")
         await focus.join(room, nick="focus")
         assert (await host.join(room, nick="host", password="wrong")).denied
-        assert str((await guest.join(room, nick="guest", password="right")).error) == "auth/registration-required"
+        assert str((await guest.join(room, nick="guest")).error) == "auth/registration-required"
 
 
+@pytest.mark.jitsi
 async def test_jicofo_learns_of_the_lobby_from_the_rooms_metadata(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(fresh=True, muc_modules=LOBBY)
     prosody.backend.on("room-created", reply({"lobbyEnabled": True}))
@@ -336,11 +344,17 @@ async def test_jicofo_learns_of_the_lobby_from_the_rooms_metadata(start_prosody:
 # -- moderated
 
 
+@pytest.mark.jitsi
 async def test_moderated_is_not_applied_in_a_jitsi(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(fresh=True, muc_modules=("muc_meeting_id", "muc_webhook"))
     prosody.backend.on("room-created", reply({"moderated": True}))
-    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
+    async with (
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+        Client.connect(prosody, user="focus") as focus,
+    ):
         for name in (room, f"other-{room}"):
+            await focus.join(name, nick="focus")
             await ann.join(name, nick="ann")
             assert (await bob.join(name, nick="bob")).role == "participant"
     assert prosody.log_of_test().count("moderated is not applied") == 1

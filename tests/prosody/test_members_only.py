@@ -121,6 +121,7 @@ async def test_a_room_whose_config_fails_stays_closed(start_prosody: StartProsod
 # -- locks of others
 
 
+@pytest.mark.jitsi
 @pytest.mark.parametrize(
     "opened_by",
     [
@@ -142,6 +143,7 @@ async def test_a_lobby_of_another_module_is_not_opened(start_prosody: StartProso
         assert await is_closed(prosody, room)
 
 
+@pytest.mark.jitsi
 async def test_a_lobby_that_the_config_wants_is_not_opened(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=("muc_webhook", "rig_lobby"), options=AS_ADVISED)
     prosody.backend.on("room-created", reply({"lobbyEnabled": True}))

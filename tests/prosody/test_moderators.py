@@ -64,6 +64,7 @@ async def test_a_guests_random_name_and_a_tokens_id_are_no_accounts(prosody: Ser
         assert (await ann.join(room, nick="ann")).role == "participant"
 
 
+@pytest.mark.jitsi
 @pytest.mark.parametrize("members_only", [False, True])
 async def test_a_moderator_stays_one_beside_token_affiliation(
     start_prosody: StartProsody, room: str, members_only: bool

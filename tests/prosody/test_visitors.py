@@ -27,6 +27,7 @@ CONFIG = {
 }
 
 
+@pytest.mark.jitsi
 @pytest.mark.parametrize("closed_by_default", [False, True])
 async def test_a_visitor_who_is_allowed_stays_a_visitor(
     start_prosody: StartProsody, room: str, closed_by_default: bool
@@ -45,6 +46,7 @@ async def test_a_visitor_who_is_allowed_stays_a_visitor(
         assert results[1].config == {"chatEnabled": False, "lobbyEnabled": False}
 
 
+@pytest.mark.jitsi
 async def test_a_visitor_who_is_denied_stays_out(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(muc_modules=NODE, options=OPTIONS)
     prosody.backend.on("validate-access", deny("No"))
@@ -65,12 +67,15 @@ async def another_server(start_prosody: StartProsody) -> tuple[Server, int]:
     return prosody, port
 
 
-async def test_nobody_is_asked_about_a_mirrored_participant(start_prosody: StartProsody, room: str) -> None:
+@pytest.mark.parametrize("domain", ["remote.test", "guest.remote.test"], ids=["a user", "a guest"])
+async def test_nobody_is_asked_about_a_mirrored_participant(
+    start_prosody: StartProsody, room: str, domain: str
+) -> None:
     prosody, port = await another_server(start_prosody)
     prosody.backend.on("validate-access", deny("No"))
     async with (
         Client.connect(prosody, user="focus") as focus,
-        Client.remote(prosody, port, "ann") as mirrored,
+        Client.remote(prosody, port, "ann", domain) as mirrored,
     ):
         await focus.join(room, nick="focus")
         await mirrored.begin_join(room, "ann")
@@ -94,6 +99,17 @@ async def test_an_order_is_about_the_visitors_of_the_node(start_prosody: StartPr
         assert await order(prosody, "kick", room, user="ann@remote.test") == {"status": "absent"}
         assert (await order(prosody, "kick", room, user="bob@auth.localhost"))["kicked"] == 1
         assert await prosody.occupants(room) == ["ann", "focus"]
+
+
+async def test_a_server_whose_name_only_ends_alike_is_a_stranger(start_prosody: StartProsody, room: str) -> None:
+    prosody, port = await another_server(start_prosody)
+    prosody.backend.on("validate-access", deny("No"))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.remote(prosody, port, "eve", "notremote.test") as eve,
+    ):
+        await focus.join(room, nick="focus")
+        assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
 
 
 # -- what status() says of other modules

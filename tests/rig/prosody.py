@@ -33,11 +33,11 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.rig import jitsi
 from tests.rig.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROOT = ROOT / ".cache" / "prosody13"
-PLUGINS = (ROOT / "lua", ROOT / "tests" / "prosody" / "plugins")
 VERSIONS = ("0.12", "13.0")
 
 LuaValue = str | int | float | bool | list["LuaValue"] | Mapping[str, "LuaValue"]
@@ -46,10 +46,11 @@ LuaValue = str | int | float | bool | list["LuaValue"] | Mapping[str, "LuaValue"
 def why_missing(version: str) -> str | None:
     """Why this version cannot be started here, or None if it can."""
     if version == "0.12":
-        return None if Path("/usr/bin/prosody").exists() else "the Debian package prosody is not installed"
+        found = Path("/usr/bin/prosody").exists()
+        return jitsi.why_unusable(None) if found else "the Debian package prosody is not installed"
     if not (CHROOT / "usr/bin/prosody").exists():
         return f"there is no {CHROOT.relative_to(ROOT)} (tools/prosody13.sh makes it)"
-    return None if os.geteuid() == 0 else "a chroot needs root"
+    return jitsi.why_unusable(CHROOT) if os.geteuid() == 0 else "a chroot needs root"
 
 
 def lua_literal(value: LuaValue) -> str:
@@ -72,7 +73,12 @@ def _config(folder: str, plugins: list[str], ports: list[int], muc_modules: Iter
     c2s, http, component = ports
     options: Mapping[str, LuaValue] = kw["options"]
     lines = "\n".join(f"\t{name} = {lua_literal(value)}" for name, value in options.items())
-    modules = lua_literal(list(muc_modules))
+    wanted = list(muc_modules)
+    modules = lua_literal(list(jitsi.on_component(wanted)))
+    on_host: list[LuaValue] = ["rig_token", *jitsi.on_virtual_host(wanted)]
+    host_modules = lua_literal(on_host)
+    with_jitsi = jitsi.INSTALLED is not None
+    host_options, components = (jitsi.HOST_OPTIONS, jitsi.COMPONENTS) if with_jitsi else ("", "")
     return f"""
 run_as_root = true
 daemonize = false
@@ -100,16 +106,16 @@ admins = {{ "focus@auth.localhost" }}
 statistics = "internal"
 statistics_interval = "manual"
 limits = {{}}
-{kw["extra_global"]}
+{jitsi.GLOBAL_OPTIONS if with_jitsi else ""}{kw["extra_global"]}
 VirtualHost "localhost"
 	authentication = "anonymous"
-	modules_enabled = {{ "rig_token" }}
+	modules_enabled = {host_modules}{host_options}
 VirtualHost "token.localhost"
 	authentication = "token"
-	modules_enabled = {{ "rig_token" }}
+	modules_enabled = {{ "rig_token" }}{host_options}
 VirtualHost "auth.localhost"
 	authentication = "rig"
-	modules_enabled = {{ "rig_token" }}
+	modules_enabled = {{ "rig_token" }}{host_options}
 VirtualHost "recorder.localhost"
 	authentication = "rig"
 Component "component.localhost"
@@ -119,7 +125,7 @@ Component "conference.localhost" "muc"
 	muc_room_locking = false
 	muc_room_cache_size = 10000
 {lines}
-{kw["extra"]}
+{components}{kw["extra"]}
 """
 
 
@@ -169,7 +175,7 @@ class Prosody:
         for name in ("data", "certs"):
             (folder / name).mkdir()
         plugins = []
-        for source in PLUGINS:
+        for source in jitsi.sources():
             shutil.copytree(source, folder / source.name)
             plugins.append(f"{inside}/{source.name}")
         ports = free_ports(3)

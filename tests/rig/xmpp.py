@@ -28,6 +28,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import aiohttp
 
+from tests.rig import jitsi
 from tests.rig.prosody import Prosody
 
 CLIENT = "{jabber:client}"
@@ -445,9 +446,9 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def remote(cls, server: Prosody, port: int, user: str) -> AsyncIterator[Self]:
-        """A user of the server remote.test, which connects to that port."""
-        client = cls(server, "remote.test", ServerTransport(server, "remote.test", port))
+    async def remote(cls, server: Prosody, port: int, user: str, domain: str = "remote.test") -> AsyncIterator[Self]:
+        """A user of another server, which connects to that port."""
+        client = cls(server, domain, ServerTransport(server, domain, port))
         client.speak_as(user)
         await client.transport.open()
         client._reader = asyncio.create_task(client._read())
@@ -498,6 +499,7 @@ class Client:
     ) -> None:
         """Asks to join and does not wait for the answer; `await_join` does."""
         secret = f"<password>{escape(password)}</password>" if password is not None else ""
+        name = name or (nick if jitsi.INSTALLED else None)  # Jitsi's lobby wants one
         display = f"<nick xmlns='http://jabber.org/protocol/nick'>{escape(name)}</nick>" if name else ""
         to = quoteattr(f"{self.room_jid(room)}/{nick}")
         await self.send(f"<presence to={to}><x xmlns='{MUC}'>{secret}</x>{display}{extra}</presence>")

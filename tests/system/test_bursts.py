@@ -89,7 +89,7 @@ async def test_the_limit_its_changes_and_their_causes_are_metrics_from_the_start
         assert await sidecar.metric("backend_limit") == 100
         assert await sidecar.metric("backend_calls_waiting") == 0
         exposed = (await sidecar.get("/metrics")).body.decode()
-        for cause in ("near floor", "above floor", "turned away", "cut was wrong", "looks for floor"):
+        for cause in ("near floor", "above floor", "turned away", "cut was wrong", "looks for floor", "partly proven"):
             assert f'prosody_sidecar_backend_limit_changes_total{{cause="{cause}"}} 0.0' in exposed
 
 
