@@ -31,7 +31,7 @@ from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
-from sidecar.daemon.linked_modules import Heard, LinkedModules
+from sidecar.daemon.linked import Linked, Orderers
 from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
@@ -128,10 +128,11 @@ def build(
     webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     facts = partial(document, current, recent, heartbeat, store, links, clock)
-    modules = LinkedModules(links)
-    orders = Orders(store.orders, resolver, modules, outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl)
+    orders = Orders(
+        store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
+    )
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
-    links.control = Heard(orders, restarts)
+    links.control = Orderers(orders, restarts)
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
     metrics.watch("orders_waiting", lambda: orders.waiting)

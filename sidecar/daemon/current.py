@@ -43,7 +43,7 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
 
 RESTART_ONLY = (
     *("listen.host", "listen.port", "listen.prefix", "listen.allow_remote"),
-    *("admin.host", "admin.port", "admin.allow_remote", "admin.socket"),
+    *("admin.host", "admin.port", "admin.socket", "admin.allow_remote"),
     *("control.host", "control.port", "control.allow_remote", "control.certificate", "control.key", "control.ttl"),
     *("state_dir", "cache", "outbox"),
 )
