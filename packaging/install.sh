@@ -23,6 +23,7 @@ case $PREFIX in
     /usr) UNITS=/usr/lib/systemd/system ;;
     *) UNITS=/usr/local/lib/systemd/system ;; # systemd looks nowhere below another prefix
 esac
+GROUPS_IN=${UNITS%/systemd/system}/sysusers.d
 root=$DESTDIR
 modules=$DESTDIR$MODULES
 . packaging/module.sh
@@ -95,6 +96,10 @@ do_install() {
         put "$file" "$DOC/${file##*/}"
     done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
+    put packaging/prosody-sidecar.sysusers "$GROUPS_IN/prosody-sidecar.conf"
+    if on_this_machine; then
+        systemd-sysusers "$GROUPS_IN/prosody-sidecar.conf" || true # the group of the admin socket
+    fi
     put_config
     put_module lua
 }
@@ -105,7 +110,7 @@ do_uninstall() {
         (cd systemd && systemctl --quiet disable --now -- *) || true
     fi
     rm -rf "$DESTDIR$HOME_IN" "$DESTDIR$HOME_IN".{new,old} "$DESTDIR$DOC" "$DESTDIR$SHARE"
-    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar"
+    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar" "$DESTDIR$GROUPS_IN/prosody-sidecar.conf"
     for unit in systemd/*; do
         rm -f "$DESTDIR$UNITS/${unit##*/}"
     done

@@ -39,8 +39,8 @@ Every setting can also be an environment variable, which replaces what the file 
 `PROSODY_SIDECAR_BACKEND__URL`. [In docker-jitsi-meet](docker-jitsi-meet.md#settings) has the rules.
 
 `systemctl reload prosody-sidecar` applies a changed file. It loses no request and no cached answer. If anything in the
-file is wrong, all of the old settings stay, and the log and `status` say why. `listen`, `admin`, `state_dir`, `cache`
-and `outbox` need a restart; the reload says so.
+file is wrong, all of the old settings stay, and the log and `status` say why. The addresses in `listen`, `admin`
+and `control`, `state_dir`, `cache` and `outbox` need a restart; the reload says so.
 """
 
 

@@ -6,7 +6,6 @@
 
 local jid = require "util.jid";
 local json = require "util.json";
-local now = require "util.time".now;
 
 local state, options, safely, people, rooms, held, webhook, answers, texts, config, records; -- handed over by start.lib.lua
 
@@ -56,10 +55,9 @@ local function pass_on(record)
 	end
 end
 
-local function settle_lead(record, text, headers)
-	local status = text and headers and tonumber(headers["config-status"]);
-	if status then
-		records.settle(record, config.read_answer(record.jid, status, text));
+local function settle_lead(record, config_status, text)
+	if config_status then
+		records.settle(record, config.read_answer(record.jid, config_status, text));
 	else
 		pass_on(record);
 	end
@@ -69,16 +67,9 @@ end
 local function ask_for_join(body, question, on_answer)
 	local room_jid, record = question.roomJid, nil;
 	if not state.records[room_jid] then record = records.begin(room_jid, rooms.of(room_jid), question.userJid); end
-	webhook.ask(record and "join?config=1" or "join", body, function (code, answer, headers)
-		local is_too_old = headers and (code == 404 or code == 405);
-		local decision, room_config = answers.read_sequence(answer);
-		if record then safely("Taking in the config of "..room_jid, settle_lead, record, room_config, headers); end
-		local settled = record and record.state ~= "pending" and record or nil;
-		if not is_too_old then return on_answer(code, decision, settled); end
-		state.no_joins_until = now() + 60;
-		webhook.ask("validate-access", body, function (later_code, later_decision)
-			on_answer(later_code, later_decision, settled);
-		end);
+	webhook.ask(record and "join config" or "join", body, function (code, decision, config_status, room_config)
+		if record then safely("Taking in the config of "..room_jid, settle_lead, record, config_status, room_config); end
+		on_answer(code, decision, record and record.state ~= "pending" and record or nil);
 	end);
 end
 
@@ -92,7 +83,7 @@ local function ask(question, ticket)
 			code, decision, record = ...;
 			wake();
 		end
-		if state.is_sidecar and now() >= state.no_joins_until then
+		if webhook.can_join() then
 			ask_for_join(body, question, take);
 		else
 			webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);

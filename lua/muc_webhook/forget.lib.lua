@@ -18,7 +18,7 @@ local function carry_out(user, room_jid, had_begun)
 	local meant = people.names_meant_by(user);
 	local n = meant and 0 or drop_records(room_jid, had_begun);
 	n = n + held.drop_grants(function (to, from)
-		return (not room_jid or to == room_jid) and (not meant or meant["jid:"..from] ~= nil);
+		return (not room_jid or to == room_jid) and (not meant or people.is_meant(meant, people.names_of_jid(from)));
 	end);
 	return n + held.each(function (ticket)
 		return (not room_jid or ticket.room_jid == room_jid) and had_begun(ticket.began_at)

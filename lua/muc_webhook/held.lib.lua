@@ -19,9 +19,14 @@ local function nick_of(ticket)
 	return jid.resource(ticket.event.stanza.attr.to);
 end
 
-local function names_of(ticket)
+-- The bare JID and the identity.
+local function person_of(ticket)
 	local event = ticket.event;
-	return people.names_of(jid.bare(event.stanza.attr.from), people.identity_of(event.origin));
+	return jid.bare(event.stanza.attr.from), people.identity_of(event.origin);
+end
+
+local function names_of(ticket)
+	return people.names_of(person_of(ticket));
 end
 
 local function let_go(ticket)
@@ -80,7 +85,7 @@ end
 local function new(need)
 	state, people = need.state, need.people;
 	return {
-		hold = hold; let_go = let_go; nick_of = nick_of; names_of = names_of; wait = wait;
+		hold = hold; let_go = let_go; nick_of = nick_of; person_of = person_of; names_of = names_of; wait = wait;
 		each = each; refuse = refuse; ask_again = ask_again; drop_grants = drop_grants;
 	};
 end

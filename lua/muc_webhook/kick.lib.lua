@@ -4,11 +4,30 @@
 -- queues. What this module has given the person in the room is taken back.
 
 
+local array = require "util.array";
+
 local people, rooms, held, put_out, breakout_rooms, setup, messages; -- handed over by start.lib.lua
 
--- The names of an occupant. Only users of this server have a session here.
+-- The bare JID and the identity of an occupant. Only users of this server have a session here.
+local function person_of(occupant)
+	return occupant.bare_jid, people.identity_of(prosody.full_sessions[occupant.jid]);
+end
+
 local function names_of(occupant)
-	return people.names_of(occupant.bare_jid, people.identity_of(prosody.full_sessions[occupant.jid]));
+	return people.names_of(person_of(occupant));
+end
+
+-- By whatever name somebody may be remembered.
+local function add_user(users, bare_jid, identity)
+	users[bare_jid] = true;
+	if identity.id then users[identity.id] = true; end
+	if identity.email then users[identity.email] = true; end
+end
+
+local function list_of(set)
+	local list = array {};
+	for member in pairs(set) do list:push(member); end
+	return list:sort();
 end
 
 -- The best name of an occupant with this nick, for all sessions of the same person.
@@ -39,18 +58,18 @@ local function explain(room, full_jid, reason)
 	room:route_stanza(messages.data(room.jid, full_jid, { type = "KICKED"; reason = reason }));
 end
 
-local function put_out_of_room(room, meant, reason)
-	local found = {};
+-- Adds to `found` who was there.
+local function put_out_of_room(room, meant, reason, found)
+	local first = #found + 1;
 	for _, occupant in pairs(room._occupants) do -- each_occupant() would copy them all
 		if not people.is_exempt(occupant.bare_jid) and people.is_meant(meant, names_of(occupant)) then
 			table.insert(found, occupant);
 		end
 	end
-	for _, occupant in ipairs(found) do
-		for full_jid in occupant:each_session() do explain(room, full_jid, reason); end
-		room:set_role(true, occupant.nick, nil, reason);
+	for i = first, #found do
+		for full_jid in found[i]:each_session() do explain(room, full_jid, reason); end
+		room:set_role(true, found[i].nick, nil, reason);
 	end
-	return found;
 end
 
 -- Who was put out is no member or owner any more because of what this module gave.
@@ -61,46 +80,49 @@ local function take_back(room, meant, found, reason)
 		local bare_jid = name:match("^jid:(.*)$");
 		if bare_jid then bare_jids[bare_jid] = true; end
 	end
-	for bare_jid in pairs(bare_jids) do
-		setup.take_back(room, bare_jid, reason);
-	end
+	for bare_jid in pairs(bare_jids) do setup.take_back(room, bare_jid, reason); end
 end
 
--- Who is on the way from one of the meeting's rooms to another is in none of them.
-local function keep_out_of_breakout_rooms(room, meant)
-	breakout_rooms.keep_out(room, function (bare_jid)
-		local of_user = prosody.bare_sessions[bare_jid];
-		local _, session = next(of_user and of_user.sessions or {});
-		return people.is_meant(meant, people.names_of(bare_jid, people.identity_of(session)));
-	end);
+-- The names that are meant; and the nick, if it is of nobody who is in. Or nil and what is wrong with the order.
+local function read(order, meeting_rooms)
+	local meant = people.names_meant_by(order.user);
+	if meant then return meant; end
+	local nick = order.nick;
+	if type(nick) ~= "string" or nick == "" then return nil, "a user or a nick is needed"; end
+	meant = meant_by_nick(meeting_rooms, nick);
+	return meant, next(meant) == nil and nick or nil;
 end
 
--- How many occupants are out, and joins refused; or nil and what is wrong with the order. `room` is nil while it is not
--- made; then the joins count that had begun before the order.
+-- Those who are on the way: through this module, or from the main room to a breakout room.
+local function stop_on_the_way(room_jid, room, meant, reason)
+	local function is_meant(bare_jid) return people.is_meant(meant, people.names_of_jid(bare_jid)); end
+	held.drop_grants(function (to, from) return to == room_jid and is_meant(from); end);
+	if not room then return; end
+	put_out.note(room, meant, reason);
+	breakout_rooms.keep_out(room, is_meant);
+end
+
+-- How many occupants are out, and joins refused, and the names of those users; or nil and what is wrong with the order.
+-- `room` is nil while it is not made; then the joins count that had begun before the order.
 local function carry_out(order, room_jid, room, reason, had_begun)
 	local meeting_rooms = meeting_rooms_of(room);
-	local meant, nick = people.names_meant_by(order.user), nil;
-	if not meant then
-		if type(order.nick) ~= "string" or order.nick == "" then return nil, "a user or a nick is needed"; end
-		meant = meant_by_nick(meeting_rooms, order.nick);
-		nick = next(meant) == nil and order.nick; -- perhaps of somebody who is not in yet
-	end
-	local function is_theirs(ticket)
+	local meant, nick = read(order, meeting_rooms);
+	if not meant then return nil, nick; end
+	stop_on_the_way(room_jid, room, meant, reason);
+
+	local found, users = {}, {};
+	for _, each in ipairs(meeting_rooms) do put_out_of_room(each, meant, reason, found); end
+	for _, occupant in ipairs(found) do add_user(users, person_of(occupant)); end
+	if room and rooms.of(room_jid) == room then take_back(room, meant, found, reason); end
+
+	local refused = held.each(function (ticket)
 		return ticket.room_jid == room_jid and (room or had_begun(ticket.began_at))
 			and (nick and held.nick_of(ticket) == nick or people.is_meant(meant, held.names_of(ticket)));
-	end
-
-	if room then
-		put_out.note(room, meant, reason);
-		keep_out_of_breakout_rooms(room, meant);
-	end
-	local found = {};
-	for _, each in ipairs(meeting_rooms) do
-		for _, occupant in ipairs(put_out_of_room(each, meant, reason)) do table.insert(found, occupant); end
-	end
-	if room and rooms.of(room_jid) == room then take_back(room, meant, found, reason); end
-	held.drop_grants(function (to, from) return to == room_jid and meant["jid:"..from] ~= nil; end);
-	return #found + held.each(is_theirs, held.refuse, reason);
+	end, function (ticket)
+		add_user(users, held.person_of(ticket));
+		held.refuse(ticket, reason);
+	end);
+	return #found + refused, list_of(users);
 end
 
 local function new(need)

@@ -50,9 +50,9 @@ end
 
 local function do_kick(order, room_jid, room, had_begun)
 	local reason = answers.presentable(order.reason, "You were removed from the meeting");
-	local n, problem = kick.carry_out(order, room_jid, room, reason, had_begun);
-	if not n then return failed(problem); end
-	return n > 0 and { status = "done"; kicked = n } or absent;
+	local n, users = kick.carry_out(order, room_jid, room, reason, had_begun);
+	if not n then return failed(users); end
+	return n > 0 and { status = "done"; kicked = n; users = users } or absent;
 end
 
 local function do_end(order, room_jid, room, had_begun)

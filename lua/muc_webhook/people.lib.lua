@@ -105,6 +105,13 @@ local function names_of(bare_jid, identity)
 	return names;
 end
 
+-- Of a user of this server, as far as there is a session.
+local function names_of_jid(bare_jid)
+	local user = prosody.bare_sessions[bare_jid];
+	local _, session = next(user and user.sessions or {});
+	return names_of(bare_jid, identity_of(session));
+end
+
 -- What the `user` of an order can mean, as a set, or nil if it is no name at all.
 local function names_meant_by(user)
 	local text = identifiers.read(user);
@@ -137,8 +144,8 @@ local function new(need)
 	};
 	return {
 		is_exempt = is_exempt; is_anonymous = is_anonymous; identity_of = identity_of; is_guest = is_guest;
-		display_name = display_name; is_listed = is_listed;
-		names_of = names_of; names_meant_by = names_meant_by; is_meant = is_meant;
+		display_name = display_name; is_listed = is_listed; names_of = names_of; names_of_jid = names_of_jid;
+		names_meant_by = names_meant_by; is_meant = is_meant;
 	};
 end
 

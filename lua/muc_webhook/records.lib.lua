@@ -28,11 +28,10 @@ local function message_to(record, to)
 	return message;
 end
 
--- The settings that a room has got already, in its life. What its moderators have changed since is theirs.
-local function applied_to(room)
+-- The config that a room has got already, in its life. What its moderators have changed since is theirs.
+local function applied_config(room)
 	local text = room._data.muc_webhook_config;
-	local stored = type(text) == "string" and config.read(text);
-	return stored and stored.settings or {};
+	return type(text) == "string" and config.read(text) or { settings = {}; frontend = {} };
 end
 
 -- Once in the life of a room, which may be of several objects.
@@ -40,7 +39,7 @@ local function apply(record, room, relaxes)
 	record.room = room;
 	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
-		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_to(room), relaxes);
+		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_config(room), relaxes);
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
@@ -58,7 +57,7 @@ local function take(record, new_config, relaxes)
 	local room = state.records[record.jid] == record and rooms.of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
-	local before = applied_to(room);
+	local before = applied_config(room).settings;
 	apply(record, room, relaxes);
 	setup.finish(room, record.settings, before, relaxes);
 	if room:has_occupant() then room:broadcast(message_to(record)); end
@@ -210,7 +209,7 @@ local function new(need)
 	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
 	metadata, held, locks, members_only = need.metadata, need.held, need.locks, need.members_only;
 	return {
-		known = known; applied_to = applied_to; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
+		known = known; applied_config = applied_config; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
 		settle = settle; await = await; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
 		rearm = rearm;

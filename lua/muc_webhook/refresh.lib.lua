@@ -2,9 +2,10 @@
 --
 -- What a config has locked before may be opened by this newer one; nobody else's locks are.
 
+local array = require "util.array";
 local json = require "util.json";
 
-local state, safely, rooms, held, records, config, members_only, occupants; -- handed over by start.lib.lua
+local state, safely, rooms, held, records, config, settings, members_only, occupants; -- handed over by start.lib.lua
 
 -- The sidecar's own answer, or an old one, when the meeting service cannot be asked. It may open nothing.
 local function is_no_new_answer(headers)
@@ -12,9 +13,24 @@ local function is_no_new_answer(headers)
 	return caches:find("detail=default", 1, true) ~= nil or caches:find("detail=stale-if-error", 1, true) ~= nil;
 end
 
+-- The names of the settings that are not the same.
+local function changes(before, after)
+	local names, list = {}, array {};
+	for name in pairs(settings.for_room) do
+		names[name] = json.encode_ordered { before.settings[name] } ~= json.encode_ordered { after.settings[name] };
+	end
+	for name in pairs(settings.for_frontend) do
+		names[name] = names[name] or json.encode_ordered { before.frontend[name] } ~= json.encode_ordered { after.frontend[name] };
+	end
+	for name, is_changed in pairs(names) do
+		if is_changed then list:push(name); end
+	end
+	return list:sort();
+end
+
 -- Without a new config, a room that has one keeps it.
 local function take(record, room, outcome, detail)
-	local moderators = records.applied_to(room).moderators;
+	local moderators = records.applied_config(room).settings.moderators;
 	if outcome == "ready" then rooms.life_of(room).warned = nil; end -- of the end, which may be another one now
 	if record.state == "pending" then
 		records.settle(record, outcome, detail, true);
@@ -42,9 +58,10 @@ local function settle(record, order, outcome, detail, headers, done)
 	if outcome == "ready" and is_no_new_answer(headers) then
 		outcome, detail = "failed", "the meeting service cannot be reached";
 	end
+	local changed = outcome == "ready" and changes(records.applied_config(room), detail);
 	local is_latest = record.refreshed_for == order;
 	if is_latest then safely("Refreshing "..record.jid, take, record, room, outcome, detail); end
-	if outcome == "ready" then return done { status = "done"; refreshed = true }; end
+	if changed then return done { status = "done"; refreshed = true; changed = changed }; end
 	done { status = "failed"; error = ("no new config: %s"):format(tostring(detail)) };
 end
 
@@ -62,7 +79,7 @@ end
 
 local function new(need)
 	state, rooms, held, records, safely = need.state, need.rooms, need.held, need.records, need.safely;
-	config, members_only, occupants = need.config, need.members_only, need.occupants;
+	config, settings, members_only, occupants = need.config, need.settings, need.members_only, need.occupants;
 	return { carry_out = carry_out };
 end
 

@@ -103,12 +103,6 @@ local function close(room, name, value)
 	try(name, room, locks.close, room, name, value);
 end
 
--- A moderator may have set another password since.
-local function relax(room, name, was)
-	if locks.owner_of(room, name) ~= "config" or name == "password" and room:get_password() ~= was then return; end
-	try(name, room, locks.open, room, name);
-end
-
 local function apply_locks(room, settings, before, relaxes)
 	local wanted, earlier = locks_of(settings), locks_of(before);
 	locks.adopt(room, earlier);
@@ -116,11 +110,9 @@ local function apply_locks(room, settings, before, relaxes)
 		local now, was = wanted[name], earlier[name];
 		if now and now ~= was then
 			close(room, name, now);
-		elseif now == false and was ~= false then
-			-- The creator may have brought another password than the config's.
+		elseif now == false and was ~= false or relaxes and was and not now then
+			-- The creator may have brought another password than the config's, and a moderator may have set one since.
 			if name ~= "password" or room:get_password() == was then try(name, room, locks.open, room, name); end
-		elseif relaxes and was and not now then
-			relax(room, name, was);
 		end
 	end
 end
@@ -142,21 +134,21 @@ local function apply_moderators(room, settings, before, relaxes)
 end
 
 -- Where other modules look for them.
-local function store(room, config)
+local function store(room, config, earlier)
 	local data, settings = room._data, config.settings;
 	data.muc_webhook_config = config.text; -- as text, since Prosody's storage refuses a table that is in two places
 	for name, data_name in pairs(data_names) do
 		local value = config.frontend[name];
-		if value ~= nil then data[data_name] = value; end
+		if value ~= nil or earlier.frontend[name] ~= nil then data[data_name] = value; end
 	end
 	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
 	data.is_public = settings.isPublic;
 	data.meeting_id = settings.meetingId;
 end
 
-local function apply(room, config, before, relaxes)
-	local settings = config.settings;
-	store(room, config);
+local function apply(room, config, earlier, relaxes)
+	local settings, before = config.settings, earlier.settings;
+	store(room, config, earlier);
 	for _, setter in ipairs(plain_setters) do
 		local value = settings[setter[1]];
 		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end

@@ -4,8 +4,8 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "connections"; "http";
-	"webhook"; "answers"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "login_only";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
+	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "login_only";
 	"forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "ending";
 	"duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate"; "limit"; "occupants";
 	"attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
@@ -30,13 +30,21 @@ local function build(libraries, saved)
 	local rooms = libraries.rooms.new { state = state, people = people };
 	local held = libraries.held.new { state = state, people = people };
 
-	local connections = libraries.connections.new { safely = safely };
-	local http = libraries.http.new { safely = safely, connections = connections };
-	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
+	local orders; -- built last, since it reaches for much of what asks over the link
+	local http = libraries.http.new { safely = safely };
+	local link = libraries.link.new {
+		options = options, state = state, metrics = metrics, answers = answers,
+		carry_out = function (...) return orders.carry_out(...); end,
+		version = libraries.start.version,
+		connections = libraries.connection.new { options = options, safely = safely, http = http },
+	};
+	local webhook = libraries.webhook.new {
+		options = options, state = state, metrics = metrics, safely = safely, http = http, link = link,
+	};
 
 	local queue = libraries.queue.new {
-		state = state, options = options, metrics = metrics, http = http, answers = answers,
+		state = state, options = options, metrics = metrics, webhook = webhook, answers = answers,
 	};
 	local events = libraries.events.new {
 		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
@@ -96,6 +104,7 @@ local function build(libraries, saved)
 	local neighbours = libraries.neighbours.new();
 	local shell = libraries.shell.new {
 		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+		link = link,
 	};
 
 	local kick = libraries.kick.new {
@@ -104,17 +113,17 @@ local function build(libraries, saved)
 	};
 	local refresh = libraries.refresh.new {
 		state = state, safely = safely, rooms = rooms, held = held, records = records, config = config,
-		members_only = members_only, occupants = occupants,
+		settings = settings, members_only = members_only, occupants = occupants,
 	};
 	local forget = libraries.forget.new { state = state, people = people, held = held, records = records };
-	local orders = libraries.orders.new {
+	orders = libraries.orders.new {
 		state = state, safely = safely, people = people, rooms = rooms, answers = answers, ending = ending, kick = kick,
 		refresh = refresh, forget = forget, who = who,
 	};
 
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
-		connections = connections, http = http,
+		webhook = webhook, link = link,
 		forbidden = forbidden, metadata = metadata, features = features, auto_record = auto_record,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
 		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
@@ -175,10 +184,6 @@ local function watching_hooks(parts)
 	};
 end
 
-local function end_questions(parts)
-	parts.http.end_all(parts.state.questions);
-end
-
 local function put_hooks_in(parts)
 	local deciding = deciding_hooks(parts);
 	for _, hook in ipairs(parts.forbidden.hooks(parts.rooms.of)) do table.insert(deciding, hook); end
@@ -198,7 +203,7 @@ local function put_hooks_in(parts)
 	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
 		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);
 	end);
-	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
+	module:hook_global("server-stopping", parts.webhook.end_questions, 10); -- while there are streams
 	module:hook_global("server-stopped", function ()
 		parts.attendance.save();
 		parts.queue.save();
@@ -223,12 +228,12 @@ local function stop(parts, reloading)
 	parts.queue.stop_timer();
 	for _, life in pairs(parts.state.lives) do parts.rooms.stop_timer(life); end
 	parts.auto_record.stop();
-	parts.connections.pool.close();
-	if reloading then return; end
+	if reloading then return parts.link.retire(); end
 	parts.attendance.save();
 	parts.state.stopped = true;
-	end_questions(parts);
-	parts.http.end_all(parts.state.deliveries);
+	parts.webhook.end_questions();
+	parts.webhook.end_events();
+	parts.link.stop();
 	parts.queue.save();
 end
 
@@ -239,6 +244,7 @@ local function start(libraries, saved)
 	safely("Looking for other modules", parts.neighbours.report);
 	parts.locks.watch_setters();
 	put_hooks_in(parts);
+	parts.link.start();
 	parts.queue.resume();
 	parts.shell.add_commands();
 	if saved then

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -18,11 +19,12 @@ from sidecar.cli import check, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.live_status import watch
 from sidecar.cli.probe import Step, look
+from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import read_token
 from sidecar.config.environment import has_settings
 from sidecar.config.loader import examine_file, parse
-from sidecar.config.models import Admin
+from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
 from sidecar.daemon import lifecycle
 from sidecar.demo_backend.server import serve
@@ -169,6 +171,70 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
     _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
 
 
+@main.command()
+@_config_option
+@_json_option
+@click.option("--room", help="Answers about this room.")
+@click.option("--user", help="Answers about this user (bare JID, user id, e-mail, or `guest`).")
+@click.option("--meeting", help="Answers for this meeting id.")
+@click.option("--drop", is_flag=True, help="Delete them; without it, they still count while the backend is away.")
+def forget(
+    file: Path | None, as_json: bool, room: str | None, user: str | None, meeting: str | None, drop: bool
+) -> None:
+    """Ask the backend again before cached answers are used."""
+    if not (room or user or meeting):
+        raise click.UsageError("give --room, --user or --meeting")
+    _order(file, as_json, "forget", room=room, user=user, meetingId=meeting, mode="drop" if drop else "suspect")
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+@click.argument("user", required=False)
+@click.option("--nick", help="The name in the room, for a guest, instead of USER.")
+@click.option("--reason", help="What the user is told.")
+def kick(file: Path | None, as_json: bool, room: str, user: str | None, nick: str | None, reason: str | None) -> None:
+    """Put USER out of ROOM now, and forget that the user was allowed. USER is a user id, an e-mail or a bare JID."""
+    if (user is None) == (nick is None):
+        raise click.UsageError("give either USER or --nick")
+    _order(file, as_json, "kick", room=room, user=user, nick=nick, reason=reason)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+@click.option("--reason", help="What the users are told.")
+def end(file: Path | None, as_json: bool, room: str, reason: str | None) -> None:
+    """End the meeting in ROOM for all."""
+    _order(file, as_json, "end", room=room, reason=reason)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+def refresh(file: Path | None, as_json: bool, room: str) -> None:
+    """Ask the backend for the config of ROOM again, and apply what has changed."""
+    _order(file, as_json, "refresh", room=room)
+
+
+@main.command()
+@_config_option
+@_json_option
+@click.argument("room")
+def who(file: Path | None, as_json: bool, room: str) -> None:
+    """Show who is in ROOM."""
+    _show(_ask(file, "GET", f"/control/v1/rooms/{quote(room, safe='@')}"), as_json, render.occupants)
+
+
+def _order(file: Path | None, as_json: bool, verb: str, **said: str | None) -> None:
+    """Send an order; without a module that carries it out within five seconds, it is pending."""
+    body = {name: value for name, value in said.items() if value is not None}
+    _show(_ask(file, "POST", f"/control/v1/{verb}", body=body), as_json, render.ordered)
+
+
 @main.group()
 def outbox() -> None:
     """Manage the events that wait for the backend."""
@@ -242,19 +308,24 @@ def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     if (
         file is None and not source.exists() and not has_settings(os.environ)
     ):  # `run --demo` has the same admin listener as the defaults
-        return _ask_at(parse(DEMO_CONFIG, "the demo's config").admin, method, path, **more)
+        return _ask_at(parse(DEMO_CONFIG, "the demo's config"), source, method, path, **more)
     examined = examine_file(source, os.environ)
     if examined.settings is None:
         raise ConfigError(examined.problem_lines())
     try:
-        return _ask_at(examined.settings.admin, method, path, **more)
+        return _ask_at(examined.settings, source, method, path, **more)
     except (Unreachable, StartError):
         examined.usable()  # problems in the file are the more probable cause
         raise
 
 
-def _ask_at(admin: Admin, method: str, path: str, **more: Any) -> Any:
-    return ask(admin, method, path, token=read_token("admin-token", admin.token_file, os.environ), **more)
+def _ask_at(settings: Settings, source: Path, method: str, path: str, **more: Any) -> Any:
+    admin, sockets = settings.admin, []
+    if method != "GET" or path.startswith("/control"):
+        own = admin_socket(settings, os.environ)
+        sockets = [*([SYSTEM] if source == DEFAULT_FILES[0] else []), *([own] if own is not None else [])]
+    token = read_token("admin-token", admin.token_file, os.environ)
+    return ask(admin, method, path, sockets=sockets, token=token, **more)
 
 
 def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:

@@ -114,3 +114,21 @@ def outbox(document: dict[str, Any]) -> None:
 def _counts(outbox_counts: dict[str, Any]) -> str:
     oldest = span(outbox_counts.get("oldest_seconds") or 0)
     return f"{outbox_counts['pending']} pending (oldest {oldest}), {outbox_counts['parked']} parked"
+
+
+def ordered(document: dict[str, Any]) -> None:
+    """What became of an order."""
+    if document.get("pending"):
+        _console.print("pending: no module of Prosody has carried it out yet")
+    for name, value in document.items():
+        if name != "pending":
+            _console.print(Text(f"{name}: {'yes' if value is True else value}"))
+
+
+def occupants(document: dict[str, Any]) -> None:
+    """Who is in a room."""
+    for each in document["occupants"]:
+        known = {name: value for name, value in each.items() if value not in (None, "", False)}
+        _console.print(Text("  ".join(f"{name}: {value}" for name, value in known.items())))
+    if not document["occupants"]:
+        _console.print("nobody")

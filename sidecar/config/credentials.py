@@ -47,16 +47,26 @@ def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str 
 
 def read_signing_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, ...]:
     """The keys for signatures, one on each line, from the credential `signing-key` or a file. Raises StartError."""
-    passed = credential("signing-key", environ)
+    return tuple(_signing_key(text) for text in _read_keys("signing-key", file, environ))
+
+
+def read_control_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
+    """The keys for orders, one on each line, from the credential `control-token` or a file: each as it is sent, and as
+    bytes to sign with. Raises StartError."""
+    return tuple((text, _signing_key(text)) for text in _read_keys("control-token", file, environ))
+
+
+def _read_keys(name: str, file: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    passed = credential(name, environ)
     if passed is None and file is None:
         return ()
-    where = "the systemd credential signing-key" if passed is not None else f"the signing-key in {file}"
-    lines = _read(passed or file or Path(), "signing-key").strip("\r\n").splitlines()
+    where = f"the systemd credential {name}" if passed is not None else f"the {name} in {file}"
+    lines = _read(passed or file or Path(), name).strip("\r\n").splitlines()
     if len(lines) > MOST_KEYS:
         raise StartError(
             f"{where} has {len(lines)} lines; write one key, or the new key and the old key, one on each line"
         )
-    keys = tuple(_signing_key(_usable(line, where)) for line in lines or [""])
+    keys = tuple(_usable(line, where) for line in lines or [""])
     if len(set(keys)) < len(keys):
         raise StartError(f"{where} has the same key twice; write each key once")
     return keys
@@ -71,7 +81,7 @@ def _signing_key(text: str) -> bytes:
     except ValueError:
         key = b""
     if not key:
-        raise StartError("the signing-key begins with whsec_, but the rest is not base64; copy the complete key")
+        raise StartError("the key begins with whsec_, but the rest is not base64; copy the complete key")
     return key
 
 

@@ -14,6 +14,7 @@ from sidecar.config.models import (
     Admin,
     AllowLifetimes,
     ConfigEndpoint,
+    Control,
     DecisionEndpoint,
     DenyLifetimes,
     LifetimesOverride,
@@ -51,6 +52,7 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
         yield Advice(
             ("admin", "port"), f"is the same port as in `listen` ({admin.port}); choose another port", (("listen",),)
         )
+    yield from _control(settings)
     backend = urlsplit(settings.backend.url)
     port = backend.port or (443 if backend.scheme == "https" else 80)
     if port == listen.port and (
@@ -76,7 +78,19 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
     yield from _default_config(settings)
 
 
-def _remote(name: str, settings: Listen | Admin) -> Iterator[Advice]:
+def _control(settings: Settings) -> Iterator[Advice]:
+    control = settings.control
+    for name, other in (("listen", settings.listen), ("admin", settings.admin)):
+        if control.token_file and control.port and (control.host, control.port) == (other.host, other.port):
+            text = f"is the same port as in `{name}` ({control.port}); choose another port"
+            yield Advice(("control", "port"), text, ((name, "port"),))
+    yield from _remote("control", control)
+    if (control.certificate is None) != (control.key is None):
+        stated, lacking = ("key", "certificate") if control.certificate is None else ("certificate", "key")
+        yield Advice(("control", stated), f"also needs control.{lacking}; add it")
+
+
+def _remote(name: str, settings: Listen | Admin | Control) -> Iterator[Advice]:
     if not is_loopback(settings.host) and not (settings.allow_remote and settings.token_file):
         text = (
             f"{settings.host} can be reached from other machines; use 127.0.0.1, or allow it with "
@@ -177,6 +191,20 @@ def _exposure(settings: Settings) -> Iterator[Advice]:
                 f"{host} can be reached from other machines over plain http: token and names can be read on the network"
             )
             yield Advice((name, "host"), text)
+
+    control = settings.control
+    if not is_loopback(control.host) and control.certificate is None:
+        text = f"{control.host} can be reached from other machines over plain http: orders and keys can be read there"
+        yield Advice(("control", "host"), f"{text}; set control.certificate and control.key")
+    if control.token_file is None and control != Control():
+        text = "is off, because it has no token_file; set it, unless systemd passes a credential control-token"
+        yield Advice(("control",), text)
+    if control.token_file is not None and settings.listen.token_file is None:
+        text = (
+            "without listen.token_file, any program on this machine can connect as the module and receive the orders; "
+            "set it, and muc_webhook_secret in Prosody to the same token"
+        )
+        yield Advice(("control", "token_file"), text)
 
 
 def _lifetimes(settings: Settings) -> Iterator[Advice]:

@@ -69,8 +69,21 @@ class Admin(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8789
+    socket: Path | None = Field(default=None, strict=False)
     allow_remote: bool = False
     token_file: Path | None = Field(default=None, strict=False)
+
+
+class Control(Section):
+    """Where the meeting service sends its orders; off without a token."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8791
+    token_file: Path | None = Field(default=None, strict=False)
+    allow_remote: bool = False
+    certificate: Path | None = Field(default=None, strict=False)
+    key: Path | None = Field(default=None, strict=False)
+    ttl: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 300.0
 
 
 class BackendSettings(Section):
@@ -214,6 +227,7 @@ class Settings(Section):
 
     listen: Listen = Listen()
     admin: Admin = Admin()
+    control: Control = Control()
     state_dir: Path | None = Field(default=Path("/var/lib/prosody-sidecar"), strict=False)
     backend: BackendSettings
     breaker: BreakerSettings = BreakerSettings()

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sidecar.config.backend_target import tls_from
-from sidecar.config.credentials import CREDENTIAL, content_of, credential, read_secret, read_signing_keys, read_token
+from sidecar.config.credentials import (
+    CREDENTIAL,
+    content_of,
+    credential,
+    read_control_keys,
+    read_secret,
+    read_signing_keys,
+    read_token,
+)
 from sidecar.config.loader import Examined, Where, examine_file
 from sidecar.config.models import Settings
+from sidecar.config.server_tls import server_tls
 from sidecar.errors import SidecarError
 
 SECRET_FILE = ("backend", "secret_file")
+
+SHORT = 16
+"""Characters; a shorter secret or key gets a warning."""
 
 
 def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
@@ -34,7 +47,7 @@ def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) 
         return
     if backend.secret_file is not None and credential(CREDENTIAL, environ) is None:
         _warn_about_file(examined, backend.secret_file)
-    if secret is not None and len(secret) < 16:
+    if secret is not None and len(secret) < SHORT:
         text = f"the secret has {len(secret)} characters and can be guessed; create a longer one: openssl rand -hex 32"
         examined.warn(where, text)
 
@@ -45,11 +58,14 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         (("listen", "token_file"), "listen-token", settings.listen.token_file),
         (("admin", "token_file"), "admin-token", settings.admin.token_file),
         (("backend", "signing_key_file"), "signing-key", settings.backend.signing_key_file),
+        (("control", "token_file"), "control-token", settings.control.token_file),
     )
     for where, name, file in secrets:
         try:
             if name == "signing-key":
                 read_signing_keys(file, environ)
+            elif name == "control-token":
+                _warn_about_short_keys(examined, where, read_control_keys(file, environ))
             else:
                 read_token(name, file, environ)
         except SidecarError as error:
@@ -57,11 +73,19 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         else:
             if file is not None:
                 _warn_about_file(examined, file, where)
-    try:
-        tls_from(settings.backend)
-    except SidecarError as error:
-        setting, _, text = str(error).partition(": ")
-        examined.complain(tuple(setting.split(".")), text)
+    for check in (partial(tls_from, settings.backend), partial(server_tls, settings.control)):
+        try:
+            check()
+        except SidecarError as error:
+            setting, _, text = str(error).partition(": ")
+            examined.complain(tuple(setting.split(".")), text)
+
+
+def _warn_about_short_keys(examined: Examined, where: Where, keys: Sequence[tuple[str, bytes]]) -> None:
+    shortest = min((len(text) for text, _ in keys), default=SHORT)
+    if shortest < SHORT:
+        text = f"a key has {shortest} characters and can be guessed; create a longer one: openssl rand -hex 32"
+        examined.warn(where, text)
 
 
 def _warn_about_file(examined: Examined, file: Path, where: Where = SECRET_FILE) -> None:

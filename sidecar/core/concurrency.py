@@ -6,6 +6,7 @@ more, they wait in its queue and take longer. So the latency shows whether there
     block     the last calls, all sent after the last change; their medians are judged together
     raise     calls wait for a place, and the latency is near its floor: a higher limit is tried for a moment
     proven    answers to calls beyond the limit come near the floor: the limit is what is proven
+    partly    answers to them come later: kept is as many as the backend did in the time of the floor
     cut       the latency is above its floor, or calls are turned away (429, 503, no answer): fewer
     take back a cut that makes the latency no shorter was wrong, as the backend is slow by itself: this is its floor now
 
@@ -50,6 +51,9 @@ EXCESS = 0.9
 FIRST_STEP = 0.1
 """The first step after one that was wrong, as a share of the limit."""
 
+SAFE = 0.9
+"""Share that is kept of what a trial has shown that was too much."""
+
 TURNED_AWAY = 0.1
 """Share of calls turned away from which on the limit is cut."""
 
@@ -68,6 +72,7 @@ class Cause(StrEnum):
     TURNED_AWAY = "turned away"
     CUT_WAS_WRONG = "cut was wrong"
     LOOKS_FOR_FLOOR = "looks for floor"
+    PARTLY_PROVEN = "partly proven"
 
 
 class Change(NamedTuple):
@@ -225,16 +230,16 @@ class Limit:
         if trial is not None and trial.was_wrong(seen, under_way):
             return self._take_back(now, trial, block)
         self._lower_floors(now, block, seen, error)
+        near = NEAR + 3 * error
+        if seen > near and under_way > self._proven:
+            return self._tried_too_many(block, under_way)
         if seen > FAR + 4 * error:
             return self._too_many(now, under_way, seen)
         if now - self._floors_seen_at > FLOOR_LASTS and seen > 1.05 + error:
             return self._look_for_floor(now, block, under_way, waiting)
-        near = NEAR + 3 * error
         if seen <= near:
             shown = max(each.under_way for each in block if self._latency(each) <= near)
             return self._near_floor(now, shown, still, waiting)
-        if under_way > self._proven:
-            self._step = FIRST_STEP
         return None
 
     def _latency(self, call: _Answered) -> float:
@@ -249,10 +254,19 @@ class Limit:
             self._spread = 0.8 * self._spread + 0.2 * pstdev(self._latency(each) for each in block)
         return self._spread / math.sqrt(len(block))
 
-    def _too_many(self, now: float, under_way: float, latency: float) -> Cause | None:
-        if under_way > self._proven:  # what was tried is too much; what was proven is not
-            self._step, self._tried = FIRST_STEP, 0.0
+    def _tried_too_many(self, block: list[_Answered], under_way: float) -> Cause | None:
+        """What was tried is too much; what was proven is not. Calls that were sent when the most were under way had all
+        others before them: their latency shows how many the backend does in the time of the floor."""
+        self._step, self._tried = FIRST_STEP, 0.0
+        floors = fmean(each.seconds / max(self._floors[each.kind], 0.001) for each in block)
+        shown = SAFE * under_way / max(floors, 1.0)
+        if shown <= self._proven or min(each.under_way for each in block) < 0.9 * self._highest:
             return None
+        self._proven = min(shown, self._ceiling)
+        self._begin()
+        return Cause.PARTLY_PROVEN
+
+    def _too_many(self, now: float, under_way: float, latency: float) -> Cause | None:
         if under_way <= self._proven / 2:
             return None  # with so few calls, it is not their number
         trial = _Trial(self._proven, latency, under_way)

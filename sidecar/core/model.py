@@ -39,6 +39,8 @@ class Endpoint(StrEnum):
     ROOM_DESTROYED = "room-destroyed"
     MODERATOR_CHANGED = "moderator-changed"
     RECORDING = "recording"
+    ORDER_EXPIRED = "order-expired"
+    """Sent by the sidecar itself; Prosody does not call it."""
 
 
 GUEST = "guest"
@@ -60,6 +62,18 @@ class Key(NamedTuple):
     token: str | None = None
 
 
+class Asker(NamedTuple):
+    """Who asks, as far as this says whether several failures have several causes."""
+
+    name: str = ""
+    """The same for all questions of one user on one connection; empty: unknown."""
+    guest: bool = False
+    """Nobody knows who it is: one person may be many guests."""
+
+
+NOBODY = Asker()
+
+
 class Query(NamedTuple):
     """One well-formed question of Prosody: its key, and the body, which is sent to the backend byte for byte."""
 
@@ -69,13 +83,9 @@ class Query(NamedTuple):
     caller: str = ""
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
+    asker: Asker = NOBODY
     token: str = ""
     """The user's token, if the body has one that can go into a header."""
-
-    @property
-    def guest(self) -> str:
-        """The caller, if it is a guest, of whom nobody knows who it is; else empty."""
-        return self.caller if self.key.subject == GUEST else ""
 
     def for_one_guest(self) -> Query:
         """The same question with a subject of its own, for a guest who shares no answer with other guests."""

@@ -5,6 +5,7 @@ Nothing is opened, read or started here; `lifecycle` does that. So a test can bu
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from sidecar.backend.sender import Sender
 from sidecar.clock import Clock
 from sidecar.config.models import OutboxSettings, Settings
 from sidecar.config.policies import policies_from
+from sidecar.control.orders import Orders
+from sidecar.control.restarts import Restarts
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.concurrency import Limit
 from sidecar.core.delivery_schedule import Pacing, Schedule
@@ -28,6 +31,7 @@ from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
+from sidecar.daemon.linked import Linked, Orderers
 from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
@@ -46,7 +50,11 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.recent import Recent
 from sidecar.web.admin import Admin
 from sidecar.web.connections import Connections
-from sidecar.web.webhooks import Webhooks, WebhookSettings
+from sidecar.web.control import Control
+from sidecar.web.keys import KeyHolders
+from sidecar.web.link import Links
+from sidecar.web.questions import Questions, WebhookSettings
+from sidecar.web.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +77,17 @@ class Parts:
     delivery: Delivery
     outbox: Outbox
     resolver: Resolver
+    questions: Questions
     webhooks: Webhooks
+    links: Links
     admin: Admin
+    orders: Orders
+    restarts: Restarts
+    control: Control
+    key_holders: KeyHolders
+    control_tls: ssl.SSLContext | None
     connections: Mapping[str, Connections]
-    """By section of the config: `listen` and `admin`."""
+    """By section of the config, and `admin socket`."""
     heartbeat: Heartbeat
 
 
@@ -92,7 +107,7 @@ def build(
     metrics, health, recent = Metrics(), Health(), Recent(clock)
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
-    current = Current(settings, secrets.admin_token, now, now, settings, source)
+    current = Current(settings, secrets.admin_token, now, now, settings, source, secrets.control_keys)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
     bulkhead = Bulkhead(Limit(settings.backend.max_in_flight), clock)
@@ -109,11 +124,19 @@ def build(
     memory = WriteBehind(cache, store.decisions)
     later = partial(_deliver_later, outbox, clock)
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
-    webhooks = Webhooks(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
-    facts = partial(document, current, recent, heartbeat, store, clock)
+    facts = partial(document, current, recent, heartbeat, store, links, clock)
+    orders = Orders(
+        store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
+    )
+    restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
+    links.control = Orderers(orders, restarts)
+    key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
-    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, clock)
+    metrics.watch("orders_waiting", lambda: orders.waiting)
+    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(
         current=current,
         clock=clock,
@@ -130,9 +153,16 @@ def build(
         delivery=delivery,
         outbox=outbox,
         resolver=resolver,
+        questions=questions,
         webhooks=webhooks,
+        links=links,
         admin=admin,
-        connections={section: Connections(clock) for section in ("listen", "admin")},
+        orders=orders,
+        restarts=restarts,
+        control=Control(orders, emit),
+        key_holders=key_holders,
+        control_tls=secrets.control_tls,
+        connections={section: Connections(clock) for section in ("listen", "admin", "control", "admin socket")},
         heartbeat=heartbeat,
     )
 
@@ -145,7 +175,8 @@ def breaker_rules(settings: Settings) -> BreakerRules:
 def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     """What the listener for Prosody goes by."""
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    return WebhookSettings(settings.listen.prefix, domains, settings.log.identities, secrets.listen_token)
+    listen = settings.listen
+    return WebhookSettings(listen.prefix, domains, settings.log.identities, secrets.listen_token, listen.module_timeout)
 
 
 def _events(

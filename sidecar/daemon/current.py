@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import attrgetter
 from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_token
+from sidecar.config.credentials import read_control_keys, read_token
 from sidecar.config.models import Settings
+from sidecar.config.server_tls import server_tls
+from sidecar.web.keys import ControlKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,9 @@ class Secrets:
     """What Prosody has to send; None: nothing."""
     admin_token: str | None = field(default=None, repr=False)
     """What operators have to send; None: nothing."""
+    control_keys: tuple[ControlKey, ...] = ()
+    """What those who give orders have to send or to sign with; without a key, the control listener is off."""
+    control_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
 
 def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
@@ -29,11 +37,17 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     admin_token = read_token("admin-token", settings.admin.token_file, environ)
     target = target_from(settings, environ)
     listen_token = read_token("listen-token", settings.listen.token_file, environ)
-    return Secrets(target, listen_token, admin_token)
+    keys = tuple(ControlKey(*key) for key in read_control_keys(settings.control.token_file, environ))
+    return Secrets(target, listen_token, admin_token, keys, server_tls(settings.control))
 
 
-RESTART_ONLY = ("listen", "admin", "state_dir", "cache", "outbox")
-"""Sections that a reload leaves as they were; `backend.max_in_flight` and `breaker` change at once."""
+RESTART_ONLY = (
+    *("listen.host", "listen.port", "listen.prefix", "listen.allow_remote"),
+    *("admin.host", "admin.port", "admin.socket", "admin.allow_remote"),
+    *("control.host", "control.port", "control.allow_remote", "control.certificate", "control.key", "control.ttl"),
+    *("state_dir", "cache", "outbox"),
+)
+"""Settings and sections that a reload leaves as they were. All others change at once, such as the tokens."""
 
 
 @dataclass(slots=True)
@@ -49,7 +63,11 @@ class Current:
     """What is in force of the sections in RESTART_ONLY, however often the file is read again."""
     source: Path | None
     """The file that a reload reads again; None: the settings are built in."""
+    control_keys: tuple[ControlKey, ...] = ()
+    """A reload replaces these too."""
 
     def needs_restart(self) -> tuple[str, ...]:
-        """The sections that are other than at the start."""
-        return tuple(name for name in RESTART_ONLY if getattr(self.started_with, name) != getattr(self.settings, name))
+        """The settings and sections that are other than at the start."""
+        value_of = (attrgetter(name) for name in RESTART_ONLY)
+        changed = [value(self.started_with) != value(self.settings) for value in value_of]
+        return tuple(compress(RESTART_ONLY, changed))

@@ -19,17 +19,27 @@ from typing import Any
 
 from sidecar import __version__
 from sidecar.clock import SystemClock
+from sidecar.config.admin_socket import admin_socket
 from sidecar.config.models import Admin as AdminSettings
-from sidecar.config.models import Listen, Settings
+from sidecar.config.models import Control, Listen, Settings
+from sidecar.control.orders import ANSWER_WITHIN
 from sidecar.daemon import systemd
 from sidecar.daemon.build import Parts, build
 from sidecar.daemon.current import read_secrets
-from sidecar.daemon.reload import reload, say_what_is_unwise
-from sidecar.errors import DiskError
+from sidecar.daemon.reload import InThread, reload, say_what_is_unwise
+from sidecar.errors import DiskError, StartError
 from sidecar.facts import Crashed, Notice
 from sidecar.store import read_boot_id
 from sidecar.web.connections import HEAD_SECONDS
-from sidecar.web.listeners import Address, admin_runner, listen, webhook_runner
+from sidecar.web.listeners import (
+    Address,
+    admin_runner,
+    admin_socket_runner,
+    control_runner,
+    listen,
+    listen_locally,
+    webhook_runner,
+)
 
 GRACE = 1.0
 """Seconds beyond the longest deadline that a stop waits for what is under way."""
@@ -97,15 +107,18 @@ class Daemon:
         passed: Mapping[str, socket],
         notify: Callable[[str], None],
         advice: Sequence[str] = (),
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
-        """`passed` are the sockets of systemd, `notify` tells it something, `advice` are warnings about the config."""
+        """`passed` are the sockets of systemd, `notify` tells it something, `advice` are warnings about the config.
+        `in_thread` reads files while joins are answered."""
         self._parts = parts
         self._environ = environ
         self._passed = passed
         self._notify = notify
         self._advice = list(advice)
+        self._in_thread = in_thread
         self._stopping = asyncio.Event()
-        self._reload_when_ready = False
+        self._reload_wanted = asyncio.Event()
 
     async def serve(self) -> None:
         """Run until stopped; raises StartError where it cannot start."""
@@ -120,8 +133,7 @@ class Daemon:
             await self._beside(stack, self._sweep(), _nothing_to_stop)
             say_what_is_unwise(parts, self._advice)
             parts.emit(Notice(f"ready: prosody-sidecar {__version__}, {_where(parts.current.settings)}"))
-            if self._reload_when_ready:
-                self.reload()
+            await self._beside(stack, self._reload_when_wanted(), _nothing_to_stop)
             await self._stopping.wait()
             parts.health.serving = False
             self._notify("STOPPING=1\nSTATUS=Stopping: answering what is under way")
@@ -133,22 +145,28 @@ class Daemon:
         self._stopping.set()
 
     def reload(self) -> None:
-        """Read the config again. Raises nothing; systemd always hears that it is over."""
-        parts = self._parts
-        if parts.current.source is None or self._stopping.is_set():
-            return
-        if not parts.health.serving:  # READY=1 would say that the listeners are open
-            self._reload_when_ready = True
-            return
+        """Have the config read again, as soon as the listeners are open and no other reload is under way."""
+        if self._parts.current.source is not None and not self._stopping.is_set():
+            self._reload_wanted.set()
+
+    async def _reload_when_wanted(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            await self.reload_now()
+
+    async def reload_now(self) -> None:
+        """Raises nothing; systemd always hears that it is over."""
         try:
             # systemd compares this time, of CLOCK_MONOTONIC, with that of its signal (sd_notify(3)).
             now = int(asyncio.get_running_loop().time() * 1e6)
             self._notify(f"RELOADING=1\nMONOTONIC_USEC={now}")
-            reload(parts, self._environ)
+            await reload(self._parts, self._environ, self._in_thread)
         except Exception as error:  # noqa: BLE001 - a defect after the reload itself, which is complete
-            parts.emit(Crashed("reload", error))
+            self._parts.emit(Crashed("reload", error))
         finally:
-            self._notify("READY=1")
+            if not self._stopping.is_set():
+                self._notify("READY=1")
 
     async def _start_engines(self, stack: AsyncExitStack) -> None:
         parts = self._parts
@@ -156,17 +174,39 @@ class Daemon:
         await stack.enter_async_context(parts.backend)
         await self._beside(stack, parts.memory.run(), parts.memory.stop)
         await self._beside(stack, parts.delivery.run(), self._stop_events)
+        await self._beside(stack, parts.orders.run(), self._stop_orders)
         await asyncio.gather(parts.backlog.counted(COUNTING), parts.memory.denies_read(COUNTING))
         stack.push_async_callback(self._drain)
 
     async def _open_listeners(self, stack: AsyncExitStack) -> None:
         parts, settings = self._parts, self._parts.current.settings
+        await self._open_admin_socket(stack)
+        if parts.current.control_keys:
+            connections = parts.connections["control"]
+            control = control_runner(parts.control, connections, parts.key_holders.identify, ANSWER_WITHIN + GRACE)
+            address = _address("control", settings.control)
+            await listen(stack, control, address, self._passed, connections, parts.emit, tls=parts.control_tls)
         connections = parts.connections["admin"]
-        admin = admin_runner(parts.admin, connections, lambda: parts.current.admin_token, GRACE)
+        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_token, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
-        webhooks = webhook_runner(parts.webhooks, connections, self._patience())
-        await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, parts.emit)
+        webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
+        address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links=end_links)
+
+    async def _open_admin_socket(self, stack: AsyncExitStack) -> None:
+        """Raises StartError only for a path that the config names: a place where none can be made is no reason not to
+        answer Prosody."""
+        parts, settings = self._parts, self._parts.current.settings
+        connections, path = parts.connections["admin socket"], admin_socket(settings, self._environ)
+        runner = admin_socket_runner(parts.admin, parts.control, connections, GRACE)
+        try:
+            await listen_locally(stack, runner, path, self._passed, connections)
+        except OSError as error:
+            text = f"admin.socket: cannot listen on {path}: {error.strerror or error}"
+            if settings.admin.socket is not None:
+                raise StartError(f"{text}; choose a path in a folder that the sidecar may write to") from None
+            parts.emit(Notice(f"{text}; commands that change something cannot be used", "warning"))
 
     async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
         """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
@@ -191,9 +231,13 @@ class Daemon:
             await asyncio.sleep(HEAD_SECONDS / 5)
             for connections in self._parts.connections.values():
                 connections.sweep()
+            self._parts.links.sweep()
 
     async def _stop_events(self) -> None:
         await asyncio.gather(self._parts.delivery.stop(), self._parts.outbox.flush())
+
+    async def _stop_orders(self) -> None:
+        await asyncio.gather(self._parts.orders.stop(), self._parts.restarts.stop())
 
     async def _drain(self) -> None:
         await self._parts.resolver.drain(self._patience())
@@ -207,7 +251,7 @@ async def _nothing_to_stop() -> None:
     pass
 
 
-def _address(section: str, settings: Listen | AdminSettings) -> Address:
+def _address(section: str, settings: Listen | AdminSettings | Control) -> Address:
     remote_allowed = settings.allow_remote and settings.token_file is not None
     return Address(section, settings.host, settings.port, remote_allowed)
 

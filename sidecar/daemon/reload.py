@@ -1,17 +1,21 @@
 """Reads the config again: all of it, or, if anything goes wrong, nothing.
 
-read the file, secrets and certificates; work out all that follows   (may fail in any way: nothing has been changed)
-put each value in its place                                          (should not fail; if it does, all is put back)
+in a thread: read the file, secrets and certificates; work out all that follows   (may fail: nothing has been changed)
+in the event loop: put each value in its place                         (should not fail; if it does, all is put back)
 say what happened, and try an open breaker if the backend is another
+
+To read a long file takes tenths of a second, in which no join may wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
 
 from sidecar.backend.client import Target
 from sidecar.config.models import Settings
@@ -20,10 +24,14 @@ from sidecar.config.policies import policies_from
 from sidecar.core.breaker import BreakerRules
 from sidecar.core.policy import PolicyFor
 from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
-from sidecar.daemon.current import read_secrets
-from sidecar.errors import SidecarError
+from sidecar.daemon.current import Secrets, read_secrets
+from sidecar.errors import SidecarError, StartError
 from sidecar.facts import Crashed, Notice, Reloaded
-from sidecar.web.webhooks import WebhookSettings
+from sidecar.web.keys import ControlKey
+from sidecar.web.questions import WebhookSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +45,25 @@ class _InForce:
     policy_for: PolicyFor
     webhooks: WebhookSettings
     breaker: BreakerRules
+    control_keys: tuple[ControlKey, ...]
 
 
-def reload(parts: Parts, environ: Mapping[str, str]) -> None:
+class InThread(Protocol):
+    """Runs a function while the event loop goes on; `asyncio.to_thread` is one."""
+
+    async def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function returns, or raises."""
+        ...
+
+
+async def reload(parts: Parts, environ: Mapping[str, str], in_thread: InThread = asyncio.to_thread) -> None:
     """Use what the config file says now. If that is not possible, say why, and change nothing."""
     source = parts.current.source
     if source is None:
         return
     try:
+        new, advice = await in_thread(_worked_out, parts, source, environ)
         before = _in_force(parts)
-        new, advice = _worked_out(parts, source, environ)
         _take_over(parts, new, before)
     except SidecarError as error:
         _refuse(parts, str(error).splitlines())
@@ -80,17 +97,20 @@ def _in_force(parts: Parts) -> _InForce:
         current.read_at,
         parts.backend.target,
         parts.resolver.policy_for,
-        parts.webhooks.settings,
+        parts.questions.settings,
         breaker_rules(current.settings),
+        current.control_keys,
     )
 
 
 def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str]]:
-    """What the file says now, and the warnings about it. Raises anything."""
+    """What the file says now, and the warnings about it. Changes nothing: it runs beside the event loop. Raises
+    anything."""
     examined = examine_with_files(source, environ)
     settings = examined.usable()
     secrets = read_secrets(settings, environ)
-    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.webhooks.settings.prefix)  # as it listens
+    _check_tokens(parts.current.started_with, secrets, source)
+    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.questions.settings.prefix)  # as it listens
     new = _InForce(
         settings,
         secrets.admin_token,
@@ -99,8 +119,21 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         policies_from(settings),
         webhooks,
         breaker_rules(settings),
+        secrets.control_keys,
     )
     return new, examined.warning_lines()
+
+
+def _check_tokens(started_with: Settings, secrets: Secrets, source: Path) -> None:
+    """A listener that other machines can reach is not left without a token: it stays open to them until a restart."""
+    listeners = (
+        ("listen", started_with.listen, secrets.listen_token),
+        ("admin", started_with.admin, secrets.admin_token),
+    )
+    for section, listener, token in listeners:
+        if listener.allow_remote and token is None:
+            text = "other machines can connect until a restart, and need a token until then; restart instead"
+            raise StartError(f"{source}: {section}.token_file: {text}")
 
 
 def _take_over(parts: Parts, new: _InForce, before: _InForce) -> None:
@@ -127,6 +160,7 @@ def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
 def _assign(parts: Parts, it: _InForce) -> None:
     current = parts.current
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
+    current.control_keys = it.control_keys
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
-    parts.webhooks.settings = it.webhooks
+    parts.questions.settings = it.webhooks

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE
-from sidecar.decisions.changes import Change, Changes, Selector
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.changes import Changes
 from sidecar.decisions.guarded_lru import GuardedLru
 from sidecar.decisions.packed_lru import PackedLru
 from sidecar.decisions.rooms_in_use import RoomsInUse

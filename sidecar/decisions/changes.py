@@ -1,4 +1,4 @@
-"""What operators and orders take away from memory, and the changes of the last minute.
+"""The changes of the last minute: what operators and orders have taken away from memory.
 
 A change also means the answers that are still under way: one that was asked before it must not bring back what the
 change took away.
@@ -6,53 +6,10 @@ change took away.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
 
-from sidecar.core.model import Endpoint, Entry, Key, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """What an operator or an order means; a part that is None fits everything."""
-
-    room: str | None = None
-    subject: str | None = None
-    room_jid: str | None = None
-    """Beside `room`, where one name is used under several domains. A key without a JID fits too."""
-    meeting_id: str | None = None
-    """As JSON text."""
-    endpoint: Endpoint | None = None
-
-    def fits(self, key: Key) -> bool:
-        """Whether this key is meant. A subject is a bare JID, a user id, an e-mail, `token` or `guest`."""
-        if self.room is not None and key.room != self.room:
-            return False
-        if self.room_jid is not None and key.room_jid not in (None, json.dumps(self.room_jid)):
-            return False
-        if self.endpoint not in (None, key.endpoint) or self.meeting_id not in (None, key.meeting_id):
-            return False
-        return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
-
-
-class Change(Enum):
-    """What happens to the entries that are meant."""
-
-    DROP = "they are deleted"
-    SUSPECT = "the backend is asked again before they are used"
-    REVOKE = "an allow becomes an expired deny, which lets nobody in while the backend is away"
-
-
-def named(subject: str, name: str) -> bool:
-    """Whether an operator who types this name means that subject of a key."""
-    kind, _, rest = subject.partition(" ")
-    if kind == "jid" or not rest:
-        return name in (subject, rest or kind)
-    known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
-    return name == subject or name in map(str, known if kind.endswith("+email") else [known])
+from sidecar.core.model import Entry, Key, Verdict
+from sidecar.core.selection import Change, Selector
 
 
 class Changes:

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.model import Key
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Change, Selector
 from sidecar.errors import DiskError
 from sidecar.facts import Crashed, Emit
 

@@ -20,8 +20,8 @@ from sidecar.core.breaker import Permit
 from sidecar.core.decision_body import is_personal
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Change, Selector
 from sidecar.decisions.disk import Disk, Memory
 from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.single_flight import Call, Pending
@@ -72,6 +72,17 @@ class Resolver:
         self._disk = Disk(cache, memory, clock, emit)
         self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
+    def at_once(self, query: Query) -> Answer | None:
+        """The answer, if the cache has a fresh one and nothing is to be waited for: no deny, which is on disk first."""
+        endpoint, room = query.key.endpoint, query.key.room
+        if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
+            return None
+        policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
+        view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
+        if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
+            return None
+        return remembered(view.entry, view.state, policy, now) if view.answers and not view.plan.refresh else None
+
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
         endpoint, room = query.key.endpoint, query.key.room
@@ -87,7 +98,7 @@ class Resolver:
                 query = query.for_one_guest()
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
-            permit = guard.permit(now, room, query.guest)
+            permit = guard.permit(now, room, query.asker)
             if now >= until or (tried.probe_awaited and permit is Permit.PROBE_OUT):
                 permit = Permit.OPEN
             view = look(self.cache, query.key, policy, now, permit)

@@ -13,10 +13,23 @@ from typing import Protocol
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
 from sidecar.core.decision_body import configuration_in
-from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied, Verdict
+from sidecar.core.model import (
+    GUEST,
+    NOBODY,
+    Asker,
+    Carried,
+    Endpoint,
+    Key,
+    Kind,
+    Query,
+    Rejected,
+    Released,
+    Replied,
+    Verdict,
+)
 from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
+from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Selector
 from sidecar.decisions.disk import Disk
 from sidecar.decisions.single_flight import Call, SingleFlight
 from sidecar.decisions.view import View, look, outdated_before
@@ -36,11 +49,11 @@ class Guard(Protocol):
         """Says when the backend may be asked again."""
         ...
 
-    def permit(self, now: float, room: str, guest: str = "") -> Permit:
-        """What a question of this room, and of this guest, may do now."""
+    def permit(self, now: float, room: str, asker: Asker = NOBODY) -> Permit:
+        """What a question about this room may do now, if this one asks."""
         ...
 
-    def take_probe(self, now: float, room: str, guest: str = "") -> Ticket:
+    def take_probe(self, now: float, room: str, asker: Asker = NOBODY) -> Ticket:
         """Become the probe. Nothing may be awaited between seeing the permit and this."""
         ...
 
@@ -90,7 +103,7 @@ class Calls:
         key = query.key
         if view.permit is Permit.PROBE_FREE:
             # A call from before the outage may hang until its deadline: the probe does not join it.
-            probe = self._guards[key.endpoint].take_probe(now, key.room, query.guest)
+            probe = self._guards[key.endpoint].take_probe(now, key.room, query.asker)
         else:
             probe = None
             call = self._under_way.get(key)

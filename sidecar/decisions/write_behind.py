@@ -18,8 +18,8 @@ from itertools import islice
 from typing import Protocol
 
 from sidecar.core.model import Entry, Key, Verdict
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
-from sidecar.decisions.changes import Change, Selector
 from sidecar.errors import DiskError
 
 Rows = Mapping[Key, Entry | None]

@@ -27,8 +27,13 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    Intruder,
     LimitChanged,
+    LinkChanged,
+    LinkIgnored,
     Notice,
+    OrderEnded,
+    OrderTaken,
     OutboxChanged,
     Reloaded,
     Resolved,
@@ -139,26 +144,28 @@ class Log:
             self._log.warning("lines of this log could not be written", lost=lost)
             lines.lost = lost if lines.lost else 0
 
-    def _write_fact(self, fact: Fact) -> None:
+    def _write_fact(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         match fact:
             case Resolved():
                 self._resolved(fact)
             case Asked():
                 self._asked(fact)
             case BreakerChanged():
-                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
-            case CacheControlSeen() | EventAccepted() | EventDelivered():
+                self._write("info" if fact.state == "closed" else "warning", "breaker", fact)
+            case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged() | LinkIgnored():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
-            case LimitChanged():
-                self._write("debug", "limit of calls to the backend", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
             case OutboxChanged():
                 self._write("error" if fact.full else "info", "outbox", fact)
+            case OrderTaken() | OrderEnded() | Intruder():
+                self._order(fact)
             case DiskChanged():
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case LinkChanged():
+                self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
                 getattr(self._log, fact.level)(fact.message)
             case Crashed():
@@ -172,6 +179,16 @@ class Log:
         said = {name: value for name, value in fields.items() if value not in (None, "")}
         capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
         getattr(self._log, level)(message, **capped)
+
+    def _order(self, fact: OrderTaken | OrderEnded | Intruder) -> None:
+        match fact:
+            case OrderTaken():
+                self._write("info", "order taken", fact)
+            case OrderEnded():
+                level = "info" if fact.result in ("done", "absent") else "warning"
+                self._write(level, "order ended", fact, seconds=round(fact.seconds, 4))
+            case Intruder():
+                self._write("warning", "a request to the control listener had no valid token or signature", fact)
 
     def _asked(self, fact: Asked) -> None:
         level = {"misconfigured": "error", "unreadable": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
@@ -202,6 +219,8 @@ _IN_DETAIL: dict[type[Fact], str] = {
     CacheControlSeen: "answer with Cache-Control",
     EventAccepted: "event accepted",
     EventDelivered: "event delivered",
+    LimitChanged: "limit of calls to the backend",
+    LinkIgnored: "message on a link ignored",
 }
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from sidecar.web.control import PATH
 from sidecar.web.responses import Problem
 
 
@@ -19,11 +20,15 @@ def check_token(request: web.BaseRequest, token: str) -> None:
 
 
 def require_token(token: Callable[[], str | None]) -> Middleware:
-    """For operators, who send the token as a bearer token, or as the password in a browser. /livez needs none."""
+    """For operators, who send the token as a bearer token, or as the password in a browser. /livez needs none. Without
+    a token, everybody may read what is no order, and nobody may change anything."""
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         wanted = token()
+        if wanted is None and (request.method not in ("GET", "HEAD") or request.path.startswith(PATH)):
+            detail = "this needs the admin socket (prosody-sidecar does it), or a token: see admin.token_file"
+            return web.json_response({"status": 403, "detail": detail}, status=403)
         if wanted is None or request.path == "/livez" or _is_same(_given(request), wanted):
             return await handler(request)
         challenge = {"WWW-Authenticate": 'Basic realm="prosody-sidecar", charset="UTF-8"'}

@@ -1,6 +1,7 @@
 """Listeners: on a socket from systemd or on our own, and stopped without dropping a request.
 
-stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end what is being answered
+stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end the links, and what is
+being answered
 
 A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener stops.
 """
@@ -8,11 +9,15 @@ A runner is aiohttp's: what answers on a listener, and how long it may go on whe
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -23,6 +28,8 @@ from sidecar.facts import Emit, Notice
 from sidecar.web.admin import Admin
 from sidecar.web.auth import require_token
 from sidecar.web.connections import KEEP_ALIVE, Connections, note_requests
+from sidecar.web.control import Control, Identify, local_user
+from sidecar.web.link import Links
 from sidecar.web.server import WebhookServer
 from sidecar.web.status_page import page
 from sidecar.web.webhooks import Webhooks
@@ -34,7 +41,7 @@ AT_A_TIME = 16
 """Connections that are accepted before those that are open get their turn again. With many, a burst is first read as a
 whole, and there is no time left to answer it."""
 
-PASSED_AS = {"listen": "webhook", "admin": "admin"}
+PASSED_AS = {"listen": "webhook", "admin": "admin", "control": "control", "admin socket": "admin-socket"}
 """Section of the config -> FileDescriptorName= of the socket that systemd may pass for it."""
 
 
@@ -50,19 +57,39 @@ class Address:
 
 
 def admin_runner(
-    admin: Admin, connections: Connections, token: Callable[[], str | None], shutdown: float
+    admin: Admin, control: Control, connections: Connections, token: Callable[[], str | None], shutdown: float
 ) -> web.BaseRunner:
     """What operators ask, and the page. `token` is read at each request; `shutdown`: seconds for what is under way."""
     app = admin.app()
     app.router.add_get("/", page)
+    app.add_routes(control.routes(local_user))
     app.middlewares[:] = [note_requests(connections), require_token(token), *app.middlewares]
+    return _app_runner(app, shutdown)
+
+
+def admin_socket_runner(admin: Admin, control: Control, connections: Connections, shutdown: float) -> web.BaseRunner:
+    """The same for who may open the admin socket: no token is needed, also for what changes something."""
+    app = admin.app()
+    app.add_routes(control.routes(local_user))
+    app.middlewares.insert(0, note_requests(connections))
+    return _app_runner(app, shutdown)
+
+
+def control_runner(control: Control, connections: Connections, identify: Identify, shutdown: float) -> web.BaseRunner:
+    """What the meeting service orders."""
+    app = control.app(identify)
+    app.middlewares.insert(0, note_requests(connections))
+    return _app_runner(app, shutdown)
+
+
+def _app_runner(app: web.Application, shutdown: float) -> web.BaseRunner:
     quiet = _only_our_own_defects()
     return web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown, logger=quiet)
 
 
-def webhook_runner(webhooks: Webhooks, connections: Connections, shutdown: float) -> web.BaseRunner:
+def webhook_runner(webhooks: Webhooks, links: Links, connections: Connections, shutdown: float) -> web.BaseRunner:
     """What Prosody asks. `shutdown`: seconds for what is under way."""
-    server = WebhookServer(webhooks, connections.note_request, KEEP_ALIVE)
+    server = WebhookServer(webhooks, links, connections.note_request, KEEP_ALIVE)
     return web.ServerRunner(server, shutdown_timeout=shutdown)
 
 
@@ -80,17 +107,64 @@ async def listen(
     passed: Mapping[str, socket.socket],
     connections: Connections,
     emit: Emit,
+    *,
+    tls: ssl.SSLContext | None = None,
+    end_links: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until the stack is unwound. Raises StartError if the address cannot be used."""
+    """Serve until the stack is unwound. `end_links` ends the connections that do not end with an answer. Raises
+    StartError if the address cannot be used."""
     await runner.setup()
-    stack.push_async_callback(_stop, runner, connections)
+    stack.push_async_callback(_stop, runner, connections, end_links)
     connections.watch(runner.server)
     opened = passed.get(PASSED_AS[address.section])
     if opened is not None:
         _check_passed(opened, address, emit)
     for each in [opened] if opened is not None else await _sockets_on(address):
-        await web.SockSite(runner, each, backlog=AT_A_TIME).start()  # for asyncio, the two are one number
+        # For asyncio, the two are one number.
+        await web.SockSite(runner, each, backlog=AT_A_TIME, ssl_context=tls).start()
         each.listen(BACKLOG)
+
+
+async def listen_locally(
+    stack: AsyncExitStack,
+    runner: web.BaseRunner,
+    path: Path | None,
+    passed: Mapping[str, socket.socket],
+    connections: Connections,
+) -> None:
+    """Serve on the admin socket: that of systemd, or one at this path, which only the own user and group may open.
+    Raises OSError if there can be none."""
+    await runner.setup()
+    stack.push_async_callback(_stop, runner, connections, None)
+    connections.watch(runner.server)
+    opened = passed.get(PASSED_AS["admin socket"])
+    if opened is None and path is not None:
+        opened = open_socket(path)
+        stack.callback(path.unlink, missing_ok=True)
+    if opened is not None:
+        await web.SockSite(runner, opened, backlog=BACKLOG).start()
+
+
+def open_socket(path: Path) -> socket.socket:
+    """A socket at this path, in place of one on which nobody listens any more. Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                if other.connect_ex(str(path)) == 0:
+                    raise OSError(errno.EADDRINUSE, "another sidecar listens there")
+            path.unlink()
+        before = os.umask(0o777)  # nobody may connect before the mode is set
+        try:
+            opened.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(0o660)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 async def _sockets_on(address: Address) -> list[socket.socket]:
@@ -119,8 +193,12 @@ def _check_passed(opened: socket.socket, address: Address, emit: Emit) -> None:
         emit(Notice(text, "warning"))
 
 
-async def _stop(runner: web.BaseRunner, connections: Connections) -> None:
+async def _stop(
+    runner: web.BaseRunner, connections: Connections, end_links: Callable[[], Awaitable[None]] | None
+) -> None:
     for site in runner.sites:
         await site.stop()
     await connections.settle()
+    if end_links is not None:
+        await end_links()
     await runner.cleanup()

@@ -55,7 +55,7 @@ def test_it_installs_without_a_question_and_starts_nothing(machine: Machine) -> 
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
-    units = (SERVICE, "prosody-sidecar.socket", "prosody-sidecar-admin.socket")
+    units = (SERVICE, "prosody-sidecar.socket", "prosody-sidecar-admin.socket", "prosody-sidecar-control.socket")
     done = machine.run("systemd-analyze", "verify", "--man=no", *units)
     assert done.stdout + done.stderr == ""
     security = machine.run("systemd-analyze", "security", SERVICE, check=False).stdout
@@ -73,6 +73,11 @@ def test_it_starts_with_the_secret_as_a_credential(machine: Machine) -> None:
     assert machine.shown(SERVICE, "ActiveState") == "active"
     assert machine.ask()["allowed"] is True
     time.sleep(1.5)
+    stat = machine.run("stat", "--format=%U %G %a", "/run/prosody-sidecar/admin.sock").stdout
+    assert stat.split() == ["root", "prosody-sidecar-admin", "660"]
+    assert "forgotten: " in machine.run("prosody-sidecar", "purge", "--room", "elsewhere").stdout
+    as_nobody = machine.run("runuser", "-u", "nobody", "--", "prosody-sidecar", "purge", "--all", check=False)
+    assert (as_nobody.returncode, "prosody-sidecar-admin" in as_nobody.stdout + as_nobody.stderr) == (1, True)
     assert machine.shown(SERVICE, "StatusText").startswith("Well: 1 answers remembered")
 
 

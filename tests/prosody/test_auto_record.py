@@ -228,15 +228,20 @@ async def test_what_was_stopped_stays_so_when_the_module_begins_with_nothing(
     prosody = await start_prosody(fresh=True, options=OPTIONS)
     await prosody.module(QUICK)
     prosody.backend.on("room-created", reply(RECORD))
-    async with jicofo_in(prosody, room) as jicofo, Client.connect(prosody, user="boss") as boss:
+    async with (
+        jicofo_in(prosody, room) as jicofo,
+        Client.connect(prosody, user="boss") as boss,
+        Client.connect(prosody) as ann,
+    ):
         await boss.join(room, nick="boss")
+        await ann.join(room, nick="ann")
         await jicofo.asked(1)
         await jicofo.says("off")
-        await jicofo.client.ping()
         await prosody.unload()
+        await boss.leave(room, "boss")
         await prosody.load()
         await prosody.module(QUICK)
-        await boss.leave(room, "boss")
+        prosody.backend.on("room-created", reply({**RECORD, "meetingTitle": "Again"}))
         await boss.join(room, nick="boss")
         await jicofo.asked(1)
 
@@ -248,6 +253,18 @@ async def test_a_recording_that_breaks_off_is_started_again(quick: Server, room:
         await jicofo.says("off", failure_reason="error")
         await jicofo.asked(2)
         assert await recordings(quick, room) == ["STARTED s1", "FAILED s1", "STARTED s2"]
+
+
+async def test_what_jicofo_repeats_of_an_earlier_try_is_no_news(quick: Server, room: str) -> None:
+    async with jicofo_in(quick, room, "silence") as jicofo, Client.connect(quick, user="boss") as boss:
+        await boss.join(room, nick="boss")
+        await jicofo.says("off", "s0", failure_reason="error")
+        await jicofo.asked(1)
+        await jicofo.client.send(
+            f"<iq type='result' id='{jicofo.orders[0].get('id')}' to='{jicofo.orders[0].get('from')}'/>"
+        )
+        await jicofo.says("off", "s0", failure_reason="error")
+        await jicofo.asked(1)
 
 
 async def test_a_page_that_obeys_is_not_followed_by_a_second_recording(start_prosody: StartProsody, room: str) -> None:
@@ -328,6 +345,7 @@ async def test_another_meeting_in_the_same_room_is_recorded_too(quick: Server, r
     async with jicofo_in(quick, room) as jicofo, Client.connect(quick, user="boss") as boss:
         await boss.join(room, nick="boss")
         await jicofo.asked(1)
+        await jicofo.says("off", initiator=f"{boss.room_jid(room)}/boss")
         await boss.leave(room, "boss")
         await jicofo.says("off")
         await jicofo.client.leave(room, "focus")

@@ -14,7 +14,19 @@ from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-DONE = {"status": "done", "refreshed": True}
+
+async def refresh(prosody: Server, room: str, **fields: Any) -> list[str]:
+    """Has the room refreshed; gives the names of the settings that have changed."""
+    outcome = await order(prosody, "refresh", room, **fields)
+    assert (outcome["status"], outcome["refreshed"]) == ("done", True)
+    changed: list[str] = outcome["changed"]
+    return changed
+
+
+async def statuses_of(prosody: Server, id: str) -> list[str]:
+    return [each["status"] for each in await outcomes(prosody, id)]
+
+
 LOBBY = ("rig_lobby", "muc_webhook")
 
 
@@ -28,7 +40,7 @@ async def test_all_get_the_new_config(prosody: Server, room: str) -> None:
         await ann.join(room, nick="ann")
         await bob.join(room, nick="bob")
         configure(prosody, room, {"chatEnabled": False})
-        assert await order(prosody, "refresh", room) == DONE
+        assert await refresh(prosody, room) == ["chatEnabled"]
         for client in (ann, bob):
             await client.ping()
             assert client.json_messages(room) == [{"type": "ROOM_CONFIG", "config": {"chatEnabled": False}}]
@@ -43,6 +55,17 @@ async def test_a_new_config_that_comes_with_the_order_is_applied_without_a_quest
         assert len(prosody.backend.asked("room-created", room)) == 1
 
 
+async def test_other_plugins_no_longer_find_a_setting_that_the_config_lacks(prosody: Server, room: str) -> None:
+    configure(prosody, room, {"chatEnabled": False, "pollsEnabled": False})
+    async with Client.connect(prosody) as ann:
+        await ann.join(room, nick="ann")
+        await in_room(prosody, room, 'room._data.audio_quality = "theirs"')
+        configure(prosody, room, {"pollsEnabled": False})
+        assert await refresh(prosody, room) == ["chatEnabled"]
+        data = "local d = room._data; return { chat = d.chat_enabled; polls = d.polls_enabled; a = d.audio_quality }"
+        assert await in_room(prosody, room, data) == {"polls": False, "a": "theirs"}
+
+
 async def test_the_configs_own_locks_follow_it(prosody: Server, room: str) -> None:
     locked = {"password": "first", "hidden": True, "membersOnly": True, "persistent": True, "moderated": True}
     configure(prosody, room, locked)
@@ -54,7 +77,7 @@ async def test_the_configs_own_locks_follow_it(prosody: Server, room: str) -> No
         await order(prosody, "refresh", room)
         assert (await locks_of(prosody, room))["password"] == "second"
         configure(prosody, room, {})
-        await order(prosody, "refresh", room)
+        assert await refresh(prosody, room) == sorted(locked)
         assert not any((await locks_of(prosody, room)).values())
 
 
@@ -68,7 +91,7 @@ async def test_the_locks_of_a_moderator_and_of_other_modules_stay(
         await submit(ann, room, membersonly="1", roomsecret="own")
         await in_room(prosody, room, "room:set_hidden(true); room:set_persistent(true)")
         configure(prosody, room, config)
-        assert await order(prosody, "refresh", room) == DONE
+        await refresh(prosody, room)
         locks = await locks_of(prosody, room)
         assert (locks["password"], locks["members_only"], locks["hidden"], locks["persistent"]) == (
             "own",
@@ -221,9 +244,9 @@ async def test_of_two_orders_the_later_one_counts(prosody: Server, room: str) ->
         await begin(prosody, "refresh", room, id=first)
         await prosody.backend.received("room-created", room, count=2)
         configure(prosody, room, {"password": "new"})
-        assert await order(prosody, "refresh", room) == DONE
+        await refresh(prosody, room)
         slow.release()
-        await eventually(lambda: outcomes(prosody, first), [DONE])
+        await eventually(lambda: statuses_of(prosody, first), ["done"])
         assert (await locks_of(prosody, room))["password"] == "new"
 
 
@@ -237,7 +260,7 @@ async def test_an_order_that_comes_again_while_it_is_carried_out_asks_once(proso
         await begin(prosody, "refresh", room, id=id)
         await prosody.backend.received("room-created", room, count=2)
         slow.release()
-        await eventually(lambda: outcomes(prosody, id), [DONE, DONE])
+        await eventually(lambda: statuses_of(prosody, id), ["done", "done"])
         assert len(prosody.backend.asked("room-created", room)) == 2
 
 
@@ -254,10 +277,7 @@ async def test_a_meeting_that_ends_meanwhile_is_not_made_again(prosody: Server, 
         await ann.join(room, nick="ann")
         slow.release()
 
-        async def statuses() -> list[str]:
-            return [each["status"] for each in await outcomes(prosody, id)]
-
-        await eventually(statuses, ["absent"])
+        await eventually(lambda: statuses_of(prosody, id), ["absent"])
         assert (await locks_of(prosody, room))["password"] == ""
 
 
@@ -270,7 +290,7 @@ async def test_a_room_whose_config_is_still_asked_for_gets_the_new_one(prosody: 
         await prosody.backend.received("validate-access", room)
         await prosody.backend.received("room-created", room)
         configure(prosody, room, {"password": "new"})
-        assert await order(prosody, "refresh", room) == DONE
+        await refresh(prosody, room)
         assert (await ann.await_join(room, within=2)).joined
         slow.release()
         await ann.ping()
@@ -288,5 +308,5 @@ async def test_a_reload_in_the_middle_loses_no_order(start_prosody: StartProsody
         await prosody.backend.received("room-created", room, count=2)
         await prosody.reload()
         slow.release()
-        await eventually(lambda: outcomes(prosody, id), [DONE])
+        await eventually(lambda: statuses_of(prosody, id), ["done"])
         assert (await locks_of(prosody, room))["password"] == "new"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def table(result: Result) -> Table:
         it.add_column(name, justify="left" if not name else "right")
     for name in sorted(model.counts):
         it.add_row(name, str(model.counts[name]), "")
+    it.add_row("slowest start, s", f"{model.slowest_start:.1f}", "")
     it.add_row("events acknowledged", str(sum(model.accepted.values())), "")
     missing = sum(model.accepted.values()) - sum(model.arrived.values())
     must_be_none = {
@@ -57,6 +59,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10_000) if arguments.seed is None else arguments.seed
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(f"{arguments.minutes:g} minutes with seed {seed} ...")
+    logging.getLogger("aiohttp.server").disabled = True  # the backend's: who is killed hangs up on it
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         result = asyncio.run(soak(60.0 * arguments.minutes, seed, Path(folder)))

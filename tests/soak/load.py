@@ -19,7 +19,8 @@ from tests.soak.model import CHANGING, ROOMS, Model, somebody
 
 JOINERS, TELLERS = 4, 6
 PAUSE = 0.1
-LATE = 0.25
+LATE = 0.5
+"""Seconds. As long waits a question for a slow backend if the cache has an answer."""
 NOBODY = (aiohttp.ClientError, TimeoutError)
 
 

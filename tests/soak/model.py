@@ -66,6 +66,8 @@ class Model:
     failing: int = 0
     """Faults of the backend, and of this machine, that go on now."""
     failed_until: float = 0.0
+    slowest_start: float = 0.0
+    """Seconds."""
     counts: Counter[str] = field(default_factory=Counter)
     forbidden: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

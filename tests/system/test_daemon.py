@@ -259,7 +259,7 @@ async def test_what_needs_a_restart_says_so_and_stays(backend: Backend) -> None:
         sidecar.write({"listen": {"port": free_port(), "prefix": "/other"}})
         sidecar.signal(signal.SIGHUP)
         line = await sidecar.until_logged("reloaded")
-        assert line["needs_restart"] == ["listen"]
+        assert line["needs_restart"] == ["listen.port", "listen.prefix"]
         sidecar.config = kept
         assert (await sidecar.decides("standup", "alice@example.com")).allowed is True
 

@@ -23,7 +23,7 @@ from sidecar.config.loader import load
 from sidecar.daemon.build import Parts
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.lifecycle import Daemon
-from tests.unit.daemon.builders import a_sidecar
+from tests.unit.daemon.builders import a_sidecar, at_once, in_this_thread
 from tests.unit.daemon.in_force import in_words, state_of
 
 OLD = """
@@ -67,8 +67,11 @@ class Reloading:
             self.file.read_text(), read_secrets(settings, {}), self.file, output=self.output, notify=self.told.append
         )
         self.parts.health.serving = True
-        self.daemon = Daemon(self.parts, {}, {}, self.told.append)
+        self.daemon = Daemon(self.parts, {}, {}, self.told.append, in_thread=in_this_thread)
         self.file.write_text(NEW.format(folder=folder))
+
+    def reload(self) -> None:
+        at_once(self.daemon.reload_now())
 
     def refused(self) -> float:
         """What the metric says."""
@@ -118,8 +121,8 @@ def places_in_a_reload(folder: Path) -> list[tuple[str, int]]:
     """The lines of a reload, in their order, without those before it begins and the one that ends it."""
     seen: dict[tuple[str, int], None] = {}
     reloading = Reloading(folder)
-    run_traced(reloading.daemon.reload, lambda file, line: seen.setdefault((file, line)))
-    source, first = inspect.getsourcelines(Daemon.reload)
+    run_traced(reloading.reload, lambda file, line: seen.setdefault((file, line)))
+    source, first = inspect.getsourcelines(Daemon.reload_now)
     begin, end = (first + next(n for n, line in enumerate(source) if word in line) for word in ("try:", "except"))
     file = inspect.getfile(Daemon)
     return [place for place in seen if place[0] != file or begin < place[1] < end]
@@ -133,14 +136,14 @@ def reload_failing_at(reloading: Reloading, place: tuple[str, int], error: type[
             left.clear()
             raise error("injected")
 
-    run_traced(reloading.daemon.reload, visit)
+    run_traced(reloading.reload, visit)
     assert not left
 
 
 async def test_a_reload_is_whole_or_has_not_been_whichever_line_of_it_fails(tmp_path: Path) -> None:
     good = Reloading(tmp_path)
     old_words = in_words(good.parts)
-    good.daemon.reload()
+    good.reload()
     new_words = in_words(good.parts)
     assert old_words != new_words
     places = places_in_a_reload(tmp_path)
@@ -169,7 +172,7 @@ async def test_what_cannot_be_put_back_does_not_keep_the_rest_from_it(tmp_path: 
     old_words = in_words(reloading.parts)
     first, second = reloading.parts.guards.values()
     second.configure = lambda *_: 1 / 0  # type: ignore[assignment, method-assign]
-    reloading.daemon.reload()
+    reloading.reload()
     assert in_words(reloading.parts) == old_words
     assert first.breaker.rules == second.breaker.rules
     assert reloading.refused() == 1
@@ -183,7 +186,7 @@ async def test_systemd_hears_when_a_reload_began_and_that_it_is_over(tmp_path: P
     reloading = Reloading(tmp_path)
     reloading.file.write_text(text.format(folder=tmp_path))
     earliest = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    reloading.daemon.reload()
+    reloading.reload()
     latest = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     begun, over = reloading.told
     assert over == "READY=1"
@@ -197,6 +200,6 @@ async def test_an_observer_that_fails_does_not_keep_the_others_from_hearing_of_i
     reloading = Reloading(tmp_path)
     reloading.file.write_text("[")
     reloading.output.close()
-    reloading.daemon.reload()
+    reloading.reload()
     assert reloading.refused() == 1
     assert reloading.parts.health.reasons()[0].startswith("config: the last reload was refused: ")

@@ -22,9 +22,9 @@ from sidecar.core.classify import classify
 from sidecar.core.concurrency import Limit
 from sidecar.core.model import Answer, Endpoint, Failure, Key, Misconfigured, Outcome, Query, Unavailable
 from sidecar.core.policy import Policy
+from sidecar.core.selection import Change, Selector
 from sidecar.core.wire import query_of, read_message
 from sidecar.decisions.cache import Cache, Limits
-from sidecar.decisions.changes import Change, Selector
 from sidecar.decisions.resolver import Resolver
 from sidecar.facts import Asked, BreakerChanged, Crashed, Fact
 from tests.unit.builders import ALLOW_LIFETIMES, a_config_policy, a_policy

@@ -94,6 +94,15 @@ def test_a_latency_that_rises_with_every_call_settles_in_between() -> None:
     assert 30 <= run.limit_at(10) <= 80
 
 
+@pytest.mark.parametrize("seconds", [0.03, 0.06, 0.1])
+def test_a_moment_in_which_the_backend_is_slower_costs_a_burst_no_more_than_that_and_one_latency(
+    seconds: float,
+) -> None:
+    for begin in range(0, 80, 4):
+        moment = slower(0.2, 0.2 + seconds, begin / 100, begin / 100 + 0.1)
+        assert simulate(Backend(moment), at_once(1000), patience=PATIENCE).last_at <= 0.6 + seconds + 0.21
+
+
 def test_a_backend_that_turns_calls_away_is_given_fewer() -> None:
     run = simulate(Backend(constant(0.1), capacity=30, queue=10), evenly(600, 0, 20), patience=PATIENCE)
     assert run.turned_away < 0.2 * len(run.waits)

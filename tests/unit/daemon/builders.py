@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TextIO
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 from sidecar.backend.client import Target
 from sidecar.backend.guard import Guard
@@ -16,6 +16,23 @@ from sidecar.daemon.current import Secrets
 
 URL = "http://127.0.0.1:1/x"
 CONFIG = f"backend: {{url: '{URL}'}}\n"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_this_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """In place of `asyncio.to_thread`: nothing happens beside."""
+    return function(*args, **kwargs)
+
+
+def at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Run what waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("it waits for something")
 
 
 def ignore(_: str) -> None:

@@ -6,9 +6,10 @@ import asyncio
 import io
 import json
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
@@ -23,6 +24,9 @@ from sidecar.events.outbox import Outbox
 from sidecar.store import Store
 from tests.unit.daemon.builders import URL, a_sidecar, ignore
 from tests.unit.disk import until
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONFIG = f"state_dir: null\nlisten: {{port: 0}}\nadmin: {{port: 0}}\nbackend: {{url: '{URL}'}}\n"
 
@@ -137,7 +141,7 @@ async def test_a_reload_before_the_listeners_are_open_waits_for_them(tmp_path: P
     daemon.reload()
     assert said == []
     serving = asyncio.create_task(daemon.serve())
-    await until(lambda: any(each.startswith("RELOADING=1") for each in said))
+    await until(lambda: said.count("READY=1") == 2)
     ready = said.index("READY=1")
     assert said[ready - 1] == "memory has read the denies"
     assert [each.partition("\n")[0] for each in said[ready : ready + 3]] == ["READY=1", "RELOADING=1", "READY=1"]
@@ -145,3 +149,26 @@ async def test_a_reload_before_the_listeners_are_open_waits_for_them(tmp_path: P
     daemon.reload()
     await serving
     assert sum(each.startswith("RELOADING=1") for each in said) == 1
+
+
+async def test_a_reload_that_is_asked_for_during_another_one_comes_after_it(tmp_path: Path) -> None:
+    said: list[str] = []
+    source = tmp_path / "f.yaml"
+    source.write_text(CONFIG)
+
+    async def asked_for_again(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if said.count("READY=1") == 1:
+            daemon.reload()
+            daemon.reload()
+            await asyncio.sleep(0)
+        return function(*args, **kwargs)
+
+    parts = recorded(a_sidecar(CONFIG, source=source), [])
+    daemon = Daemon(parts, {}, {}, said.append, in_thread=asked_for_again)
+    daemon.reload()
+    serving = asyncio.create_task(daemon.serve())
+    await until(lambda: said.count("READY=1") == 3)
+    daemon.stop()
+    await serving
+    words = [each.partition("\n")[0].partition("=")[0] for each in said]
+    assert [word for word in words if word in ("READY", "RELOADING")] == ["READY", *2 * ["RELOADING", "READY"]]

@@ -16,7 +16,7 @@ from sidecar.daemon.build import Parts
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.reload import reload
 from sidecar.errors import SidecarError
-from tests.unit.daemon.builders import a_sidecar
+from tests.unit.daemon.builders import a_sidecar, at_once, in_this_thread
 from tests.unit.daemon.in_force import in_words, state_of
 
 BASE = """\
@@ -142,7 +142,7 @@ class Trial:
     def reloaded(self) -> bool:
         """Whether it was applied."""
         before = dict(state_of(self.parts))
-        reload(self.parts, {})
+        at_once(reload(self.parts, {}, in_this_thread))
         said = self.parts.health.reasons()
         assert not any("defect" in reason for reason in said), said
         if said:
@@ -161,5 +161,5 @@ def test_a_mutated_file_is_good_for_all_or_refused_by_all_with_its_place(tmp_pat
     assert said == problems
     assert trial.reloaded() is (fresh is not None)
     if fresh is not None:
-        prefix = trial.parts.webhooks.settings.prefix
+        prefix = trial.parts.questions.settings.prefix
         assert {**in_words(trial.parts), "webhooks": prefix} == {**in_words(fresh), "webhooks": prefix}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -16,7 +17,7 @@ from sidecar.core.model import Endpoint
 from sidecar.daemon.build import Parts
 from sidecar.daemon.current import read_secrets
 from sidecar.daemon.reload import reload
-from tests.unit.daemon.builders import a_sidecar, open_the_breaker
+from tests.unit.daemon.builders import a_sidecar, at_once, in_this_thread, open_the_breaker
 
 OLD = """
 state_dir: null
@@ -41,13 +42,13 @@ SECRETS = ("secret", "admin", "listen")
 class Reloading:
     """A sidecar, the files that its config names, and its log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, text: str = OLD) -> None:
         self.folder = folder
         self.file = folder / "sidecar.yaml"
         self.output = io.StringIO()
         for name in SECRETS:
             (folder / name).write_text(f"old-{name}")
-        self.write(OLD)
+        self.write(text)
         settings = load(self.file)
         self.parts = a_sidecar(self.file.read_text(), read_secrets(settings, {}), self.file, output=self.output)
 
@@ -59,7 +60,7 @@ class Reloading:
             (self.folder / name).write_text(f"new-{name}")
 
     def reload(self) -> None:
-        reload(self.parts, {})
+        at_once(reload(self.parts, {}, in_this_thread))
 
     def logged(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.getvalue().splitlines()]
@@ -73,7 +74,7 @@ def in_force(parts: Parts) -> dict[str, Any]:
         "admin token": parts.current.admin_token,
         "target": parts.backend.target,
         "policies": parts.resolver.policy_for,
-        "webhooks": parts.webhooks.settings,
+        "webhooks": parts.questions.settings,
         "breakers": [guard.breaker.rules for guard in guards],
     }
 
@@ -88,7 +89,7 @@ def test_everything_is_taken_over(reloading: Reloading) -> None:
     reloading.renew_secrets()
     reloading.reload()
     parts = reloading.parts
-    target, webhooks = parts.backend.target, parts.webhooks.settings
+    target, webhooks = parts.backend.target, parts.questions.settings
     assert (target.url, target.secret) == ("http://127.0.0.1:1/new", "new-secret")
     assert (parts.current.admin_token, webhooks.token) == ("new-admin", "new-listen")
     assert webhooks.anonymous_domains == {"guest.example.com"}
@@ -161,8 +162,40 @@ async def test_a_refused_reload_still_shows_what_waits_for_a_restart(reloading: 
 def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
     reloading.write(NEW.replace("listen: {{", "listen: {{prefix: /other, ") + "cache: {{allows: 5}}")
     reloading.reload()
-    assert reloading.logged()[0]["needs_restart"] == ["listen", "cache"]
-    assert reloading.parts.webhooks.settings.prefix == "/webhooks/jitsi"
+    assert reloading.logged()[0]["needs_restart"] == ["listen.prefix", "cache"]
+    assert reloading.parts.questions.settings.prefix == "/webhooks/jitsi"
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_token_goes_and_comes_and_changes_at_once(reloading: Reloading, section: str) -> None:
+    def token() -> str | None:
+        parts = reloading.parts
+        return parts.questions.settings.token if section == "listen" else parts.current.admin_token
+
+    without = re.sub(rf"{section}: .*\n", "", OLD)
+    for text, content, expected in ((OLD, "second", "second"), (without, "third", None), (OLD, "fourth", "fourth")):
+        (reloading.folder / section).write_text(content)
+        reloading.write(text.replace("level: error", "level: info"))
+        reloading.reload()
+        assert token() == expected
+        assert "needs_restart" not in reloading.logged()[-1]
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_listener_that_is_open_to_other_machines_keeps_its_token(tmp_path: Path, section: str) -> None:
+    remote = OLD.replace(f"{section}: {{{{", f"{section}: {{{{host: 0.0.0.0, allow_remote: true, ")
+    reloading = Reloading(tmp_path, remote)
+    before = in_force(reloading.parts)
+    reloading.write(re.sub(rf"{section}: .*\n", "", OLD))
+    reloading.reload()
+    assert in_force(reloading.parts) == before
+    assert f"{section}.token_file: other machines can connect until a restart" in reloading.logged()[0]["problems"][0]
+
+
+def test_a_module_timeout_needs_no_restart(reloading: Reloading) -> None:
+    reloading.write(NEW.replace("listen: {{", "listen: {{module_timeout: 9, "))
+    reloading.reload()
+    assert "needs_restart" not in reloading.logged()[0]
 
 
 @pytest.mark.parametrize(("text", "permit"), [(NEW, Permit.PROBE_FREE), (OLD, Permit.OPEN)])
@@ -178,10 +211,23 @@ def test_a_breaker_tries_at_once_only_where_the_backend_is_another(
     assert guard.permit(parts.clock.monotonic(), "standup") is permit
 
 
+async def test_while_a_long_file_is_read_the_event_loop_goes_on(reloading: Reloading) -> None:
+    rule = "- {{{{match: board-{}, validate-access: {{{{answer_within: 3}}}}}}}}\n"
+    rules = "".join(rule.format(number) for number in range(200))
+    reloading.write(f"{OLD}rooms:\n{rules}")
+    under_way = asyncio.create_task(reload(reloading.parts, {}))
+    rounds = 0
+    while not under_way.done():
+        await asyncio.sleep(0.001)
+        rounds += 1
+    assert rounds > 5
+    assert reloading.parts.resolver.policy_for(Endpoint.VALIDATE_ACCESS, "board-7").answer_within == 3
+
+
 def test_settings_that_are_built_in_are_not_read_again() -> None:
     output = io.StringIO()
     parts = a_sidecar(output=output)
     before = in_force(parts)
-    reload(parts, {})
+    at_once(reload(parts, {}, in_this_thread))
     assert in_force(parts) == before
     assert output.getvalue() == ""

@@ -11,8 +11,9 @@ import pytest
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
 from sidecar.core.policy import Freshness
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
-from sidecar.decisions.changes import Change, Changes, Selector
+from sidecar.decisions.changes import Changes
 from sidecar.decisions.view import look
 from sidecar.decisions.write_behind import DecisionStore, WriteBehind
 from sidecar.errors import DiskError

@@ -18,8 +18,9 @@ from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Event, Query, Source
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Fact, Resolved
-from sidecar.web.webhooks import Webhooks, WebhookSettings
-from tests.unit.builders import ALLOW, CONFIG, DENY
+from sidecar.web.questions import Questions, WebhookSettings
+from sidecar.web.webhooks import Webhooks
+from tests.unit.builders import ALLOW, CONFIG
 
 PREFIX = "/webhooks/jitsi"
 BY_BACKEND = {"decidedBy": "backend", "decisionId": "ab" * 16}
@@ -36,6 +37,9 @@ class Engines:
         }
         self.error: Exception | None = None
         self.events: list[Event] = []
+
+    def at_once(self, query: Query) -> Answer | None:
+        return None
 
     async def resolve(self, query: Query) -> Answer:
         if self.error is not None:
@@ -62,17 +66,20 @@ def facts() -> list[Fact]:
 
 
 @pytest.fixture
-def webhooks(engines: Engines, facts: list[Fact]) -> Webhooks:
+def questions(engines: Engines, facts: list[Fact]) -> Questions:
     settings = WebhookSettings(PREFIX)
-    return Webhooks(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
+    return Questions(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
 
 
 Ask = Callable[..., Awaitable[ClientResponse]]
 
 
 @pytest.fixture
-async def ask(webhooks: Webhooks, aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient) -> Ask:
+async def ask(
+    questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient
+) -> Ask:
     """Posts a join, or what else a test gives, to a path below the prefix."""
+    webhooks = Webhooks(questions, SystemClock(), facts.append)
     client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(webhooks.handle))
 
     async def post(path: str, body: object = JOIN, **headers: str) -> ClientResponse:
@@ -83,11 +90,6 @@ async def ask(webhooks: Webhooks, aiohttp_raw_server: AiohttpRawServer, aiohttp_
     return post
 
 
-def texts_of(sequence: bytes) -> list[Any]:
-    """The documents of a JSON sequence."""
-    return [json.loads(text) for text in sequence.split(b"\x1e")[1:]]
-
-
 async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
     response = await ask("validate-access")
     assert (response.status, await response.json()) == (200, {**json.loads(ALLOW), **BY_BACKEND})
@@ -95,10 +97,12 @@ async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
     assert response.content_type == "application/json"
 
 
-async def test_the_deadline_begins_when_a_request_arrives_and_not_when_it_is_read(
-    webhooks: Webhooks, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+@pytest.mark.parametrize(("patience", "is_old"), [(0.2, True), (5.0, False)])
+async def test_a_request_that_prosody_has_given_up_in_the_kernel_is_as_old_as_it_is(
+    questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer, patience: float, *, is_old: bool
 ) -> None:
-    server = await aiohttp_raw_server(webhooks.handle)
+    questions.settings = WebhookSettings(PREFIX, patience=patience)
+    server = await aiohttp_raw_server(Webhooks(questions, SystemClock(), facts.append).handle)
     body = json.dumps(JOIN)
     head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection((server.host, server.port)) as client:
@@ -108,31 +112,7 @@ async def test_the_deadline_begins_when_a_request_arrives_and_not_when_it_is_rea
             await asyncio.sleep(0.001)
     (fact,) = facts
     assert isinstance(fact, Resolved)
-    assert 0.25 < fact.seconds < 5
-
-
-async def test_a_join_gets_the_decision_and_the_room_config(ask: Ask) -> None:
-    response = await ask("join?config=1")
-    assert response.content_type == "application/json-seq"
-    assert texts_of(await response.read()) == [{**json.loads(ALLOW), **BY_BACKEND}, json.loads(CONFIG)]
-    assert response.headers["Config-Status"] == "200"
-
-
-async def test_a_config_that_the_backend_sends_along_needs_no_other_question(ask: Ask, engines: Engines) -> None:
-    body = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
-    del engines.answers[Endpoint.ROOM_CREATED]
-    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, body, Source.BACKEND, True, forwarded="miss", stored=True)
-    response = await ask("join?config=1")
-    decision, config = texts_of(await response.read())
-    assert decision == {**json.loads(body), **BY_BACKEND}
-    assert (response.headers["Config-Status"], config) == ("200", {"chatEnabled": False})
-
-
-async def test_a_config_that_a_remembered_decision_came_with_has_a_newer_one(ask: Ask, engines: Engines) -> None:
-    body = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
-    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, body, Source.HIT, True)
-    response = await ask("join?config=1")
-    assert texts_of(await response.read())[1] == json.loads(CONFIG)
+    assert (fact.seconds > 0.25) is is_old
 
 
 @pytest.mark.parametrize(
@@ -152,13 +132,6 @@ async def test_the_id_of_a_decision_is_that_of_the_trace(ask: Ask, facts: list[F
     assert resolved.trace == trace
 
 
-async def test_a_join_that_is_denied_gets_no_config(ask: Ask, engines: Engines) -> None:
-    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.BACKEND, allowed=False)
-    response = await ask("join?config=1")
-    assert texts_of(await response.read()) == [{**json.loads(DENY), **BY_BACKEND}]
-    assert "Config-Status" not in response.headers
-
-
 async def test_an_event_is_acknowledged_and_keeps_its_idempotency_key(ask: Ask, engines: Engines) -> None:
     response = await ask("user-joined", Idempotency_Key="k-1")
     assert (response.status, await response.json()) == (202, {"accepted": True})
@@ -171,10 +144,10 @@ async def test_an_event_without_a_key_gets_one(ask: Ask, engines: Engines) -> No
 
 
 async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
-    ask: Ask, webhooks: Webhooks, facts: list[Fact]
+    ask: Ask, questions: Questions, facts: list[Fact]
 ) -> None:
     await ask("validate-access")
-    webhooks.settings = WebhookSettings(PREFIX, identities=True)
+    questions.settings = WebhookSettings(PREFIX, identities=True)
     await ask("validate-access")
     digest, name = (fact.subject for fact in facts if isinstance(fact, Resolved))
     assert name == "ann@example.org"
@@ -184,9 +157,9 @@ async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
 
 @pytest.mark.parametrize("sent", [{}, {"X_Webhook_Secret": "wrong"}])
 async def test_a_listener_with_a_token_answers_401_without_it(
-    ask: Ask, webhooks: Webhooks, sent: dict[str, str]
+    ask: Ask, questions: Questions, sent: dict[str, str]
 ) -> None:
-    webhooks.settings = WebhookSettings(PREFIX, token="right")
+    questions.settings = WebhookSettings(PREFIX, token="right")
     response = await ask("validate-access", **sent)
     assert response.status == 401
     assert "muc_webhook_secret" in (await response.json(content_type=None))["detail"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Source
 from sidecar.core.policy import OnUnavailable
-from sidecar.decisions.changes import Change, Selector
+from sidecar.core.selection import Change, Selector
 from tests.unit.builders import a_policy
 from tests.unit.harness import (
     CONFIG,
