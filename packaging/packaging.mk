@@ -22,3 +22,14 @@ deb: ## A Debian package in dist/: command, units, config, module; asks nothing
 test-systemd: ## The package on a booted Debian with a real systemd: reload, restart, watchdog, under load (needs root)
 	@tools/setup.sh test boot
 	@$(PYTHON) -m pytest tests/booted -rP $(PYTEST_ARGS)
+
+.PHONY: image test-container
+# make image BUILDER=docker
+BUILDER ?= podman
+image: ## A container image of the sidecar, prosody-sidecar:VERSION (BUILDER)
+	@$(BUILDER) build -f packaging/container/Containerfile \
+	    -t prosody-sidecar:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py) .
+
+test-container: ## The image, and the overlay for docker-jitsi-meet, with real containers (needs root)
+	@tools/setup.sh test container
+	@$(PYTHON) -m pytest tests/container $(PYTEST_ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -29,3 +31,21 @@ class SystemClock:
     def wall(self) -> float:
         """Unix seconds."""
         return time.time()
+
+
+_LAST_RECEIVED = struct.Struct("=52xI")
+"""`tcpi_last_data_recv` in Linux's `struct tcp_info`."""
+
+
+def unread_for(transport: Any) -> float:
+    """Seconds since the kernel received the last bytes on a TCP connection, to some milliseconds; 0 if it does not say.
+
+    A process that is overloaded, stopped or swapped out reads them long after they have arrived.
+    """
+    connection: Any = transport.get_extra_info("socket") if transport is not None else None
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)
+        (milliseconds,) = _LAST_RECEIVED.unpack(info)
+    except (AttributeError, OSError, struct.error):  # no socket, a closed one, or none of TCP
+        return 0.0
+    return float(milliseconds / 1e3)

@@ -30,6 +30,16 @@ class OutboxFull(SidecarError):
     """The outbox is full; the caller keeps its event and sends it again later."""
 
 
+class OrderRefused(SidecarError):
+    """An order is not taken. `status` is the one of HTTP; `field` is what is wrong with it."""
+
+    def __init__(self, status: int, detail: str, field: str | None = None) -> None:
+        """`detail` is a sentence for the sender."""
+        super().__init__(detail)
+        self.status = status
+        self.field = field
+
+
 class Unreachable(SidecarError):
     """No daemon answers at the address of the admin listener."""
 

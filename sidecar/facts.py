@@ -47,7 +47,7 @@ class CacheControlSeen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged:
-    """A breaker opened (again) or closed."""
+    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
 
     endpoint: Endpoint
     state: str
@@ -99,6 +99,35 @@ class OutboxChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderTaken:
+    """An order is on disk. `sender` is who has sent it: a key of the control listener, or a user of this machine."""
+
+    order: str
+    verb: str
+    room: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEnded:
+    """What became of an order: done, absent, failed or expired."""
+
+    order: str
+    verb: str
+    room: str
+    result: str
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Intruder:
+    """A request to the control listener had no valid token or signature."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiskChanged:
     """A file of the state folder became unusable, or usable again."""
 
@@ -113,6 +142,24 @@ class Reloaded:
 
     problems: tuple[str, ...] = ()
     restart_only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """A module's link is up, or it ended. `host` is the MUC component's domain, `boot` names the run of its Prosody."""
+
+    host: str
+    boot: str
+    version: str
+    up: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkIgnored:
+    """A message on a link was ignored."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +188,13 @@ Fact = (
     | EventDelivered
     | EventParked
     | OutboxChanged
+    | OrderTaken
+    | OrderEnded
+    | Intruder
     | DiskChanged
     | Reloaded
+    | LinkChanged
+    | LinkIgnored
     | Notice
     | Crashed
 )

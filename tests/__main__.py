@@ -1,4 +1,4 @@
-"""`make test`: whole systems and real Prosodys side by side, since both mostly wait.
+"""`make test`: whole systems, real Prosodys and real browsers side by side, since all mostly wait.
 
     python -m tests                              everything
     python -m tests tests/unit -k cancelled -x   a part, with pytest's options
@@ -11,10 +11,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-SIDE_BY_SIDE = (("tests/unit", "tests/system"), ("tests/prosody",))
+SIDE_BY_SIDE = (("tests/unit", "tests/system"), ("tests/prosody",), ("tests/browser",))
 FAILED, NOTHING_FOUND = 1, 5
 """Exit codes of pytest."""
 
@@ -35,11 +36,16 @@ def main(arguments: list[str]) -> int:
     paths = tuple(each for each in arguments if "/" in each and Path(each.partition("::")[0]).exists())
     options = [each for each in arguments if each not in paths]
     groups = (paths,) if paths else SIDE_BY_SIDE
-    with tempfile.TemporaryFile() as aside:
-        running = [begin(n, group, options, aside if n else None) for n, group in enumerate(groups)]
+    with ExitStack() as stack:
+        asides = [stack.enter_context(tempfile.TemporaryFile()) for _ in groups[1:]]
+        outputs = [None, *asides]
+        running = [
+            begin(n, group, options, aside) for n, (group, aside) in enumerate(zip(groups, outputs, strict=True))
+        ]
         codes = [each.wait() for each in running]
-        aside.seek(0)
-        sys.stdout.buffer.write(aside.read())
+        for aside in asides:
+            aside.seek(0)
+            sys.stdout.buffer.write(aside.read())
         sys.stdout.flush()
     for number, code in enumerate(codes):
         if code == FAILED:

@@ -35,6 +35,9 @@ One YAML file, `/etc/prosody-sidecar/sidecar.yaml` unless `--config` names anoth
 JSON Schema support completes and checks the file while you type: the first line of each file names
 [sidecar.schema.json](../config/sidecar.schema.json). All durations are seconds. An unknown setting is an error.
 
+Every setting can also be an environment variable, which replaces what the file says: `backend.url` is
+`PROSODY_SIDECAR_BACKEND__URL`. [In docker-jitsi-meet](docker-jitsi-meet.md#settings) has the rules.
+
 `systemctl reload prosody-sidecar` applies a changed file. It loses no request and no cached answer. If anything in the
 file is wrong, all of the old settings stay, and the log and `status` say why. The addresses in `listen` and `admin`,
 `state_dir`, `cache` and `outbox` need a restart; the reload says so.

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot ...
+# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container ...
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
 #   2. the project and its tools are installed into .venv; again only when setup.cfg changes
-#   3. for `test` and `bench`, a second Prosody (13) in its own folder
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test`, lib-jitsi-meet
 #
 # If everything is installed, it prints nothing.
 set -euo pipefail
@@ -23,6 +23,9 @@ faketime         | test                     | ls /usr/lib/*/faketime/libfaketime
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
+libjs-jquery     | test                     | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
+npm              | test                     | command -v npm                      | gets lib-jitsi-meet
 prometheus       | test                     | command -v promtool                 | checks alerts and metrics; no Prometheus is started
 wrk              | bench                    | command -v wrk                      | sends requests as fast as possible
 nginx            | bench                    | command -v nginx                    | a caching proxy, compared with the sidecar
@@ -31,7 +34,9 @@ lua-cjson        | bench                    | ls /usr/lib/*/lua/5.1/cjson.so    
 varnish          | bench                    | command -v varnishd                 | another caching proxy, compared with the sidecar
 varnish-modules  | bench                    | ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so | hashes request bodies in Varnish
 systemd-container | boot                    | command -v systemd-nspawn           | boots a Debian to test the package
-debootstrap      | boot                     | command -v debootstrap              | creates that Debian
+debootstrap      | boot container           | command -v debootstrap              | creates that Debian, and a base for the image
+podman           | container                | command -v podman                   | builds the container image and runs it
+runc             | container                | command -v runc                     | starts containers, also on machines with both kinds of cgroups
 util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='
@@ -55,7 +60,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot"; }
+usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container"; }
 
 # Runs a command without its output. Prints a line every 10 seconds, and the output if the command fails.
 quietly() {
@@ -230,7 +235,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        unit | run | demo | test | lint | crash | bench | boot) ;;
+        unit | run | demo | test | lint | crash | bench | boot | container) ;;
         *) usage ;;
     esac
 done
@@ -245,5 +250,8 @@ fi
 make_venv
 if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh || say "Prosody 13 could not be installed (see above); its tests are skipped, with a message."
+fi
+if [[ " $* " =~ \ test\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
+    sh tools/lib-jitsi-meet.sh || say "lib-jitsi-meet could not be got (see above); the browser is not tested, and the tests say so."
 fi
 give_back $STATE

@@ -4,12 +4,10 @@
 -- and fills it with its answer. Whoever else comes meanwhile asks for a decision only, and waits for the record as
 -- always. What becomes of the lead's session does not matter, since all this is done where the answer comes in.
 
-local async = require "util.async";
 local jid = require "util.jid";
 local json = require "util.json";
-local now = require "util.time".now;
 
-local state, options, safely, people, rooms, webhook, answers, texts, config, records; -- handed over by start.lib.lua
+local state, options, safely, people, rooms, held, webhook, answers, texts, config, records; -- handed over by start.lib.lua
 
 local function question_about(origin, stanza, room_jid, room)
 	local identity = people.identity_of(origin);
@@ -57,10 +55,9 @@ local function pass_on(record)
 	end
 end
 
-local function settle_lead(record, text, headers)
-	local status = text and headers and tonumber(headers["config-status"]);
-	if status then
-		records.settle(record, config.read_answer(record.jid, status, text));
+local function settle_lead(record, config_status, text)
+	if config_status then
+		records.settle(record, config.read_answer(record.jid, config_status, text));
 	else
 		pass_on(record);
 	end
@@ -70,44 +67,36 @@ end
 local function ask_for_join(body, question, on_answer)
 	local room_jid, record = question.roomJid, nil;
 	if not state.records[room_jid] then record = records.begin(room_jid, rooms.of(room_jid), question.userJid); end
-	webhook.ask(record and "join?config=1" or "join", body, function (code, answer, headers)
-		local is_too_old = headers and (code == 404 or code == 405);
-		local decision, room_config = answers.read_sequence(answer);
-		if record then safely("Taking in the config of "..room_jid, settle_lead, record, room_config, headers); end
-		local settled = record and record.state ~= "pending" and record or nil;
-		if not is_too_old then return on_answer(code, decision, settled); end
-		state.no_joins_until = now() + 60;
-		webhook.ask("validate-access", body, function (later_code, later_decision)
-			on_answer(later_code, later_decision, settled);
-		end);
+	webhook.ask(record and "join config" or "join", body, function (code, decision, config_status, room_config)
+		if record then safely("Taking in the config of "..room_jid, settle_lead, record, config_status, room_config); end
+		on_answer(code, decision, record and record.state ~= "pending" and record or nil);
 	end);
 end
 
--- Only in an async context: waits for the answer. Gives what read_decision does, and last the room's record if that
--- was settled along with it.
-local function ask(question)
-	local wait, done = async.waiter();
+-- Only in an async context: waits for the answer, or for an order. Gives what read_decision does, and last the room's
+-- record if that was settled along with it.
+local function ask(question, ticket)
 	local body = json.encode(question);
-	local code, decision, record;
-
-	local function take(...)
-		code, decision, record = ...;
-		done();
-	end
-
-	if state.is_sidecar and now() >= state.no_joins_until then
-		ask_for_join(body, question, take);
-	else
-		webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
-	end
-	wait();
+	local code, decision, record = 0, "an order has come", nil;
+	held.wait(ticket, function (wake)
+		local function take(...)
+			code, decision, record = ...;
+			wake();
+		end
+		if webhook.can_join() then
+			ask_for_join(body, question, take);
+		else
+			webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
+		end
+	end);
 	local verdict, detail, refusal = read_decision(code, decision);
 	return verdict, detail, refusal, record;
 end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	webhook, answers, texts, config, records = need.webhook, need.answers, need.texts, need.config, need.records;
+	held, webhook, answers, texts = need.held, need.webhook, need.answers, need.texts;
+	config, records = need.config, need.records;
 	return { question_about = question_about; ask = ask };
 end
 

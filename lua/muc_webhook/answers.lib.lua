@@ -32,16 +32,9 @@ local function presentable(text, default)
 	return text;
 end
 
--- JSON texts, each with a byte 0x1E before it and a line feed behind it (RFC 7464); 0x1E cannot be in one of them.
-local function read_sequence(text)
-	local first, rest = text:match("^\30([^\30]*)\n()");
-	if not first then return text, nil; end
-	return first, text:match("^\30([^\30]*)\n", rest);
-end
-
 local function new(need)
 	texts = need.texts;
-	return { read_object = read_object; read_sequence = read_sequence; presentable = presentable };
+	return { read_object = read_object; presentable = presentable };
 end
 
 return { version = "0.2.0"; new = new };

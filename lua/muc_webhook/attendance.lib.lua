@@ -124,6 +124,24 @@ local function on_presence(event)
 	end
 end
 
+local function has_occupant(room, bare_jid)
+	for _, occupant in pairs(room._occupants) do
+		if occupant.bare_jid == bare_jid then return true; end
+	end
+	return false;
+end
+
+local makes_moderator = { ["owner"] = true; ["admin"] = true };
+
+-- Somebody has made a moderator of a user who is not in the room, or taken it back. What modules do is not told: it is
+-- before a join, which says so, or by the config.
+local function on_affiliation(event)
+	local room, bare_jid, is_moderator = event.room, event.jid, makes_moderator[event.affiliation] or false;
+	if type(event.actor) ~= "string" or is_moderator == (makes_moderator[event.previous_affiliation] or false) then return; end
+	if not is_watched(room) or people.is_exempt(bare_jid) or has_occupant(room, bare_jid) then return; end
+	events.moderator_changed(room, { jid = bare_jid; role = is_moderator and "moderator" or nil }, event.actor, event.reason);
+end
+
 local function departure_of(event, person)
 	local room, origin, stanza = event.room, event.origin, event.stanza;
 	if room.destroying then return "room-destroyed"; end
@@ -238,7 +256,7 @@ local function new(need)
 	events, recordings = need.events, need.recordings;
 	store = module:open_store("muc_webhook_attendance");
 	return {
-		on_presence = on_presence; on_left = on_left; on_destroyed = on_destroyed;
+		on_presence = on_presence; on_affiliation = on_affiliation; on_left = on_left; on_destroyed = on_destroyed;
 		keep_room_of_new_nick = keep_room_of_new_nick; save = save; restore = restore; start = start;
 		visit_live_rooms = visit_live_rooms;
 	};

@@ -14,7 +14,7 @@ local xmlns_muc = "http://jabber.org/protocol/muc";
 local text = "You are not in the meeting that this breakout room belongs to";
 local departures = { ["301"] = true; ["307"] = true; ["321"] = true }; -- banned, kicked, affiliation lost
 
-local state, people, rooms; -- handed over by start.lib.lua
+local state, people, rooms, who, forbidden, metadata; -- handed over by start.lib.lua
 local components = {}; -- host -> true
 local main_jids = {}; -- JID of a breakout room -> JID of its main room
 
@@ -52,6 +52,15 @@ local function on_denied(room_jid, bare_jid)
 	if room then note(room, bare_jid, false); end
 end
 
+-- Keeps out who is let in so far and fits.
+local function keep_out(room, fits)
+	local kept_out = {};
+	for bare_jid, is_let_in in pairs(people_of(room)) do
+		if is_let_in and fits(bare_jid) then table.insert(kept_out, bare_jid); end
+	end
+	for _, bare_jid in ipairs(kept_out) do note(room, bare_jid, false); end
+end
+
 local function has_breakout_room(main_room, room_jid)
 	local list = main_room and main_room._data.breakout_rooms;
 	return list and list[room_jid] ~= nil;
@@ -70,6 +79,7 @@ local function find_main_room(room_jid)
 end
 
 local function main_room_of(room_jid)
+	if not rooms.muc() then return nil; end
 	local main_room = main_jids[room_jid] and rooms.of(main_jids[room_jid]);
 	if not has_breakout_room(main_room, room_jid) then main_room = find_main_room(room_jid); end
 	main_jids[room_jid] = main_room and main_room.jid;
@@ -96,7 +106,7 @@ local function admit(host, event)
 	local from, room_jid = stanza.attr.from, jid.bare(stanza.attr.to);
 	if stanza.attr.type ~= nil or not stanza:get_child("x", xmlns_muc) or people.is_exempt(from) then return; end
 	if is_inside(host, room_jid, from) then return; end
-	local main_room = rooms.muc() and main_room_of(room_jid);
+	local main_room = main_room_of(room_jid);
 	if not main_room or may_enter(main_room, event) then return; end
 	module:log("info", "A join into the breakout room %s was refused", room_jid);
 	event.origin.send(st.error_reply(stanza, "cancel", "not-allowed", text, room_jid));
@@ -105,8 +115,15 @@ end
 
 -- A kick out of a breakout room is one out of the meeting.
 local function on_presence_in_breakout_room(event)
-	local main_room = was_thrown_out(event) and rooms.muc() and main_room_of(event.room.jid);
+	local main_room = was_thrown_out(event) and main_room_of(event.room.jid);
 	if main_room then note(main_room, event.occupant.bare_jid, false); end
+end
+
+local function in_meeting(handler)
+	return function (event)
+		local main_room = rooms.muc() and main_room_of(event.room.jid);
+		if main_room then handler(event, main_room); end
+	end;
 end
 
 local function guard_component(host)
@@ -116,7 +133,17 @@ local function guard_component(host)
 			return admit(host, event);
 		end, -1); -- before mod_muc, at -2
 	end
-	module:hook_object_event(prosody.hosts[host].events, "muc-broadcast-presence", on_presence_in_breakout_room);
+	local host_events = prosody.hosts[host].events;
+	module:hook_object_event(host_events, "muc-broadcast-presence", on_presence_in_breakout_room);
+	module:hook_object_event(host_events, "muc-occupant-joined", in_meeting(who.on_joined));
+	module:hook_object_event(host_events, "muc-occupant-left", in_meeting(who.on_left));
+	for _, hook in ipairs(forbidden.hooks(main_room_of)) do
+		local event_name, priority, handler = table.unpack(hook);
+		module:hook_object_event(host_events, event_name, handler, priority);
+	end
+	module:hook_object_event(host_events, "muc-room-created", function (event)
+		metadata.on_breakout_room(event.room);
+	end, -2); -- Jitsi's room_metadata is at -1
 end
 
 -- As Jitsi's module finds it, in the section of a virtual host.
@@ -131,8 +158,12 @@ local function start()
 end
 
 local function new(need)
-	state, people, rooms = need.state, need.people, need.rooms;
-	return { start = start; on_joined = on_joined; on_presence = on_presence; on_denied = on_denied };
+	state, people, rooms, who = need.state, need.people, need.rooms, need.who;
+	forbidden, metadata = need.forbidden, need.metadata;
+	return {
+		main_room_of = main_room_of; start = start; on_joined = on_joined; on_presence = on_presence;
+		on_denied = on_denied; keep_out = keep_out;
+	};
 end
 
 return { version = "0.2.0"; new = new };

@@ -139,6 +139,14 @@ local function read_all(text)
 	return read_by_shape(shape, text);
 end
 
+-- The settings for the frontend in a table of their own.
+local function all_of(frontend)
+	local all = {};
+	for name, value in pairs(getmetatable(frontend).__index) do all[name] = value; end
+	for name, value in pairs(frontend) do all[name] = value; end
+	return all;
+end
+
 -- A usable config, or nil and, if it is one at all, which of the settings that protect the room cannot be read.
 local function read(text)
 	local config = read_all(text);
@@ -173,7 +181,7 @@ end
 
 local function new(need)
 	answers, settings, messages = need.answers, need.settings, need.messages;
-	return { read = read; read_answer = read_answer };
+	return { read = read; read_answer = read_answer; all_of = all_of };
 end
 
 return { version = "0.2.0"; new = new };

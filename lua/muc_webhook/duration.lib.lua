@@ -5,26 +5,10 @@
 
 local timer = require "util.timer";
 
-local options, safely, people, rooms, messages; -- handed over by start.lib.lua
+local options, safely, people, rooms, messages, ending; -- handed over by start.lib.lua
 
 local function end_meeting(room, minutes)
-	local text = ("The meeting has reached its limit of %g minutes"):format(minutes);
-	module:log("info", "Meeting in %s ends: %s", room.jid, text);
-	rooms.life_of(room).ending = "max-duration";
-	room._data.muc_webhook_started_at = nil;
-	if not room:get_persistent() or rooms.is_in_breakout(room) then
-		room:set_persistent(false);
-		room:destroy(nil, text);
-		return;
-	end
-	-- Destroyed, a persistent room would be a tombstone for weeks; only its meeting is over. Jitsi's frontend does not
-	-- show why somebody was removed.
-	room:broadcast(messages.chat_line(room.jid, text));
-	room:broadcast(messages.data(room.jid, nil, { type = "MEETING_ENDED"; reason = "max-duration" }));
-	for nick, occupant in room:each_occupant() do
-		if not people.is_exempt(occupant.bare_jid) then room:set_role(true, nick, nil, text); end
-	end
-	rooms.life_of(room).ending = nil;
+	ending.end_meeting(room, "max-duration", "max-duration", ("The meeting has reached its limit of %g minutes"):format(minutes));
 end
 
 local function warn_of_end(room, minutes)
@@ -74,14 +58,13 @@ local function on_left(event)
 	local room = event.room;
 	if room.destroying or not room._data.muc_webhook_started_at or not room:get_persistent() then return; end
 	if rooms.is_in_breakout(room) or rooms.real_occupants(room) > 0 then return; end
-	local life = rooms.life_of(room);
-	room._data.muc_webhook_started_at, life.warned, life.recording = nil, nil, nil;
+	ending.begin_anew(room);
 	start(room);
 end
 
 local function new(need)
 	options, safely, people, rooms = need.options, need.safely, need.people, need.rooms;
-	messages = need.messages;
+	messages, ending = need.messages, need.ending;
 	return { start = start; on_joined = on_joined; on_left = on_left };
 end
 

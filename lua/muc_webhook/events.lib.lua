@@ -58,7 +58,7 @@ local function details_of(person)
 end
 
 local function role_details(details, person)
-	details.role, details.moderator = person.role, person.role == "moderator";
+	details.role, details.moderator = person.nick and person.role, person.role == "moderator";
 	details.isModerator = details.moderator; -- the complete module's name
 	return details;
 end

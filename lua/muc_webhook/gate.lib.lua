@@ -17,7 +17,8 @@ local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
 -- Handed over by start.lib.lua.
-local state, options, metrics, people, rooms, records, access, login_only, breakout_rooms, messages;
+local state, options, metrics, people, rooms, held, records, access, login_only, breakout_rooms, messages, put_out;
+local bosh;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -31,6 +32,11 @@ local function is_gone(event, ticket)
 	local origin = event.origin;
 	return origin.destroyed or ticket.cancelled
 		or (origin.full_jid ~= nil and origin.full_jid ~= event.stanza.attr.from);
+end
+
+-- Nothing is to be made of the answer that the join has waited for.
+local function is_overtaken(event, ticket)
+	return is_gone(event, ticket) or ticket.refusal ~= nil or ticket.is_to_be_asked_again;
 end
 
 -- Jitsi's frontend does not show the text of an error. A script in the page can read this before the error comes.
@@ -61,8 +67,8 @@ end
 -- The room may be destroyed, and made again, under those who wait for its config. Then it is asked for once more.
 local function await_record(event, room_jid, ticket, record)
 	for _ = 1, 3 do
-		record = record or records.await(room_jid, jid.bare(event.stanza.attr.from));
-		if is_gone(event, ticket) or record.state ~= "ready" or state.records[room_jid] == record then return record; end
+		record = record or records.await(room_jid, jid.bare(event.stanza.attr.from), ticket);
+		if is_overtaken(event, ticket) or record.state ~= "ready" or state.records[room_jid] == record then return record; end
 		record = nil;
 	end
 	return nil;
@@ -99,14 +105,16 @@ local function lacks_password_of_new_room(event, room_jid, record)
 end
 
 -- Only in an async context. Returns true if the join ends here; otherwise it may go on to mod_muc.
-local function decide(event, room_jid, ticket)
+local function decide_by_answers(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
-	local verdict, detail, refusal, record = access.ask(question);
-	if is_gone(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
+	local verdict, detail, refusal, record = access.ask(question, ticket);
+	bosh.collect(event.origin);
+	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
 
 	record = await_record(event, room_jid, ticket, record);
-	if is_gone(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
+	bosh.collect(event.origin);
+	if is_overtaken(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
 	if is_refused_as_guest(event, record) then return true; end
 
 	local room = rooms.of(room_jid);
@@ -115,8 +123,28 @@ local function decide(event, room_jid, ticket)
 	elseif lacks_password_of_new_room(event, room_jid, record) then
 		return true;
 	end
+	put_out.on_let_in(event, room_jid);
 	metrics.count_join("allowed");
 	return false;
+end
+
+local function refuse_as_ordered(event, room_jid, reason)
+	metrics.count_join("denied");
+	module:log("info", "A join into %s was refused by an order: %s", room_jid, reason);
+	explain_refusal(event, room_jid, { type = "JOIN_REFUSED"; reason = reason; status = "KICKED" });
+	refuse(event, room_jid, "cancel", "not-allowed", reason);
+end
+
+-- An order that comes meanwhile counts more than the answers.
+local function decide(event, room_jid, ticket)
+	local ended;
+	repeat
+		ticket.is_to_be_asked_again = false;
+		ended = decide_by_answers(event, room_jid, ticket);
+		if is_gone(event, ticket) then return true; end
+	until ticket.refusal or not ticket.is_to_be_asked_again;
+	if ticket.refusal then refuse_as_ordered(event, room_jid, ticket.refusal); end
+	return ended;
 end
 
 -- An error in here refuses the join.
@@ -124,6 +152,7 @@ local function decide_safely(event, room_jid, ticket)
 	metrics.add_pending_joins(1);
 	local ok, ended = xpcall(decide, debug.traceback, event, room_jid, ticket);
 	metrics.add_pending_joins(-1);
+	held.let_go(ticket);
 	if not ok then
 		module:log("error", "A join into %s failed: %s", room_jid, ended);
 		refuse(event, room_jid, "wait", "internal-server-error");
@@ -142,7 +171,7 @@ end
 local function decide_detached(event_name, event, room_jid)
 	local key = event.stanza.attr.from.."\0"..room_jid;
 	if state.detached[key] then state.detached[key].cancelled = true; end
-	local ticket = {};
+	local ticket = held.hold(event, room_jid);
 	state.detached[key] = ticket;
 	async.runner(function ()
 		local ended = decide_safely(event, room_jid, ticket);
@@ -155,7 +184,7 @@ end
 
 -- The sender's own thread may wait.
 local function decide_in_thread(event_name, event, room_jid)
-	if decide_safely(event, room_jid, {}) then return true; end
+	if decide_safely(event, room_jid, held.hold(event, room_jid)) then return true; end
 	if rooms.muc() == muc and not state.stopped then return nil; end
 	-- Meanwhile mod_muc was reloaded or unloaded, and this event would still go to its old self; or this gate was
 	-- stopped, and another one or the guard decides.
@@ -221,7 +250,8 @@ end
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
-	breakout_rooms, messages = need.breakout_rooms, need.messages;
+	breakout_rooms, messages, held, put_out = need.breakout_rooms, need.messages, need.held, need.put_out;
+	bosh = need.bosh;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

@@ -2,7 +2,6 @@
 --
 -- Whoever goes to a breakout room keeps the place in the main room.
 
-local jid = require "util.jid";
 local now = require "util.time".now;
 local st = require "util.stanza";
 
@@ -11,11 +10,8 @@ local seconds_between_rooms = 30;
 local state, people, rooms; -- handed over by start.lib.lua
 
 local function is_in_a_breakout_room(main_room, full_jid)
-	for room_jid in pairs(main_room._data.breakout_rooms or {}) do
-		local host = prosody.hosts[jid.host(room_jid)];
-		local muc = host and host.modules and host.modules.muc;
-		local room = muc and muc.get_room_from_jid(room_jid);
-		if room and room:get_occupant_jid(full_jid) then return true; end
+	for _, room in ipairs(rooms.breakout_rooms_of(main_room)) do
+		if room:get_occupant_jid(full_jid) then return true; end
 	end
 	return false;
 end

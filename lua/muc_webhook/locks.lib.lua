@@ -26,7 +26,14 @@ end
 
 local function note(room, name, value)
 	local owners = room._data[noted];
-	if owners then owners[name] = is_locking(value) and "others" or nil; end
+	if not owners then return; end
+	owners[name] = is_locking(value) and "others" or nil;
+	if name == "members_only" then owners.lobby = nil; end -- a lobby is the config's only until somebody changes it
+end
+
+-- The config has opened the lobby that the room has now.
+local function note_lobby(room)
+	if room._data[noted] then room._data[noted].lobby = "config"; end
 end
 
 -- The rooms of one mod_muc share these methods. They stay replaced when the gate is unloaded, since a lock that is set
@@ -111,6 +118,7 @@ local function new(need)
 	return {
 		watch_setters = watch_setters; watch = watch; is_watched = is_watched; adopt = adopt; form_hooks = form_hooks;
 		owner_of = owner_of; close = close; open = open; note = note;
+		note_lobby = note_lobby;
 	};
 end
 

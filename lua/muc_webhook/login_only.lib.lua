@@ -7,7 +7,6 @@ local text = "This meeting is only for users who have logged in";
 
 local people, messages; -- handed over by start.lib.lua
 
-local anonymous = { ["anonymous"] = true; ["jitsi-anonymous"] = true };
 local has_warned = false;
 
 -- The virtual host whose users meet in these rooms.
@@ -20,7 +19,7 @@ end
 local function verifies_nobody()
 	local of_users = users_host();
 	local provider = of_users and of_users.users and of_users.users.name;
-	if not anonymous[provider] then return false; end
+	if not people.is_anonymous(provider) then return false; end
 	if not has_warned then
 		has_warned = true;
 		module:log("warn", "isPublic = false cannot be enforced: the authentication of %s verifies nobody. Such rooms are "

@@ -60,14 +60,14 @@ end
 local function make_member(event)
 	local room, occupant = event.room, event.occupant;
 	if room:get_affiliation(occupant.bare_jid) or not is_sealed_by_config(room) then return; end
-	setup.call(room, "set_affiliation", true, occupant.bare_jid, "member");
+	setup.grant(room, occupant.bare_jid, "member");
 	occupant.role = room:get_default_role("member");
 end
 
 local function new(need)
 	rooms, locks, setup = need.rooms, need.locks, need.setup;
 	return {
-		on_pre_create = on_pre_create; lift = lift; adopt_rooms_from_before = adopt_rooms_from_before;
+		on_pre_create = on_pre_create; lift = lift; adopt_rooms_from_before = adopt_rooms_from_before; announce = announce;
 		is_sealed_by_config = is_sealed_by_config; make_member = make_member;
 	};
 end

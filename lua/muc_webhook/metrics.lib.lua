@@ -27,6 +27,9 @@ local function new(need)
 		add_pending_joins = add_pending_joins;
 		event_was_dropped = module:measure("events_dropped", "counter");
 		events_are_queued = module:measure("events_queued", "amount");
+		link_is_up = module:measure("link_up", "amount");
+		link_was_lost = module:measure("link_losses", "counter");
+		link_ignored = module:measure("link_messages_ignored", "counter");
 		question_begins = module:measure("request", "times");
 	};
 end

@@ -16,8 +16,24 @@ local function give_affiliation(event)
 	local affiliation = room:get_affiliation(occupant.bare_jid);
 	if affiliation == "owner" or affiliation == "outcast" then return; end
 	if not people.is_listed(record.settings.moderators, people.identity_of(event.origin)) then return; end
-	setup.call(room, "set_affiliation", true, occupant.bare_jid, "owner");
+	setup.grant(room, occupant.bare_jid, "owner");
 	occupant.role = room:get_default_role("owner");
+end
+
+-- Those who are in already, when the list of moderators has changed.
+local function follow_moderators(room, before)
+	local record = rooms.record_of(room);
+	if not record or visitors.is_node() then return; end
+	for _, occupant in room:each_occupant() do
+		local bare_jid = occupant.bare_jid;
+		local identity = people.identity_of(prosody.full_sessions[occupant.jid]);
+		local affiliation = room:get_affiliation(bare_jid);
+		if people.is_listed(record.settings.moderators, identity) then
+			if affiliation ~= "owner" and affiliation ~= "outcast" then setup.grant(room, bare_jid, "owner"); end
+		elseif affiliation == "owner" and people.is_listed(before, identity) then
+			setup.demote(room, bare_jid);
+		end
+	end
 end
 
 local function order_to_record(room, to)
@@ -44,7 +60,7 @@ end
 
 local function new(need)
 	people, rooms, records, setup, visitors = need.people, need.rooms, need.records, need.setup, need.visitors;
-	return { give_affiliation = give_affiliation; greet = greet };
+	return { give_affiliation = give_affiliation; follow_moderators = follow_moderators; greet = greet };
 end
 
 return { version = "0.2.0"; new = new };

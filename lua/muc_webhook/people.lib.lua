@@ -51,11 +51,16 @@ local function authentication_of(origin)
 	return host and host.users and host.users.name or nil;
 end
 
+-- Whether an authentication knows nobody: each user is a new one.
+local function is_anonymous(authentication)
+	return anonymous_authentications[authentication] and not verifying_authentications[authentication] or false;
+end
+
 -- Jitsi's mod_jitsi_session takes the token out of the URL of every session. Only some authentications check it; what
 -- they found in it is then on the session too. On any other host a user can write there what they like.
 local function identity_of(origin)
 	local authentication = authentication_of(origin);
-	if not authentication or anonymous_authentications[authentication] then return {}; end
+	if not authentication or is_anonymous(authentication) then return {}; end
 	if not verifying_authentications[authentication] then
 		return { account = origin.username; jid = jid.join(origin.username, origin.host) };
 	end
@@ -72,7 +77,7 @@ end
 local function is_guest(origin, identity)
 	if identity.token or identity.id or identity.email then return false; end
 	local authentication = authentication_of(origin);
-	return anonymous_authentications[authentication] or verifying_authentications[authentication] or false;
+	return is_anonymous(authentication) or verifying_authentications[authentication] or false;
 end
 
 local function display_name(stanza, identity)
@@ -92,6 +97,38 @@ local function is_listed(moderators, identity)
 	return false;
 end
 
+-- Names under which an order may mean a person: what kind of name, and the name.
+local function names_of(bare_jid, identity)
+	local names = { "jid:"..bare_jid };
+	if identity.id then table.insert(names, "id:"..identity.id); end
+	if identity.email then table.insert(names, "email:"..identity.email:lower()); end
+	return names;
+end
+
+-- Of a user of this server, as far as there is a session.
+local function names_of_jid(bare_jid)
+	local user = prosody.bare_sessions[bare_jid];
+	local _, session = next(user and user.sessions or {});
+	return names_of(bare_jid, identity_of(session));
+end
+
+-- What the `user` of an order can mean, as a set, or nil if it is no name at all.
+local function names_meant_by(user)
+	local text = identifiers.read(user);
+	if not text then return nil; end
+	local names = { ["id:"..text] = true; ["email:"..text:lower()] = true };
+	local bare_jid = jid.bare(jid.prep(text));
+	if bare_jid then names["jid:"..bare_jid] = true; end
+	return names;
+end
+
+local function is_meant(meant, names)
+	for _, name in ipairs(names) do
+		if meant[name] then return true; end
+	end
+	return false;
+end
+
 local function new(need)
 	visitors, texts, identifiers = need.visitors, need.texts, need.identifiers;
 	verifying_authentications = { ["token"] = true };
@@ -106,8 +143,9 @@ local function new(need)
 		texts_of_option("transcriber_prefixes", { "transcriber@recorder." });
 	};
 	return {
-		is_exempt = is_exempt; identity_of = identity_of; is_guest = is_guest; display_name = display_name;
-		is_listed = is_listed;
+		is_exempt = is_exempt; is_anonymous = is_anonymous; identity_of = identity_of; is_guest = is_guest;
+		display_name = display_name; is_listed = is_listed; names_of = names_of; names_of_jid = names_of_jid;
+		names_meant_by = names_meant_by; is_meant = is_meant;
 	};
 end
 

@@ -7,7 +7,7 @@
 local now = require "util.time".now;
 local timer = require "util.timer";
 
-local state, options, metrics, http, answers, store; -- handed over by start.lib.lua
+local state, options, metrics, webhook, answers, store; -- handed over by start.lib.lua
 
 local most_in_flight = 4;
 local taken_as_poison = { [400] = true; [409] = true; [410] = true; [413] = true; [422] = true };
@@ -71,8 +71,7 @@ function send()
 		local room_queue = table.remove(queue.ready, 1);
 		local item = room_queue[1];
 		queue.in_flight = queue.in_flight + 1;
-		local headers = http.headers_for(options.secret, { ["Idempotency-Key"] = item.id });
-		http.post(state.deliveries, options.url.."/"..item.endpoint, item.body, headers, options.timeout, function (...)
+		webhook.deliver(item.endpoint, item.id, item.body, function (...)
 			settle(options.url, room_queue, item, ...);
 		end);
 	end
@@ -125,7 +124,7 @@ local function resume()
 	queue.url = options.url;
 	if has_moved then
 		queue.failures, queue.paused_until = 0, 0;
-		http.end_all(state.deliveries);
+		webhook.end_events();
 	end
 	send();
 end
@@ -137,7 +136,7 @@ local function stop_timer()
 end
 
 local function new(need)
-	state, options, metrics, http, answers = need.state, need.options, need.metrics, need.http, need.answers;
+	state, options, metrics, webhook, answers = need.state, need.options, need.metrics, need.webhook, need.answers;
 	store = module:open_store("muc_webhook_queue");
 	state.queue.send = send;
 	return { add = add; resume = resume; save = save; restore = restore; stop_timer = stop_timer };

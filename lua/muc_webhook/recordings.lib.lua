@@ -30,6 +30,12 @@ local function details_of(room, status)
 	};
 end
 
+-- Why it has ended, if nobody has stopped it.
+local function failure_in(status)
+	local failure = (status.attr.failure_reason or ""):lower();
+	return failure ~= "" and failure ~= "undefined" and failure or nil;
+end
+
 local function take(room, status)
 	local session_id, what = status.attr.session_id, (status.attr.status or ""):lower();
 	if not session_id or what ~= "on" and what ~= "off" then return; end
@@ -37,14 +43,14 @@ local function take(room, status)
 	life.recordings = life.recordings or {};
 	local known = life.recordings[session_id];
 	local details = details_of(room, status);
-	local failure = (status.attr.failure_reason or ""):lower();
+	local failure = failure_in(status);
 	if what == "on" then
 		if known then return; end
 		life.recordings[session_id] = "on";
 		return send(room, "STARTED", session_id, details);
 	end
 	life.recordings[session_id] = "off";
-	if known ~= "off" and failure ~= "" and failure ~= "undefined" then
+	if known ~= "off" and failure then
 		details.error = failure;
 		send(room, "FAILED", session_id, details);
 	elseif known == "on" then
@@ -75,7 +81,9 @@ end
 
 local function new(need)
 	state, people, rooms, events = need.state, need.people, need.rooms, need.events;
-	return { on_presence = on_presence; end_all = end_all; failed = failed };
+	return {
+		is_jicofo = is_jicofo; failure_in = failure_in; on_presence = on_presence; end_all = end_all; failed = failed;
+	};
 end
 
 return { version = "0.2.0"; new = new };

@@ -7,7 +7,6 @@
 --          ├──> refused    the meeting service wants no such room; forgotten, the next join asks again
 --          └──> failed     nobody could say; forgotten likewise (or, with fail_open, ready without settings)
 
-local async = require "util.async";
 local jid = require "util.jid";
 local json = require "util.json";
 local now = require "util.time".now;
@@ -16,7 +15,7 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
 -- Handed over by start.lib.lua.
-local state, options, safely, people, rooms, webhook, config, setup, locks, members_only, on_config;
+local state, options, safely, people, rooms, held, webhook, config, setup, metadata, locks, members_only, on_config;
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
@@ -29,23 +28,24 @@ local function message_to(record, to)
 	return message;
 end
 
--- The settings that a room has got already, in its life. What its moderators have changed since is theirs.
-local function applied_to(room)
+-- The config that a room has got already, in its life. What its moderators have changed since is theirs.
+local function applied_config(room)
 	local text = room._data.muc_webhook_config;
-	local stored = type(text) == "string" and config.read(text);
-	return stored and stored.settings or {};
+	return type(text) == "string" and config.read(text) or { settings = {}; frontend = {} };
 end
 
 -- Once in the life of a room, which may be of several objects.
-local function apply(record, room)
+local function apply(record, room, relaxes)
 	record.room = room;
+	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
-		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_to(room));
+		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_config(room), relaxes);
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
 
-local function take(record, new_config)
+-- With `relaxes`, also what a config has locked before is opened that this one does not lock any more.
+local function take(record, new_config, relaxes)
 	record.state, record.text, record.degraded = "ready", new_config.text, nil;
 	record.settings, record.frontend = new_config.settings, new_config.frontend;
 	record.payload, record.message = new_config.payload, nil;
@@ -57,9 +57,9 @@ local function take(record, new_config)
 	local room = state.records[record.jid] == record and rooms.of(record.jid);
 	if not room then return; end
 	-- Made before the answer came: by somebody who was not asked for, such as jicofo.
-	local before = applied_to(room);
-	apply(record, room);
-	setup.finish(room, record.settings, before);
+	local before = applied_config(room).settings;
+	apply(record, room, relaxes);
+	setup.finish(room, record.settings, before, relaxes);
 	if room:has_occupant() then room:broadcast(message_to(record)); end
 	on_config(room);
 end
@@ -71,11 +71,11 @@ local function stored_config(room_jid)
 	return type(text) == "string" and config.read(text) or nil;
 end
 
-local function settle(record, outcome, detail)
+local function settle(record, outcome, detail, relaxes)
 	local current = state.records[record.jid] == record;
 	local stored = outcome == "failed" and current and stored_config(record.jid);
 	if outcome == "ready" then
-		safely("Taking in the config of "..record.jid, take, record, detail);
+		safely("Taking in the config of "..record.jid, take, record, detail, relaxes);
 	elseif outcome == "refused" then
 		module:log("info", "Room %s is refused: %s", record.jid, detail);
 		record.state, record.reason = "refused", detail;
@@ -96,15 +96,26 @@ local function settle(record, outcome, detail)
 	for _, wake in ipairs(waiters) do safely("A join into "..record.jid, wake); end
 end
 
-local function fetch(record)
+-- Calls on_answer(outcome, detail, headers) with what config.read_answer says.
+local function ask(record, on_answer)
 	record.asked_at = now();
 	local body = {
 		roomName = jid.node(record.jid) or record.jid; roomJid = record.jid; timestamp = os.time();
 		creator = record.creator;
 	};
-	webhook.ask("room-created", json.encode(body), function (code, answer)
-		settle(record, config.read_answer(record.jid, code, answer));
+	webhook.ask("room-created", json.encode(body), function (code, answer, headers)
+		local outcome, detail = config.read_answer(record.jid, code, answer);
+		on_answer(outcome, detail, headers);
 	end);
+end
+
+local function fetch(record)
+	ask(record, function (outcome, detail) settle(record, outcome, detail); end);
+end
+
+-- What comes in for this record later changes no room. The joins that wait for it are woken by whoever drops it.
+local function drop(room_jid)
+	state.records[room_jid] = nil;
 end
 
 -- Records whose room was never made, or went without an event.
@@ -134,22 +145,21 @@ end
 -- The record of a room whose config is asked for from now on.
 local function begin(room_jid, room, creator)
 	forget_leftovers();
-	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; asked_at = now(); waiters = {}; };
+	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; waiters = {}; };
+	record.began_at, record.asked_at = now(), now();
 	state.records[room_jid] = record;
 	return record;
 end
 
--- Only in an async context: waits until it is known how the room shall be.
-local function await(room_jid, creator)
+-- Only in an async context: waits until it is known how the room shall be, or until an order comes.
+local function await(room_jid, creator, ticket)
 	local record = state.records[room_jid];
 	if not record then
 		record = begin(room_jid, rooms.of(room_jid), creator);
 		fetch(record);
 	end
 	if record.state == "pending" then
-		local wait, done = async.waiter();
-		table.insert(record.waiters, done);
-		wait();
+		held.wait(ticket, function (wake) table.insert(record.waiters, wake); end);
 	elseif record.degraded and now() - record.asked_at > 10 then
 		fetch(record); -- in the background: the meeting service may be back
 	end
@@ -197,9 +207,10 @@ end
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
 	webhook, config, setup, on_config = need.webhook, need.config, need.setup, need.on_config;
-	locks, members_only = need.locks, need.members_only;
+	metadata, held, locks, members_only = need.metadata, need.held, need.locks, need.members_only;
 	return {
-		known = known; begin = begin; fetch = fetch; settle = settle; await = await; apply = apply; message_to = message_to;
+		known = known; applied_config = applied_config; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
+		settle = settle; await = await; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
 		rearm = rearm;
 	};

@@ -20,6 +20,35 @@ local function call(room, method, ...)
 	return try(method, room, room[method], room, ...);
 end
 
+-- An affiliation with a mark that it is ours, so that an order can take it back. The mark is in the data of the
+-- affiliation, which Prosody keeps and removes with it.
+local function grant(room, bare_jid, affiliation)
+	local data = room._affiliation_data[bare_jid] or {};
+	data.muc_webhook_granted = affiliation;
+	room._affiliation_data[bare_jid] = data;
+	return call(room, "set_affiliation", true, bare_jid, affiliation);
+end
+
+local function is_granted(room, bare_jid)
+	local data = room._affiliation_data[bare_jid];
+	return data ~= nil and data.muc_webhook_granted ~= nil and data.muc_webhook_granted == room:get_affiliation(bare_jid);
+end
+
+-- To take the affiliation away would put them out of a room that is for members only.
+local function demote(room, bare_jid)
+	if not is_granted(room, bare_jid) then return; end
+	if room:get_members_only() then
+		grant(room, bare_jid, "member");
+	else
+		call(room, "set_affiliation", true, bare_jid, nil);
+	end
+end
+
+-- Not an affiliation that somebody else has given.
+local function take_back(room, bare_jid, reason)
+	if is_granted(room, bare_jid) then call(room, "set_affiliation", true, bare_jid, nil, reason); end
+end
+
 -- Whether only members get in. With a lobby it is the lobby that lets people in, and membership would lead past it.
 local function is_sealed(settings)
 	if settings.lobbyEnabled == true or visitors.is_node() then return false; end
@@ -64,7 +93,7 @@ end
 local function make_members(room)
 	for _, occupant in room:each_occupant() do
 		if not room:get_affiliation(occupant.bare_jid) then
-			call(room, "set_affiliation", true, occupant.bare_jid, "member");
+			grant(room, occupant.bare_jid, "member");
 		end
 	end
 end
@@ -74,51 +103,58 @@ local function close(room, name, value)
 	try(name, room, locks.close, room, name, value);
 end
 
-local function apply_locks(room, settings, before)
+local function apply_locks(room, settings, before, relaxes)
 	local wanted, earlier = locks_of(settings), locks_of(before);
 	locks.adopt(room, earlier);
 	for _, name in ipairs { "password"; "moderated"; "persistent"; "hidden"; "members_only" } do
 		local now, was = wanted[name], earlier[name];
 		if now and now ~= was then
 			close(room, name, now);
-		elseif now == false and was ~= false then
-			-- The creator may have brought another password than the config's.
+		elseif now == false and was ~= false or relaxes and was and not now then
+			-- The creator may have brought another password than the config's, and a moderator may have set one since.
 			if name ~= "password" or room:get_password() == was then try(name, room, locks.open, room, name); end
 		end
 	end
 end
 
-local function apply_moderators(room, settings, before)
+-- Does this with the bare JIDs in a list of moderators that are not in the other one.
+local function each_new_moderator(list, other, f)
 	local known = {};
-	for _, moderator in ipairs(before.moderators or {}) do known[moderator] = true; end
-	for _, moderator in ipairs(settings.moderators or {}) do
+	for _, moderator in ipairs(other or {}) do known[moderator] = true; end
+	for _, moderator in ipairs(list or {}) do
 		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) and not known[moderator] then call(room, "set_affiliation", true, bare, "owner"); end
+		if bare and jid.node(bare) and not known[moderator] then f(bare); end
 	end
 end
 
+local function apply_moderators(room, settings, before, relaxes)
+	each_new_moderator(settings.moderators, before.moderators, function (bare) grant(room, bare, "owner"); end);
+	if not relaxes then return; end
+	each_new_moderator(before.moderators, settings.moderators, function (bare) demote(room, bare); end);
+end
+
 -- Where other modules look for them.
-local function store(room, config)
+local function store(room, config, earlier)
 	local data, settings = room._data, config.settings;
 	data.muc_webhook_config = config.text; -- as text, since Prosody's storage refuses a table that is in two places
 	for name, data_name in pairs(data_names) do
 		local value = config.frontend[name];
-		if value ~= nil then data[data_name] = value; end
+		if value ~= nil or earlier.frontend[name] ~= nil then data[data_name] = value; end
 	end
 	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
 	data.is_public = settings.isPublic;
 	data.meeting_id = settings.meetingId;
 end
 
-local function apply(room, config, before)
-	local settings = config.settings;
-	store(room, config);
+local function apply(room, config, earlier, relaxes)
+	local settings, before = config.settings, earlier.settings;
+	store(room, config, earlier);
 	for _, setter in ipairs(plain_setters) do
 		local value = settings[setter[1]];
 		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end
 	end
-	if not visitors.is_node() then apply_moderators(room, settings, before); end
-	apply_locks(room, settings, before);
+	if not visitors.is_node() then apply_moderators(room, settings, before, relaxes); end
+	apply_locks(room, settings, before, relaxes);
 	-- A new room is locked until its owner has configured it, which is what just happened.
 	if room._data.locked and not room._data.destroyed then room._data.locked = nil; end
 end
@@ -128,19 +164,47 @@ local function open_lobby(room)
 	if room._data.lobbyroom or visitors.is_node() then return; end
 	prosody.events.fire_event("create-lobby-room", { room = room });
 	if room._data.lobbyroom then
+		locks.note_lobby(room);
 		module:fire_event("room-metadata-changed", { room = room });
 	else
 		module:log("warn", "%s wants a lobby, but no module answers create-lobby-room", room.jid);
 	end
 end
 
+-- As users know the room: Jitsi's muc_domain_mapper writes the tenant into the domain.
+local function public_jid(room_jid)
+	local base = module:get_option_string("muc_mapper_domain_base");
+	local tenant, name = room_jid:match("^%[([^%]]+)%](.+)@");
+	if not base or not tenant then return room_jid; end
+	return ("%s@%s.%s.%s"):format(name, module:get_option_string("muc_mapper_domain_prefix", "conference"), tenant, base);
+end
+
+-- Only the lobby that a config has opened. Who waits there joins the room now.
+local function close_lobby(room, settings)
+	if not room._data.lobbyroom or locks.owner_of(room, "lobby") ~= "config" then return; end
+	prosody.events.fire_event("destroy-lobby-room", {
+		room = room; newjid = public_jid(room.jid); message = "The lobby was closed.";
+	});
+	module:fire_event("room-metadata-changed", { room = room });
+	locks.note(room, "members_only", nil);
+	if wants_members_only(settings) then
+		close(room, "members_only", true);
+	else
+		try("members_only", room, locks.open, room, "members_only");
+	end
+end
+
 -- The part that needs the room to be a real one, with storage and neighbours.
-local function finish(room, settings, before)
+local function finish(room, settings, before, relaxes)
 	local title = settings.meetingTitle;
 	if options.subject_from_title and title and title ~= before.meetingTitle then
 		call(room, "set_subject", room.jid, title);
 	end
-	if settings.lobbyEnabled and not before.lobbyEnabled then open_lobby(room); end
+	if settings.lobbyEnabled and not before.lobbyEnabled then
+		open_lobby(room);
+	elseif relaxes and before.lobbyEnabled and not settings.lobbyEnabled then
+		close_lobby(room, settings);
+	end
 	if room:get_persistent() then room:save(true); end
 end
 
@@ -148,7 +212,8 @@ local function new(need)
 	options, data_names, host = need.options, need.settings.data_names, prosody.hosts[module.host];
 	locks, login_only, visitors = need.locks, need.login_only, need.visitors;
 	return {
-		apply = apply; finish = finish; call = call; close = close; open_lobby = open_lobby; is_sealed = is_sealed;
+		apply = apply; finish = finish; call = call; grant = grant; demote = demote; take_back = take_back;
+		close = close; open_lobby = open_lobby; is_sealed = is_sealed;
 		wants_members_only = wants_members_only;
 	};
 end

@@ -1,6 +1,8 @@
 -- The rooms there are, and what is kept about each.
 
+local jid = require "util.jid";
 local new_uuid = require "util.uuid".generate;
+local now = require "util.time".now;
 local timer = require "util.timer";
 
 local state, people, host; -- handed over by start.lib.lua
@@ -44,6 +46,42 @@ local function end_life(room_jid)
 	if life then stop_timer(life); end
 end
 
+-- When the life of a room began: the room was made, or was asked for, or the meeting before this one was over in a
+-- persistent room. It is in the room's own data, which other objects of the same room have too.
+local function begin_life(room, began_at)
+	room._data.muc_webhook_began_at = began_at or now();
+end
+
+-- Before hooks other than mod_muc's see a new room. Code may also make a room without a join.
+local function on_new_room(event)
+	local room = event.room;
+	if room._data.muc_webhook_began_at then return; end
+	local record = state.records[room.jid];
+	begin_life(room, record and record.began_at);
+end
+
+-- Nothing is known of a room from before this module was there.
+local function life_began_at(room)
+	return room._data.muc_webhook_began_at or 0;
+end
+
+-- A room of another component, such as a lobby.
+local function room_elsewhere(room_jid)
+	local other = prosody.hosts[jid.host(room_jid)];
+	local muc = other and other.modules and other.modules.muc;
+	return muc and muc.get_room_from_jid(room_jid) or nil;
+end
+
+local function breakout_rooms_of(room)
+	local list = {};
+	for room_jid in pairs(room._data.breakout_rooms or {}) do table.insert(list, room_elsewhere(room_jid)); end
+	return list;
+end
+
+local function lobby_of(room)
+	return room._data.lobbyroom and room_elsewhere(room._data.lobbyroom) or nil;
+end
+
 local function is_healthcheck(room_jid)
 	return room_jid:sub(1, 21) == "__jicofo-health-check";
 end
@@ -70,6 +108,8 @@ local function new(need)
 	state, people, host = need.state, need.people, prosody.hosts[module.host];
 	return {
 		muc = muc_now; of = room_of; record_of = record_of;
+		on_new_room = on_new_room; begin_life = begin_life; life_began_at = life_began_at;
+		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
 		life_of = life_of; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
 		meeting_id = meeting_id; real_occupants = real_occupants;

@@ -143,13 +143,10 @@ end
 
 local function new(need)
 	texts, identifiers = need.texts, need.identifiers;
-	local more = need.options.frontend_settings;
-	add_frontend_settings(more);
 	for name in pairs(frontend_settings) do
-		if not more[name] then
-			data_names[name] = name:gsub("%u", function (letter) return "_"..letter:lower(); end);
-		end
+		data_names[name] = name:gsub("%u", function (letter) return "_"..letter:lower(); end);
 	end
+	add_frontend_settings(need.options.frontend_settings);
 	return { for_room = room_settings; for_frontend = frontend_settings; data_names = data_names; add = add_setting };
 end
 

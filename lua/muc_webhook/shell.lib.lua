@@ -4,7 +4,7 @@ local array = require "util.array";
 local json = require "util.json";
 local now = require "util.time".now;
 
-local state, options, rooms, settings, neighbours; -- handed over by start.lib.lua
+local state, options, rooms, settings, neighbours, link; -- handed over by start.lib.lua
 
 local function count_of(set)
 	local n = 0;
@@ -18,6 +18,7 @@ local function print_status(print)
 	for _, hint in ipairs(options.advice) do print("  advice: "..hint); end
 	if options.missing_locks then print("  advice: "..options.missing_locks); end
 	for _, hint in ipairs(neighbours.list()) do print("  "..hint); end
+	print("  link: "..link.describe());
 	local counts, queue = state.counts, state.queue;
 	print(("  joins: %d pending, %d allowed, %d denied, %d into refused rooms, %d without a decision, %d not asked for"):format(
 		state.pending_joins, counts.allowed, counts.denied, counts.refused, counts.unavailable, counts.exempt));
@@ -96,7 +97,7 @@ end
 
 local function new(need)
 	state, options, rooms, settings = need.state, need.options, need.rooms, need.settings;
-	neighbours = need.neighbours;
+	neighbours, link = need.neighbours, need.link;
 	return { print_status = print_status; print_room = print_room; add_commands = add_commands };
 end
 

@@ -4,10 +4,11 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "connections"; "http";
-	"webhook"; "answers"; "messages"; "setting_types"; "config"; "login_only"; "locks"; "room_setup"; "members_only";
-	"wait_for_host"; "duration"; "records"; "access"; "breakout_rooms"; "gate"; "limit"; "occupants"; "queue"; "events";
-	"recordings"; "attendance"; "neighbours"; "shell";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
+	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "login_only";
+	"forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "ending";
+	"duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate"; "limit"; "occupants";
+	"attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -27,64 +28,107 @@ local function build(libraries, saved)
 		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
 	};
 	local rooms = libraries.rooms.new { state = state, people = people };
+	local held = libraries.held.new { state = state, people = people };
 
-	local connections = libraries.connections.new { safely = safely };
-	local http = libraries.http.new { safely = safely, connections = connections };
-	local webhook = libraries.webhook.new { options = options, state = state, metrics = metrics, http = http };
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
+	local orders; -- built last, since it reaches for much of what asks over the link
+	local http = libraries.http.new { safely = safely };
+	local link = libraries.link.new {
+		options = options, state = state, metrics = metrics, answers = answers,
+		carry_out = function (...) return orders.carry_out(...); end,
+		version = libraries.start.version,
+		connections = libraries.connection.new { options = options, safely = safely, http = http },
+	};
+	local webhook = libraries.webhook.new {
+		options = options, state = state, metrics = metrics, safely = safely, http = http, link = link,
+	};
+
+	local queue = libraries.queue.new {
+		state = state, options = options, metrics = metrics, webhook = webhook, answers = answers,
+	};
+	local events = libraries.events.new {
+		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
+	};
+	local recordings = libraries.recordings.new { state = state, people = people, rooms = rooms, events = events };
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local login_only = libraries.login_only.new { people = people, messages = messages };
+	local forbidden = libraries.forbidden.new { rooms = rooms, people = people, settings = settings };
+	local metadata = libraries.metadata.new { rooms = rooms, forbidden = forbidden, config = config, settings = settings };
+	local features = libraries.features.new { forbidden = forbidden };
+	local auto_record = libraries.auto_record.new {
+		state = state, safely = safely, people = people, rooms = rooms, visitors = visitors, settings = settings,
+		recordings = recordings, forbidden = forbidden,
+	};
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
 		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
+	local ending = libraries.ending.new { people = people, rooms = rooms, messages = messages };
 	local duration = libraries.duration.new {
-		options = options, safely = safely, people = people, rooms = rooms, messages = messages,
+		options = options, safely = safely, people = people, rooms = rooms, messages = messages, ending = ending,
 	};
 	local records = libraries.records.new {
-		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
-		config = config, setup = setup, locks = locks, members_only = members_only, on_config = duration.start,
+		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
+		config = config, setup = setup, metadata = metadata, locks = locks, members_only = members_only,
+		on_config = function (room)
+			for _, part in ipairs { duration.start, features.on_config, auto_record.on_config } do part(room); end
+		end;
 	};
 
 	local access = libraries.access.new {
-		state = state, options = options, safely = safely, people = people, rooms = rooms, webhook = webhook,
+		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
 		answers = answers, texts = texts, config = config, records = records,
 	};
-	local breakout_rooms = libraries.breakout_rooms.new { state = state, people = people, rooms = rooms };
+	local who = libraries.who.new { state = state, people = people, rooms = rooms };
+	local breakout_rooms = libraries.breakout_rooms.new {
+		state = state, people = people, rooms = rooms, who = who, forbidden = forbidden, metadata = metadata,
+	};
+	local put_out = libraries.put_out.new { state = state, people = people, rooms = rooms, metrics = metrics };
 	local gate = libraries.gate.new {
-		state = state, options = options, metrics = metrics, people = people, rooms = rooms, records = records,
-		access = access, login_only = login_only, breakout_rooms = breakout_rooms, messages = messages,
+		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
+		records = records, access = access, login_only = login_only, breakout_rooms = breakout_rooms,
+		messages = messages, put_out = put_out, bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
 	};
 	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 
-	local queue = libraries.queue.new {
-		state = state, options = options, metrics = metrics, http = http, answers = answers,
-	};
-	local events = libraries.events.new {
-		state = state, options = options, safely = safely, rooms = rooms, queue = queue,
-	};
-	local recordings = libraries.recordings.new { state = state, people = people, rooms = rooms, events = events };
 	local attendance = libraries.attendance.new {
 		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
 	};
 	local neighbours = libraries.neighbours.new();
 	local shell = libraries.shell.new {
 		state = state, options = options, rooms = rooms, settings = settings, neighbours = neighbours,
+		link = link,
+	};
+
+	local kick = libraries.kick.new {
+		people = people, rooms = rooms, held = held, put_out = put_out, breakout_rooms = breakout_rooms, setup = setup,
+		messages = messages,
+	};
+	local refresh = libraries.refresh.new {
+		state = state, safely = safely, rooms = rooms, held = held, records = records, config = config,
+		settings = settings, members_only = members_only, occupants = occupants,
+	};
+	local forget = libraries.forget.new { state = state, people = people, held = held, records = records };
+	orders = libraries.orders.new {
+		state = state, safely = safely, people = people, rooms = rooms, answers = answers, ending = ending, kick = kick,
+		refresh = refresh, forget = forget, who = who,
 	};
 
 	return {
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
-		connections = connections, http = http,
+		webhook = webhook, link = link,
+		forbidden = forbidden, metadata = metadata, features = features, auto_record = auto_record,
 		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
 		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
-		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell,
+		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell, who = who,
+		put_out = put_out, orders = orders,
 	};
 end
 
@@ -93,13 +137,17 @@ local function deciding_hooks(parts)
 	local records, occupants, attendance, limit = parts.records, parts.occupants, parts.attendance, parts.limit;
 	return {
 		{ "muc-room-pre-create", -999, records.on_pre_create }; -- after mod_muc's defaults and the creator's wishes
+		{ "muc-occupant-pre-join", 12, parts.put_out.on_pre_join };
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
-		{ "muc-occupant-pre-join", -3.8, parts.wait_for_host.show_seal }; -- when the other modules have decided
-		-- Once more after Jitsi's token_affiliation, at -3.5. One handler cannot be there twice.
-		{ "muc-occupant-pre-join", -3.85, function (event) return occupants.give_affiliation(event); end };
-		{ "muc-occupant-pre-join", -3.9, parts.members_only.make_member }; -- before the lobby, at -4, and members-only, at -5
+		{ "muc-occupant-pre-join", -3.3, parts.wait_for_host.show_seal }; -- when the other modules have decided
+		-- Before the lobby, at -4, and members-only, at -5; and before Jitsi's token_affiliation, at -3.5, which makes
+		-- owners only of members where only members get in.
+		{ "muc-occupant-pre-join", -3.4, parts.members_only.make_member };
+		-- Once more after token_affiliation. One handler cannot be there twice.
+		{ "muc-occupant-pre-join", -3.8, function (event) return occupants.give_affiliation(event); end };
+		{ "iq/full", 1, parts.auto_record.on_iq };
 		{ "muc-occupant-left", -0.4, attendance.keep_room_of_new_nick }; -- before mod_muc destroys it, at -1
 	};
 end
@@ -110,16 +158,24 @@ local function watching_hooks(parts)
 	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
+		{ "muc-room-pre-create", 0.4, parts.rooms.on_new_room };
+		{ "muc-room-created", 0, parts.rooms.on_new_room }; -- by code, without a join
 		{ "muc-room-pre-create", -1001, records.on_tracked }; -- the room can be saved now
-		{ "muc-room-restored", 0, records.on_restored }; -- it is another object now
+		{ "muc-room-restored", 1, parts.metadata.on_restored }; -- it is another object now
+		{ "muc-room-restored", 0, records.on_restored };
+		{ "muc-occupant-pre-join", -100, parts.features.on_pre_join }; -- who has come that far gets in
 		{ "room_host_arrived", 0, parts.wait_for_host.on_host_arrived }; -- then it opens the room
 		{ "muc-occupant-joined", 1, duration.on_joined }; -- before the event is sent
 		{ "muc-occupant-joined", 0, parts.breakout_rooms.on_joined };
+		{ "muc-occupant-joined", 0, parts.who.on_joined };
 		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
+		{ "muc-set-affiliation", 0, attendance.on_affiliation };
+		{ "muc-broadcast-presence", -1, parts.auto_record.on_presence };
+		{ "muc-occupant-left", 0, parts.who.on_left };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
@@ -128,16 +184,15 @@ local function watching_hooks(parts)
 	};
 end
 
-local function end_questions(parts)
-	parts.http.end_all(parts.state.questions);
-end
-
 local function put_hooks_in(parts)
-	for _, hook in ipairs(deciding_hooks(parts)) do
+	local deciding = deciding_hooks(parts);
+	for _, hook in ipairs(parts.forbidden.hooks(parts.rooms.of)) do table.insert(deciding, hook); end
+	for _, hook in ipairs(deciding) do
 		local event_name, priority, handler = table.unpack(hook);
 		module:hook(event_name, handler, priority);
 	end
-	parts.breakout_rooms.start();
+	parts.metadata.start(parts.breakout_rooms.main_room_of);
+	for _, part in ipairs { parts.breakout_rooms, parts.forbidden } do part.start(); end
 	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
 	local watching = watching_hooks(parts);
 	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
@@ -148,7 +203,7 @@ local function put_hooks_in(parts)
 	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
 		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);
 	end);
-	module:hook_global("server-stopping", function () end_questions(parts); end, 10); -- while there are streams
+	module:hook_global("server-stopping", parts.webhook.end_questions, 10); -- while there are streams
 	module:hook_global("server-stopped", function ()
 		parts.attendance.save();
 		parts.queue.save();
@@ -172,12 +227,13 @@ local function stop(parts, reloading)
 	parts.events.send_all_held_joins();
 	parts.queue.stop_timer();
 	for _, life in pairs(parts.state.lives) do parts.rooms.stop_timer(life); end
-	parts.connections.pool.close();
-	if reloading then return; end
+	parts.auto_record.stop();
+	if reloading then return parts.link.retire(); end
 	parts.attendance.save();
 	parts.state.stopped = true;
-	end_questions(parts);
-	parts.http.end_all(parts.state.deliveries);
+	parts.webhook.end_questions();
+	parts.webhook.end_events();
+	parts.link.stop();
 	parts.queue.save();
 end
 
@@ -188,6 +244,7 @@ local function start(libraries, saved)
 	safely("Looking for other modules", parts.neighbours.report);
 	parts.locks.watch_setters();
 	put_hooks_in(parts);
+	parts.link.start();
 	parts.queue.resume();
 	parts.shell.add_commands();
 	if saved then
@@ -198,6 +255,7 @@ local function start(libraries, saved)
 		safely("Looking for rooms from before", parts.members_only.adopt_rooms_from_before);
 	end
 	safely("Looking who is in", parts.attendance.start);
+	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.auto_record.on_config, room); end
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;
 		save = function () return parts.state; end;

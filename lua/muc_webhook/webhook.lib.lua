@@ -1,52 +1,135 @@
--- Asks muc_webhook_url, or while that cannot be reached, muc_webhook_fallback_url.
+-- Sends questions and events to muc_webhook_url: over the link while there is one, else over HTTP.
+--
+-- An exchange is one of them, from its first try to its outcome or the end of its time. A question whose way breaks is
+-- sent in another way: over HTTP, or while muc_webhook_url cannot be reached, to muc_webhook_fallback_url. An event
+-- goes back to its queue.
 
 local now = require "util.time".now;
+local timer = require "util.timer";
 
-local options, state, metrics, http; -- handed over by start.lib.lua
+local options, state, metrics, safely, http, link; -- handed over by start.lib.lua
 
--- The sidecar answers a join's two questions in one; a meeting service knows only the first.
-local direct_endpoints = { ["join"] = "validate-access"; ["join?config=1"] = "validate-access" };
+-- A sidecar answers a join's two questions in one, over the link; over HTTP they are two.
+local http_endpoints = { ["join"] = "validate-access"; ["join config"] = "validate-access" };
 
-local function names_a_sidecar(headers)
-	local caches = headers and headers["cache-status"] or "";
-	return (","..caches..","):find(",%s*prosody%-sidecar%s*[;,]") ~= nil;
+local exchange_mt = {};
+exchange_mt.__index = exchange_mt;
+
+-- The first outcome counts.
+function exchange_mt:finish(...)
+	if self.is_over then return; end
+	self.is_over = true;
+	state.exchanges[self] = nil;
+	if self.timer then timer.stop(self.timer); end
+	if self.measured then self.measured(); end
+	safely("Taking in an answer", self.on_answer, ...);
 end
 
--- While the sidecar cannot be reached, the backend itself is asked, if its address is known. on_answer gets headers
--- with the answers of muc_webhook_url only.
-local function ask(endpoint, body, on_answer)
-	local deadline = now() + options.timeout;
-	local measured = metrics.question_begins();
+-- A late answer finds nobody.
+function exchange_mt:give_up(reason)
+	if self.is_over then return; end
+	if self.connection then self.connection:forget(self); end
+	if self.hang_up then safely("Hanging up", self.hang_up); end
+	self:finish(0, reason);
+end
 
-	local function answered(code, answer, headers)
-		if measured then measured(); end
-		on_answer(code, answer, headers);
-	end
+function exchange_mt:answered(...)
+	self.connection = nil;
+	self:finish(...);
+end
 
-	local function ask_fallback()
-		local left = math.max(deadline - now(), 0.1);
-		local url = options.fallback_url.."/"..(direct_endpoints[endpoint] or endpoint);
-		http.post(state.questions, url, body, http.headers_for(options.fallback_secret), left, function (code, answer)
-			answered(code, answer);
-		end);
-	end
+function exchange_mt:lost(reason)
+	self.connection = nil;
+	if self.is_over then return; end
+	if self.id then return self:finish(0, reason); end
+	self:send();
+end
 
-	if options.fallback_url and state.primary_down_until > now() then return ask_fallback(); end
-	local url, headers = options.url.."/"..endpoint, http.headers_for(options.secret);
-	http.post(state.questions, url, body, headers, options.timeout, function (code, answer, answer_headers)
-		if code ~= 0 then state.is_sidecar = names_a_sidecar(answer_headers); end
-		if code == 0 and options.fallback_url and answer ~= "module unloaded" then
-			state.primary_down_until = now() + 5;
-			module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", options.url, answer);
-			if now() < deadline - 0.1 then return ask_fallback(); end
-		end
-		answered(code, answer, answer_headers);
+function exchange_mt:post(url, secret, on_end)
+	local headers = http.headers_for(secret, self.id and { ["Idempotency-Key"] = self.id });
+	local endpoint = http_endpoints[self.endpoint] or self.endpoint;
+	self.hang_up = http.post(url.."/"..endpoint, self.body, headers, function (...)
+		self.hang_up = nil;
+		on_end(...);
 	end);
 end
 
+local function pass_by(reason)
+	state.primary_down_until = now() + 5;
+	module:log("warn", "%s cannot be reached (%s), asking the backend itself for a while", options.url, reason);
+end
+
+function exchange_mt:ask_fallback()
+	self.is_passed_by = true;
+	self:post(options.fallback_url, options.fallback_secret, function (...) self:finish(...); end);
+end
+
+function exchange_mt:ask_over_http()
+	self:post(options.url, options.secret, function (code, answer)
+		if code ~= 0 or not options.fallback_url then return self:finish(code, answer); end
+		pass_by(answer);
+		self:ask_fallback();
+	end);
+end
+
+function exchange_mt:send_event()
+	if #self.id <= 64 and self.id:find("^[%w_-]+$") and link.send("event", self.id, self) then return; end
+	self:post(options.url, options.secret, function (...) self:finish(...); end);
+end
+
+function exchange_mt:send()
+	if self.id then return self:send_event(); end
+	if options.fallback_url and state.primary_down_until > now() then return self:ask_fallback(); end
+	state.last_question = state.last_question + 1;
+	if not link.send("ask", ("%d"):format(state.last_question), self) then self:ask_over_http(); end
+end
+
+-- The timer is one of util.timer: those made with module:add_timer die with a reload, and the join would hang.
+local function begin(exchange)
+	setmetatable(exchange, exchange_mt);
+	state.exchanges[exchange] = true;
+	exchange.timer = timer.add_task(options.timeout, function ()
+		exchange.timer = nil;
+		if options.fallback_url and not exchange.id and not exchange.is_passed_by then pass_by("timeout"); end
+		exchange:give_up("timeout");
+	end);
+	exchange:send();
+end
+
+-- Calls on_answer(status, body) once, never later than after muc_webhook_timeout; status 0 says that there was no answer,
+-- and body why. With a config in the answer to "join config", also its status and body.
+local function ask(endpoint, body, on_answer)
+	begin { endpoint = endpoint; body = body; on_answer = on_answer; measured = metrics.question_begins() };
+end
+
+-- The same for an event; `id` is the same at each try.
+local function deliver(endpoint, id, body, on_answer)
+	begin { endpoint = endpoint; id = id; body = body; on_answer = on_answer };
+end
+
+-- Ends them early: whoever waits for one hears now that there is no answer, instead of never.
+local function end_all(is_meant)
+	local ended = {};
+	for exchange in pairs(state.exchanges) do
+		if is_meant(exchange) then table.insert(ended, exchange); end
+	end
+	for _, exchange in ipairs(ended) do exchange:give_up("module unloaded"); end
+end
+
+local function end_questions()
+	end_all(function (exchange) return not exchange.id; end);
+end
+
+local function end_events()
+	end_all(function (exchange) return exchange.id ~= nil; end);
+end
+
 local function new(need)
-	options, state, metrics, http = need.options, need.state, need.metrics, need.http;
-	return { ask = ask };
+	options, state, metrics, safely = need.options, need.state, need.metrics, need.safely;
+	http, link = need.http, need.link;
+	return {
+		ask = ask; deliver = deliver; can_join = link.is_up; end_questions = end_questions; end_events = end_events;
+	};
 end
 
 return { version = "0.2.0"; new = new };

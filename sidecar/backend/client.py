@@ -11,14 +11,14 @@ import base64
 import email.utils
 import hmac
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 
 from sidecar import __version__
 from sidecar.backend.own_failures import is_ours
-from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, SpokeUnasked
+from sidecar.backend.pool import HEAD_LIMIT, HEADERS_LIMIT, Pool, Response, SpokeUnasked
 from sidecar.clock import Clock
 from sidecar.core.classify import classify
 from sidecar.core.model import Endpoint, Event, Failure, Kind, Misconfigured, Outcome, Query, Unavailable
@@ -40,8 +40,10 @@ class Target:
     """None: the system's trust store."""
     tls_files: str = ""
     """A digest of the files that `tls` was made from."""
-    signing_key: bytes | None = field(default=None, repr=False)
-    """Key for the signature headers of Standard Webhooks; None: not signed."""
+    signing_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys for the signature headers: one, or two while the backend's key is changed; none: not signed."""
+    forward_token: bool = False
+    """Whether a user's token is sent as `Authorization: Bearer` too."""
 
 
 class Backend:
@@ -57,6 +59,7 @@ class Backend:
         """Prepare the connection pool."""
         self._session = aiohttp.ClientSession(
             connector=Pool(),
+            response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"User-Agent": f"prosody-sidecar/{__version__}", "Accept-Encoding": "identity"},
@@ -76,17 +79,25 @@ class Backend:
 
     async def ask(self, query: Query, seconds: float) -> Outcome:
         """Send one question, and wait for the outcome at most so many seconds."""
-        return await self._post(query.key.endpoint, query.body, query.traceparent, seconds)
+        return await self._post(query.key.endpoint, query.body, query.traceparent, seconds, token=query.token)
 
     async def deliver(self, event: Event, seconds: float) -> Outcome:
         """Send one event, and wait for the outcome at most so many seconds."""
         return await self._post(event.endpoint, event.body, event.traceparent, seconds, event.idempotency_key)
 
     async def _post(
-        self, endpoint: Endpoint, body: bytes, traceparent: str, seconds: float, idempotency_key: str = ""
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        traceparent: str,
+        seconds: float,
+        idempotency_key: str = "",
+        token: str = "",
     ) -> Outcome:
         target = self.target
         headers = self._headers(target, body, traceparent, idempotency_key)
+        if token and target.forward_token:
+            headers["Authorization"] = f"Bearer {token}"
         # A `room-created` that is delivered later is an event too: the backend only has to receive it.
         kind = Kind.EVENT if idempotency_key else endpoint.kind
         try:
@@ -99,9 +110,9 @@ class Backend:
         headers = {"Content-Type": "application/json"}
         if target.secret is not None:
             headers["X-Webhook-Secret"] = target.secret
-        if target.signing_key is not None:
+        if target.signing_keys:
             message = idempotency_key or traceparent[3:52] or "unnamed"
-            headers.update(signature(target.signing_key, message, int(self._clock.wall()), body))
+            headers.update(signatures(target.signing_keys, message, int(self._clock.wall()), body))
         if traceparent:
             headers["traceparent"] = traceparent
         if idempotency_key:
@@ -152,7 +163,9 @@ class Backend:
         cache_control = ", ".join(headers.getall("Cache-Control", [])) if target.honour_cache_control else ""
         retry_after = self._retry_after(headers.get("Retry-After", ""))
         encoding = headers.get("Content-Encoding", "")
-        return classify(kind, response.status, content, cache_control, retry_after, encoding)
+        outcome = classify(kind, response.status, content, cache_control, retry_after, encoding)
+        exchange = response.exchange if isinstance(response, Response) else None
+        return outcome if exchange is None else replace(outcome, took=exchange.took)
 
     def _retry_after(self, header: str) -> float | None:
         """Seconds from either form of `Retry-After`; None without one that can be read."""
@@ -166,14 +179,20 @@ class Backend:
         return max(0.0, at - self._clock.wall())
 
 
-def signature(key: bytes, message: str, at: int, body: bytes) -> dict[str, str]:
-    """Headers with which a backend can verify body, sender and time (standardwebhooks.com)."""
-    signed = hmac.digest(key, f"{message}.{at}.".encode() + body, "sha256")
+def signatures(keys: tuple[bytes, ...], message: str, at: int, body: bytes) -> dict[str, str]:
+    """Headers with which a backend can verify the body and its sender: `X-Webhook-Signature`, and those of Standard
+    Webhooks (standardwebhooks.com), which sign the time too. With two keys, each has two signatures and a space."""
+    whole = f"{message}.{at}.".encode() + body
     return {
+        "X-Webhook-Signature": " ".join(_hmac(key, body) for key in keys),
         "webhook-id": message,
         "webhook-timestamp": str(at),
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{_hmac(key, whole)}" for key in keys),
     }
+
+
+def _hmac(key: bytes, content: bytes) -> str:
+    return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -22,6 +22,8 @@ from sidecar.backend.meter import TOO_LATE, Meter
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, BreakerRules, Permit, Ticket
 from sidecar.core.model import (
+    NOBODY,
+    Asker,
     Carried,
     Endpoint,
     Failure,
@@ -86,13 +88,13 @@ class Guard:
         self._emit = emit
         self._changed = asyncio.Event()
 
-    def permit(self, now: float, room: str, guest: str = "") -> Permit:
-        """What a question of this room, and of this guest, may do now."""
-        return self.breaker.permit(now, room, guest)
+    def permit(self, now: float, room: str, asker: Asker = NOBODY) -> Permit:
+        """What a question about this room may do now, if this one asks."""
+        return self.breaker.permit(now, room, asker)
 
-    def take_probe(self, now: float, room: str, guest: str = "") -> Ticket:
+    def take_probe(self, now: float, room: str, asker: Asker = NOBODY) -> Ticket:
         """Become the probe. Nothing may be awaited between seeing the permit and this."""
-        return self.breaker.admit(now, room, guest)
+        return self.breaker.admit(now, room, asker)
 
     async def breaker_changes(self, seconds: float) -> None:
         """Wait until the breaker opens, closes or frees its probe; at most so long."""
@@ -134,9 +136,9 @@ class Guard:
         answered = False
         self.calls_under_way += 1
         try:
-            if self.permit(now, room, query.guest) is not Permit.CLOSED:
+            if self.permit(now, room, query.asker) is not Permit.CLOSED:
                 return Released()
-            carried = await self._send(query, until, self.breaker.admit(now, room, query.guest), begun)
+            carried = await self._send(query, until, self.breaker.admit(now, room, query.asker), begun)
             answered = isinstance(carried.outcome, Replied | Rejected) or _is_unreadable(carried.outcome)
             return carried
         finally:
@@ -146,7 +148,7 @@ class Guard:
     async def _send(self, query: Query, until: float, ticket: Ticket, begun: float) -> Carried:
         """Ask, and once more where a retry is worth it. The ticket counts once for the breaker."""
         slow_after, lateness = self.breaker.rules.slow_after, self._meter.lateness
-        slow = _SlowTimer(lateness, slow_after, lambda: self._failed(ticket, "slow answers"))
+        slow = _SlowTimer(lateness, slow_after, lambda: self._failed(ticket, "slow answers", slow=True))
         had_time = until - self._clock.monotonic() >= FAIR_SHARE * (until - begun)
         try:
             self._budget.first_attempt()
@@ -186,19 +188,23 @@ class Guard:
         call = self._backend.ask(query, max(0.0, until - started_at))
         outcome = await self._meter.measured(self.endpoint, call, had_time=had_time)
         seconds = self._clock.monotonic() - started_at
-        reason = "" if isinstance(outcome, Replied | Rejected) else outcome.reason
+        reason = outcome.remark if isinstance(outcome, Replied | Rejected) else outcome.reason
         kind = "unreadable" if _is_unreadable(outcome) else type(outcome).__name__.lower()
         self._emit(Asked(self.endpoint, kind, seconds, outcome.status, reason, query.key.room, retry))
         return outcome
 
     def _succeeded(self, ticket: Ticket, *, well: bool) -> None:
         if self.breaker.succeed(self._clock.monotonic(), ticket, well=well):
-            self._emit(BreakerChanged(self.endpoint, "closed", "the probe was answered"))
+            self._emit(BreakerChanged(self.endpoint, "closed", "the backend answered"))
             self._wake()
 
-    def _failed(self, ticket: Ticket, reason: str, retry_after: float | None = None, *, whole: bool = False) -> None:
-        if self.breaker.fail(self._clock.monotonic(), ticket, self._jitter(), retry_after, whole=whole):
-            self._emit(BreakerChanged(self.endpoint, "open", reason))
+    def _failed(
+        self, ticket: Ticket, reason: str, retry_after: float | None = None, *, whole: bool = False, slow: bool = False
+    ) -> None:
+        now, jitter = self._clock.monotonic(), self._jitter()
+        if self.breaker.fail(now, ticket, jitter, retry_after, whole=whole, slow=slow):
+            state = "open for some guests" if self.breaker.is_open_for_some else "open"
+            self._emit(BreakerChanged(self.endpoint, state, reason))
             self._bulkhead.release_waiting(self.endpoint)
             self._wake()
         elif ticket.probe:

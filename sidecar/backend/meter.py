@@ -1,4 +1,4 @@
-"""Measures each call to the backend, for the concurrency limit: how long it took, and what part of that was our own."""
+"""Measures each call to the backend, for the concurrency limit: how long the backend took, without what was our own."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ class Meter:
         finally:
             late = self.lateness.read() - late_before
             self.lateness.end()
-            if (change := self._judged(kind, outcome, sent, late, had_time=had_time and late < TOO_LATE)) is not None:
+            if (change := self._judged(kind, outcome, sent, had_time=had_time and late < TOO_LATE)) is not None:
                 self._emit(LimitChanged(change.limit, change.cause))
 
-    def _judged(self, kind: str, outcome: Outcome | None, sent: Sent, late: float, *, had_time: bool) -> Change | None:
+    def _judged(self, kind: str, outcome: Outcome | None, sent: Sent, *, had_time: bool) -> Change | None:
         limit, now = self._bulkhead.limit, self._clock.monotonic()
         still, waiting = self._bulkhead.held - 1, self._bulkhead.waiting > 0
         match outcome:
             case Replied() | Rejected() | Misconfigured(alive=True) | Unavailable(alive=True):
-                return limit.answered(now, sent, kind, late=late, still=still, waiting=waiting)
+                took = outcome.took if outcome.took is not None else now - sent.at
+                return limit.answered(now, sent, kind, took, still=still, waiting=waiting)
             case None | Misconfigured() | Unavailable(failure=Failure.OURS):
                 return limit.says_nothing(now, sent, still=still, waiting=waiting)
             case Unavailable(failure=Failure.TIMEOUT | Failure.UNSENT) if not had_time:

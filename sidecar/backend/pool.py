@@ -18,6 +18,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import LineTooLong
 
 from sidecar.backend.names import Names
+from sidecar.clock import unread_for
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -35,6 +36,34 @@ HEAD_LIMIT = 128 * 1024
 """Bytes of an answer's status line and headers, twice what a backend may send: no refusal is lost to a limit."""
 
 HEADERS_LIMIT = 1000
+
+
+class Exchange:
+    """One question and its answer on a connection, by the event loop's clock."""
+
+    __slots__ = ("arrived_at", "sent_at")
+
+    def __init__(self, now: float) -> None:
+        """The question is sent now."""
+        self.sent_at = self.arrived_at = now
+
+    @property
+    def took(self) -> float:
+        """Seconds until the last part of the answer that was read had arrived."""
+        return max(0.0, self.arrived_at - self.sent_at)
+
+
+class Response(aiohttp.ClientResponse):
+    """aiohttp's response, which can also say how long it took."""
+
+    exchange: Exchange | None = None
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head. Afterwards the connection may have another question already."""
+        protocol = connection.protocol
+        assert isinstance(protocol, _Protocol)
+        self.exchange = protocol.exchange
+        return await super().start(connection)
 
 
 class SpokeUnasked(aiohttp.ClientConnectionError):
@@ -80,6 +109,7 @@ class _Protocol(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._opened_at = loop.time()
+        self.exchange: Exchange | None = None
         self._head_bytes: int | None = None
         """Received of an answer whose head is not complete; None: there is none."""
 
@@ -118,6 +148,7 @@ class _Protocol(ResponseHandler):
 
     def set_response_params(self, **params: Any) -> None:
         """A question is about to be sent."""
+        self.exchange = Exchange(self._loop.time())
         self._head_bytes = 0
         super().set_response_params(**params)
 
@@ -128,6 +159,8 @@ class _Protocol(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Read, up to the limit of a head: aiohttp limits each header, and their number."""
+        if self.exchange is not None:
+            self.exchange.arrived_at = self._loop.time() - unread_for(self.transport)
         super().data_received(data)
         if self._head_bytes is not None:
             self._head_bytes += len(data)

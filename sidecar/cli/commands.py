@@ -20,6 +20,7 @@ from sidecar.cli.live_status import watch
 from sidecar.cli.probe import Step, look
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import read_token
+from sidecar.config.environment import has_settings
 from sidecar.config.loader import examine_file, parse
 from sidecar.config.models import Admin
 from sidecar.config.named_files import examine_with_files
@@ -137,6 +138,13 @@ def status(file: Path | None, as_json: bool, watching: bool) -> None:
 
 @main.command()
 @_config_option
+def healthcheck(file: Path | None) -> None:
+    """Whether the daemon answers, for a container's health check. It says nothing about the backend."""
+    _ask(file, "GET", "/livez")
+
+
+@main.command()
+@_config_option
 @_json_option
 @click.argument("room")
 @click.argument("user", required=False)
@@ -231,9 +239,11 @@ async def _demo_backend(host: str, port: int, secret: str | None) -> None:
 def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     """Send one request to the running daemon, with its token if it has one."""
     source = _found(file)
-    if file is None and not source.exists():  # `run --demo` has the same admin listener as the defaults
+    if (
+        file is None and not source.exists() and not has_settings(os.environ)
+    ):  # `run --demo` has the same admin listener as the defaults
         return _ask_at(parse(DEMO_CONFIG, "the demo's config").admin, method, path, **more)
-    examined = examine_file(source)
+    examined = examine_file(source, os.environ)
     if examined.settings is None:
         raise ConfigError(examined.problem_lines())
     try:

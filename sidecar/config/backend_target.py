@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.backend.client import Target
-from sidecar.config.credentials import content_of, read_secret, read_token, signing_key
+from sidecar.config.credentials import content_of, read_secret, read_signing_keys
 from sidecar.config.models import BackendSettings, Settings
 from sidecar.errors import StartError
 
@@ -27,7 +27,8 @@ def target_from(settings: Settings, environ: Mapping[str, str]) -> Target:
         backend.cache_control == "honour",
         tls,
         files,
-        signing_key(read_token("signing-key", backend.signing_key_file, environ)),
+        read_signing_keys(backend.signing_key_file, environ),
+        backend.forward_token,
     )
 
 

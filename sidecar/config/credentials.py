@@ -19,6 +19,10 @@ FILE_LIMIT = 1024 * 1024
 """Bytes; a bundle of all public CAs is a quarter of it."""
 
 
+MOST_KEYS = 2
+"""Signing keys at the same time: the new one, and the old one until the backend knows the new one."""
+
+
 def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | None:
     """The secret, without the line end that editors add; None if none is configured. Raises StartError."""
     passed = credential(CREDENTIAL, environ)
@@ -34,23 +38,41 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
-    """Another secret: `listen-token`, `admin-token` or `signing-key`, from a credential or file. Raises StartError."""
+    """Another secret: `listen-token` or `admin-token`, from a credential or file. Raises StartError."""
     passed = credential(name, environ)
     if passed is not None:
         return _usable(_read(passed, name), f"the systemd credential {name}")
     return None if file is None else _usable(_read(file, name), f"the {name} in {file}")
 
 
-def signing_key(text: str | None) -> bytes | None:
-    """The bytes of a Standard Webhooks key: base64 after `whsec_`, any other text as it is. Raises StartError."""
-    if text is None or not text.startswith("whsec_"):
-        return None if text is None else text.encode()
-    try:
-        return base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except ValueError:
+def read_signing_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    """The keys for signatures, one on each line, from the credential `signing-key` or a file. Raises StartError."""
+    passed = credential("signing-key", environ)
+    if passed is None and file is None:
+        return ()
+    where = "the systemd credential signing-key" if passed is not None else f"the signing-key in {file}"
+    lines = _read(passed or file or Path(), "signing-key").strip("\r\n").splitlines()
+    if len(lines) > MOST_KEYS:
         raise StartError(
-            "the signing-key begins with whsec_, but the rest is not base64; copy the complete key"
-        ) from None
+            f"{where} has {len(lines)} lines; write one key, or the new key and the old key, one on each line"
+        )
+    keys = tuple(_signing_key(_usable(line, where)) for line in lines or [""])
+    if len(set(keys)) < len(keys):
+        raise StartError(f"{where} has the same key twice; write each key once")
+    return keys
+
+
+def _signing_key(text: str) -> bytes:
+    """The bytes of a Standard Webhooks key: base64 after `whsec_`, any other text as it is. Raises StartError."""
+    if not text.startswith("whsec_"):
+        return text.encode()
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise StartError("the signing-key begins with whsec_, but the rest is not base64; copy the complete key")
+    return key
 
 
 def credential(name: str, environ: Mapping[str, str]) -> Path | None:

@@ -80,6 +80,7 @@ class BackendSettings(Section):
     secret_file: Path | None = Field(default=None, strict=False)
     secret_env: str | None = None
     signing_key_file: Path | None = Field(default=None, strict=False)
+    forward_token: bool = False
     ca_file: Path | None = Field(default=None, strict=False)
     client_certificate: Path | None = Field(default=None, strict=False)
     client_key: Path | None = Field(default=None, strict=False)

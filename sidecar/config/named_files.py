@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.config.backend_target import tls_from
-from sidecar.config.credentials import CREDENTIAL, content_of, credential, read_secret, read_token, signing_key
+from sidecar.config.credentials import CREDENTIAL, content_of, credential, read_secret, read_signing_keys, read_token
 from sidecar.config.loader import Examined, Where, examine_file
 from sidecar.config.models import Settings
 from sidecar.errors import SidecarError
@@ -17,7 +17,7 @@ SECRET_FILE = ("backend", "secret_file")
 
 def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
     """Check a config file and the files it names; raises ConfigError only if the config file cannot be read."""
-    examined = examine_file(file)
+    examined = examine_file(file, environ)
     if examined.settings is not None:
         _secret(examined, examined.settings, environ)
         _other_files(examined, examined.settings, environ)
@@ -48,9 +48,10 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
     )
     for where, name, file in secrets:
         try:
-            text = read_token(name, file, environ)
             if name == "signing-key":
-                signing_key(text)
+                read_signing_keys(file, environ)
+            else:
+                read_token(name, file, environ)
         except SidecarError as error:
             examined.complain(where, str(error))
         else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from sidecar.core.decision_body import aged, configuration_in, requires_lobby, stamped
 from sidecar.core.model import Answer, Entry, Kind, Outcome, Query, Source, Verdict
 from sidecar.core.policy import Freshness, OnUnavailable, Policy, Reply, Settled
 
 UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
 ALLOWED_BY_POLICY = b'{"allowed":true,"reason":null}'
+LOBBY_BY_POLICY = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 _DETAIL = {
     Freshness.REVALIDATE: "stale-while-revalidate",
@@ -22,7 +25,7 @@ def remembered(entry: Entry, state: Freshness, policy: Policy, now: float) -> An
     limits = entry.lifetimes.at_most(policy.lifetimes(entry.verdict))
     return Answer(
         status=200,
-        body=entry.body,
+        body=aged(entry.body, now - entry.asked_at) if entry.verdict is Verdict.ALLOW else entry.body,
         source=Source.HIT if state is Freshness.FRESH else Source.STALE,
         allowed=_allowed(entry.verdict),
         ttl=math.floor(limits.fresh - (now - entry.asked_at)),
@@ -57,6 +60,7 @@ def unavailable(
     """The answer follows from the policy, since nothing usable is known.
 
     `entry` may be an expired deny: it is no answer any more, but it keeps a policy of `allow` from letting the user in.
+    An expired allow that required the lobby keeps it from letting the user past the lobby.
     `asked` is what followed from asking the backend; None: it was not asked. `retry_after` is in seconds.
     """
     forwarded = None if asked is None else _reason(before)
@@ -65,7 +69,8 @@ def unavailable(
     if policy.on_unavailable is OnUnavailable.DEFAULT and policy.default_body is not None:
         return Answer(200, policy.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
     if policy.on_unavailable is OnUnavailable.ALLOW and not denied_last:
-        return Answer(200, ALLOWED_BY_POLICY, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
+        body = LOBBY_BY_POLICY if entry is not None and requires_lobby(entry.body) else ALLOWED_BY_POLICY
+        return Answer(200, body, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
     decision = query.key.endpoint.kind is Kind.DECISION
     return Answer(
         status=200 if decision else 503,
@@ -77,6 +82,34 @@ def unavailable(
         detail="refused",
         retry_after=max(1, math.ceil(retry_after)),
     )
+
+
+DECIDED_BY: Mapping[Source, str] = {
+    Source.BACKEND: "backend",
+    Source.REJECTED: "backend",
+    Source.HIT: "memory",
+    Source.STALE: "memory",
+    Source.POLICY: "policy",
+}
+"""Who decided, for each source of a decision."""
+
+
+def decision_id_of(trace: str) -> str:
+    """The id of a decision: the trace id of the question, by which the backend can find it too."""
+    return trace[3:35]
+
+
+def with_decision(answer: Answer, trace: str) -> Answer:
+    """The answer to a decision, with who decided and with its id."""
+    return answer._replace(body=stamped(answer.body, DECIDED_BY[answer.source], decision_id_of(trace)))
+
+
+def config_along(decision: Answer) -> Answer | None:
+    """The room config that the backend has just sent along with a decision; None: it has sent none."""
+    configuration = configuration_in(decision.body) if decision.source is Source.BACKEND else None
+    if configuration is None:
+        return None
+    return decision._replace(status=200, body=configuration, allowed=None)
 
 
 def _allowed(verdict: Verdict | None) -> bool | None:

@@ -9,6 +9,10 @@ half-open when the time of an open one is over, so no timer is needed.
 Failures count by room, so that one broken room stops nothing for the others. Anybody can make up room names, so all
 rooms that the backend has never answered well are *strangers*, and count as one room together. A failure that no name
 can cause, such as a refused connection, counts for its own room.
+
+If nobody gets an answer, failures of strangers alone are enough: several rooms, each asked about by somebody else. One
+person can be several guests. So if only guests fail, the breaker opens for those guests alone, and the backend is still
+asked about everybody else.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import nlargest
+
+from sidecar.core.model import NOBODY, Asker
 
 
 class Permit(StrEnum):
@@ -50,7 +56,7 @@ class Ticket:
     room: str
     sent_at: float
     probe: bool
-    guest: str = ""
+    asker: Asker = NOBODY
 
 
 @dataclass(slots=True)
@@ -60,6 +66,30 @@ class _Call:
     failed: bool
 
 
+class _Witnesses:
+    """Strangers whose calls failed: rooms and askers that say the same independently of each other."""
+
+    def __init__(self) -> None:
+        self._rooms: set[str] = set()
+        self.askers: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def hear(self, room: str, asker: str, most: int) -> None:
+        """A room counts once, and so does an asker; no more than so many are remembered."""
+        if room not in self._rooms and asker not in self.askers and len(self) < most:
+            self._rooms.add(room)
+            self.askers.add(asker)
+
+    def forget(self) -> None:
+        self._rooms.clear()
+        self.askers.clear()
+
+
+GUESTS = ""
+"""The one asker as which all guests count. No asker with a name is called so."""
+
 HOLD_BACK = 0.5
 """Seconds for which the room of the last failed probe may not send the next one. Without this, one broken room with
 much traffic could send every probe, and the breaker would stay open for all rooms."""
@@ -68,7 +98,8 @@ STRANGERS = ""
 """The one room as which all rooms count that the backend has never answered well. No real room has an empty name."""
 
 QUIET = 2.0
-"""Seconds without a success before failures of strangers alone can open the breaker."""
+"""Seconds without a success before failures of strangers alone can open the breaker, and before calls count that have
+only not been answered yet."""
 
 REMEMBERED_ROOMS = 10_000
 """Rooms answered well that are remembered; the one that was answered longest ago is forgotten first."""
@@ -82,9 +113,12 @@ class Breaker:
         self.rules = rules
         self._answered_well: OrderedDict[str, None] = OrderedDict.fromkeys(answered_well)
         self._succeeded_at = -math.inf
-        self._strangers: set[str] = set()
-        """Strangers whose calls failed since the last success, or, while open, whose probes failed: the rooms, and for
-        the rooms of a guest, the guest."""
+        self._strangers = _Witnesses()
+        """Strangers whose calls failed since the last success, or, while open, whose probes failed."""
+        self._guests = _Witnesses()
+        """The same, with each guest as an asker of its own."""
+        self._open_for: set[str] | None = None
+        """While open: the askers for whom it is; None: for all."""
         self._open_until: float | None = None
         self._wait_until = 0.0
         self._probe: Ticket | None = None
@@ -98,20 +132,20 @@ class Breaker:
         self._in_a_row: Counter[str] = Counter()
         """Failures since the last success, by room."""
 
-    def permit(self, now: float, room: str, guest: str = "") -> Permit:
-        """What a question of this room may do now; `guest`: who asks, if it is a guest."""
-        if self._open_until is None:
+    def permit(self, now: float, room: str, asker: Asker = NOBODY) -> Permit:
+        """What a question about this room may do now, if this one asks."""
+        if self._open_until is None or self._is_let_through(room, asker):
             return Permit.CLOSED
         if now < self._open_until:
             return Permit.OPEN
-        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, guest), -math.inf):
+        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, asker), -math.inf):
             return Permit.PROBE_OUT
         return Permit.PROBE_FREE
 
-    def admit(self, now: float, room: str, guest: str = "") -> Ticket:
+    def admit(self, now: float, room: str, asker: Asker = NOBODY) -> Ticket:
         """Admit one call. In half-open it is the probe. The caller has just seen the permit."""
-        probe = self._open_until is not None
-        ticket = Ticket(room, now, probe, guest)
+        probe = self._open_until is not None and not self._is_let_through(room, asker)
+        ticket = Ticket(room, now, probe, asker)
         self._outstanding.add(ticket)
         if probe:
             self._probe = ticket
@@ -128,20 +162,27 @@ class Breaker:
             return False
         self._wait_until = 0.0
         self._succeeded_at = now
-        if ticket.probe:
+        if self._open_until is not None:
             self._next_generation()
-            self._open_until = None
+            self._open_until = self._open_for = None
             self._held_back.clear()
             return True
         self._in_a_row.clear()
-        self._strangers.clear()
+        self._forget_strangers()
         self._record(now, self._counted_as(ticket.room), failed=False)
         return False
 
     def fail(
-        self, now: float, ticket: Ticket, jitter: float, retry_after: float | None = None, *, whole: bool = False
+        self,
+        now: float,
+        ticket: Ticket,
+        jitter: float,
+        retry_after: float | None = None,
+        *,
+        whole: bool = False,
+        slow: bool = False,
     ) -> bool:
-        """The call failed, or has just become slow; True when this opens the breaker (again).
+        """The call failed, or has just become slow (`slow`); True when this opens the breaker (again).
 
         `jitter` is 0 to 1; `retry_after` is the backend's `Retry-After`, in seconds. `whole`: the backend as a whole
         failed, as nothing in a request can cause this.
@@ -151,14 +192,20 @@ class Breaker:
         if retry_after is not None:
             self._wait_until = max(self._wait_until, now + min(retry_after, self.rules.retry_after_cap))
         counted_as = ticket.room if whole else self._counted_as(ticket.room)
-        if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
-            self._strangers.add(ticket.guest or ticket.room)
+        if counted_as == STRANGERS:
+            self._hear_stranger(ticket)
         if ticket.probe:
             return self._fail_probe(now, ticket, counted_as, jitter)
         self._in_a_row[counted_as] += 1
         self._record(now, counted_as, failed=True)
-        if self._should_open(now):
+        is_run = self._is_run(now, slow=slow)
+        if self._should_open(now, is_run=is_run):
             self._open(now, jitter)
+            return True
+        if is_run and self._open_until is None and self._guests_are_everybody(now):
+            askers = set(self._guests.askers)
+            self._open(now, jitter)
+            self._open_for = askers
             return True
         return False
 
@@ -175,6 +222,11 @@ class Breaker:
             self._open_until = min(self._open_until, now)
             self._held_back.clear()
 
+    @property
+    def is_open_for_some(self) -> bool:
+        """Whether it is open, and only for some guests."""
+        return self._open_for is not None
+
     def open_until(self) -> float | None:
         """The instant at which a probe is due; None while closed."""
         return self._open_until
@@ -182,7 +234,7 @@ class Breaker:
     def _fail_probe(self, now: float, ticket: Ticket, counted_as: str, jitter: float) -> bool:
         """Open again; or stay half-open, if only a stranger says so. Otherwise one guest with made-up names could send
         every probe, and keep the breaker open."""
-        prober = self._prober(ticket.room, ticket.guest)
+        prober = self._prober(ticket.room, ticket.asker)
         if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
             self._held_back[prober] = now + self._pause(jitter)
             return False
@@ -192,8 +244,23 @@ class Breaker:
         self._held_back[prober] = self._open_until + HOLD_BACK
         return True
 
-    def _prober(self, room: str, guest: str) -> str:
-        return room if room in self._answered_well else guest or room
+    def _prober(self, room: str, asker: Asker) -> str:
+        return room if room in self._answered_well else asker.name or room
+
+    def _is_let_through(self, room: str, asker: Asker) -> bool:
+        """Whether this one may ask though the breaker is open, as it is open only for some guests."""
+        return self._open_for is not None and self._prober(room, asker) not in self._open_for
+
+    def _hear_stranger(self, ticket: Ticket) -> None:
+        name = ticket.asker.name or ticket.room
+        self._strangers.hear(ticket.room, GUESTS if ticket.asker.guest else name, self.rules.minimum_rooms)
+        self._guests.hear(ticket.room, name, self.rules.minimum_rooms)
+        if self._open_for is not None and len(self._open_for) < REMEMBERED_ROOMS:
+            self._open_for.add(name)
+
+    def _forget_strangers(self) -> None:
+        self._strangers.forget()
+        self._guests.forget()
 
     def _counted_as(self, room: str) -> str:
         return room if room in self._answered_well else STRANGERS
@@ -222,13 +289,14 @@ class Breaker:
         self._outstanding.clear()  # calls of an earlier generation do not count
         self._calls.clear()
         self._failures = 0
-        self._strangers.clear()
+        self._forget_strangers()
         for counter in (self._rooms_asked, self._rooms_failed, self._in_a_row):
             counter.clear()
 
     def _open(self, now: float, jitter: float) -> None:
         self._next_generation()
         self._open_until = max(now + self._pause(jitter), self._wait_until)
+        self._open_for = None
 
     def _pause(self, jitter: float) -> float:
         return self.rules.open_for * (0.9 + 0.3 * jitter)
@@ -249,14 +317,26 @@ class Breaker:
                 self._failures -= 1
                 _decrement(self._rooms_failed, call.room)
 
-    def _should_open(self, now: float) -> bool:
+    def _should_open(self, now: float, *, is_run: bool) -> bool:
         rules = self.rules
-        return (self._in_a_row.total() >= rules.minimum_calls and self._are_enough(self._in_a_row, now)) or (
+        return (is_run and self._are_enough(self._in_a_row, now)) or (
             len(self._calls) >= rules.minimum_calls
             and self._failures >= rules.failure_ratio * len(self._calls)
             and self._are_enough(self._rooms_failed, now)
             and self._fails_without_worst_rooms()
         )
+
+    def _is_run(self, now: float, *, slow: bool) -> bool:
+        """Whether `minimum_calls` failed in a row. If one has just become slow, and nobody gets an answer, those that
+        have taken half as long count too: the first few slow calls are enough to notice a backend that hangs."""
+        missing = self.rules.minimum_calls - self._in_a_row.total()
+        if missing <= 0 or not slow or not self._is_quiet(now):
+            return missing <= 0
+        horizon = now - self.rules.slow_after / 2
+        return sum(call.sent_at <= horizon for call in self._outstanding) >= missing
+
+    def _is_quiet(self, now: float) -> bool:
+        return now - self._succeeded_at >= QUIET
 
     def _are_enough(self, failing: Counter[str], now: float) -> bool:
         """Whether `minimum_rooms` fail, or all rooms that have asked recently."""
@@ -269,9 +349,12 @@ class Breaker:
         return len(failing) >= len(self._rooms_asked.keys() | outstanding)
 
     def _strangers_are_everybody(self, now: float) -> bool:
-        """Whether it is the backend that fails, and not one guest who makes up names: several rooms fail, of which all
-        of one guest count as one, and nobody gets an answer."""
-        return len(self._strangers) >= self.rules.minimum_rooms and now - self._succeeded_at >= QUIET
+        """Whether it is the backend that fails, and not somebody who makes up names."""
+        return len(self._strangers) >= self.rules.minimum_rooms and self._is_quiet(now)
+
+    def _guests_are_everybody(self, now: float) -> bool:
+        """The same, if the guests are different persons."""
+        return len(self._guests) >= self.rules.minimum_rooms and self._is_quiet(now)
 
     def _fails_without_worst_rooms(self) -> bool:
         """Whether the failure ratio also holds without the worst `minimum_rooms` - 1 rooms. So one broken room and

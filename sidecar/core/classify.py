@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
+from sidecar.core.decision_body import read_decision
 from sidecar.core.model import (
     CacheControl,
     Failure,
@@ -57,9 +58,6 @@ class Row:
     outcome: Class
 
 
-TEXT_LIMIT = 2000
-"""Characters of a reason or title. The module shows less of them."""
-
 _EVERY_KIND = frozenset(Kind)
 _SUCCESS = frozenset(range(200, 300))
 _CLIENT_ERROR = frozenset(range(400, 500))
@@ -93,11 +91,9 @@ def classify(
     row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
     match row.outcome:
         case Class.REPLIED:
-            verdict = _verdict(kind, document)
-            return Replied(status, _body(kind, document, body), verdict, parse_cache_control(cache_control))
+            return _answered(Replied, kind, status, body, document, cache_control)
         case Class.REJECTED:
-            verdict = Verdict.DENY if kind is Kind.DECISION else None
-            return Rejected(status, _body(kind, document, body), verdict, parse_cache_control(cache_control))
+            return _answered(Rejected, kind, status, body, document, cache_control)
         case Class.MISCONFIGURED:
             return Misconfigured(f"the backend answered {status}", status, is_proof_of_life(status, body))
         case Class.UNAVAILABLE:
@@ -169,37 +165,22 @@ _FITS: dict[Shape, Callable[[dict[str, Any] | None], bool]] = {
 }
 
 
-def _verdict(kind: Kind, document: dict[str, Any] | None) -> Verdict | None:
-    if kind is Kind.CONFIG:
-        return Verdict.CONFIG
-    if kind is Kind.DECISION and document is not None:
-        return Verdict.ALLOW if document["allowed"] else Verdict.DENY
-    return None
+_Answered = TypeVar("_Answered", Replied, Rejected)
 
 
-def _body(kind: Kind, document: dict[str, Any] | None, body: bytes) -> bytes:
-    """A decision is written again from the fields that were checked; any other body stays as it is."""
-    if kind is Kind.DECISION and document is not None:
-        return decision_body(document)
-    return body
-
-
-def decision_body(document: dict[str, Any]) -> bytes:
-    """The body of a decision: `allowed` and `reason` are always there; a `reason` or title that is no text is left out,
-    and a long one is cut."""
-    texts = {name: document.get(name) for name in ("reason", "meetingTitle")}
-    decision: dict[str, Any] = {"allowed": document["allowed"], "reason": None}
-    extras = {name: value for name, value in document.items() if name not in decision and name not in texts}
-    decision.update({name: value[:TEXT_LIMIT] for name, value in texts.items() if isinstance(value, str)})
-    try:
-        return _compact(decision | extras)
-    except (ValueError, RecursionError):
-        # Some JSON can be read but not written: 1e999, or very deep nesting. The decision itself still counts.
-        return _compact(decision)
-
-
-def _compact(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+def _answered(
+    outcome: type[_Answered], kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, cache_control: str
+) -> _Answered:
+    """The outcome for an answer that says something: a decision is written again from the fields that were checked, any
+    other body stays as it is."""
+    said = parse_cache_control(cache_control)
+    if kind is not Kind.DECISION or document is None:
+        verdict = Verdict.CONFIG if kind is Kind.CONFIG and outcome is Replied else None
+        return outcome(status, body, verdict, said)
+    decision = read_decision(document)
+    verdict = Verdict.ALLOW if document["allowed"] else Verdict.DENY
+    said = replace(said, private=True) if decision.personal and not said.private else said
+    return outcome(status, decision.body, verdict, said, decision.lobby, decision.remark)
 
 
 def _complaint(kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, content_encoding: str) -> str:

@@ -6,6 +6,7 @@ more, they wait in its queue and take longer. So the latency shows whether there
     block     the last calls, all sent after the last change; their medians are judged together
     raise     calls wait for a place, and the latency is near its floor: a higher limit is tried for a moment
     proven    answers to calls beyond the limit come near the floor: the limit is what is proven
+    partly    answers to them come later: kept is as many as the backend did in the time of the floor
     cut       the latency is above its floor, or calls are turned away (429, 503, no answer): fewer
     take back a cut that makes the latency no shorter was wrong, as the backend is slow by itself: this is its floor now
 
@@ -14,8 +15,8 @@ the next one is a tenth, then twice as large each time. The floor is the least m
 while, and calls wait, the limit is a quarter lower for one block, which shows the floor again. The limit is never a few
 places only.
 
-There is no clock here: `now` is an argument. Seconds in which this process was late (`late`) do not count as latency,
-and make no floor lower.
+There is no clock here: `now` is an argument. So is the latency of a call: it is the time of the backend, and not that
+from taking the place to reading the answer, which is also this process's own.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ EXCESS = 0.9
 FIRST_STEP = 0.1
 """The first step after one that was wrong, as a share of the limit."""
 
+SAFE = 0.9
+"""Share that is kept of what a trial has shown that was too much."""
+
 TURNED_AWAY = 0.1
 """Share of calls turned away from which on the limit is cut."""
 
@@ -68,6 +72,7 @@ class Cause(StrEnum):
     TURNED_AWAY = "turned away"
     CUT_WAS_WRONG = "cut was wrong"
     LOOKS_FOR_FLOOR = "looks for floor"
+    PARTLY_PROVEN = "partly proven"
 
 
 class Change(NamedTuple):
@@ -89,7 +94,6 @@ class Sent(NamedTuple):
 class _Answered(NamedTuple):
     kind: str
     seconds: float
-    late: float
     under_way: int
 
 
@@ -160,15 +164,15 @@ class Limit:
         self._proven = min(max(self._proven, self._least), ceiling)
         self._tried = min(self._tried, ceiling)
 
-    def answered(self, now: float, sent: Sent, kind: str, *, late: float, still: int, waiting: bool) -> Change | None:
-        """A call of this kind was answered.
+    def answered(
+        self, now: float, sent: Sent, kind: str, seconds: float, *, still: int, waiting: bool
+    ) -> Change | None:
+        """A call of this kind was answered; the backend took so many seconds.
 
-        `late`: seconds of it in which this process did nothing; `still`: calls that are still under way; `waiting`:
-        whether others wait for a place.
+        `still`: calls that are still under way; `waiting`: whether others wait for a place.
         """
-        seconds = now - sent.at
         self._floors.setdefault(kind, seconds)
-        return self._ended_with(now, sent, _Answered(kind, seconds, late, sent.under_way), still, waiting)
+        return self._ended_with(now, sent, _Answered(kind, seconds, sent.under_way), still, waiting)
 
     def turned_away(self, now: float, sent: Sent, *, still: int, waiting: bool) -> Change | None:
         """The backend had no time for a call: 429, 503, a broken or refused connection, no answer."""
@@ -221,27 +225,26 @@ class Limit:
         """Change the limit by what a block shows; returns the cause, or None."""
         under_way = median(each.under_way for each in block)
         seen = _mean([self._latency(each) for each in block])
-        certain = _mean([self._latency(each, each.late) for each in block])
         error = self._error(block, seen)
         trial, self._trial = self._trial, None
-        if trial is not None and trial.was_wrong(certain, under_way):
+        if trial is not None and trial.was_wrong(seen, under_way):
             return self._take_back(now, trial, block)
         self._lower_floors(now, block, seen, error)
-        if certain > FAR + 4 * error:
-            return self._too_many(now, under_way, certain)
+        near = NEAR + 3 * error
+        if seen > near and under_way > self._proven:
+            return self._tried_too_many(block, under_way)
+        if seen > FAR + 4 * error:
+            return self._too_many(now, under_way, seen)
         if now - self._floors_seen_at > FLOOR_LASTS and seen > 1.05 + error:
             return self._look_for_floor(now, block, under_way, waiting)
-        near = NEAR + 3 * error
-        if certain <= near:
-            shown = max(each.under_way for each in block if self._latency(each, each.late) <= near)
+        if seen <= near:
+            shown = max(each.under_way for each in block if self._latency(each) <= near)
             return self._near_floor(now, shown, still, waiting)
-        if under_way > self._proven:
-            self._step = FIRST_STEP
         return None
 
-    def _latency(self, call: _Answered, late: float = 0.0) -> float:
+    def _latency(self, call: _Answered) -> float:
         """In floors."""
-        return (call.seconds - late) / (self._floors[call.kind] + SHORTEST)
+        return call.seconds / (self._floors[call.kind] + SHORTEST)
 
     def _error(self, block: list[_Answered], seen: float) -> float:
         """By how much the mean of a block may differ by chance, in floors: latencies differ also without load."""
@@ -251,10 +254,19 @@ class Limit:
             self._spread = 0.8 * self._spread + 0.2 * pstdev(self._latency(each) for each in block)
         return self._spread / math.sqrt(len(block))
 
-    def _too_many(self, now: float, under_way: float, latency: float) -> Cause | None:
-        if under_way > self._proven:  # what was tried is too much; what was proven is not
-            self._step, self._tried = FIRST_STEP, 0.0
+    def _tried_too_many(self, block: list[_Answered], under_way: float) -> Cause | None:
+        """What was tried is too much; what was proven is not. Calls that were sent when the most were under way had all
+        others before them: their latency shows how many the backend does in the time of the floor."""
+        self._step, self._tried = FIRST_STEP, 0.0
+        floors = fmean(each.seconds / max(self._floors[each.kind], 0.001) for each in block)
+        shown = SAFE * under_way / max(floors, 1.0)
+        if shown <= self._proven or min(each.under_way for each in block) < 0.9 * self._highest:
             return None
+        self._proven = min(shown, self._ceiling)
+        self._begin()
+        return Cause.PARTLY_PROVEN
+
+    def _too_many(self, now: float, under_way: float, latency: float) -> Cause | None:
         if under_way <= self._proven / 2:
             return None  # with so few calls, it is not their number
         trial = _Trial(self._proven, latency, under_way)
@@ -272,7 +284,7 @@ class Limit:
     def _take_back(self, now: float, trial: _Trial, block: list[_Answered]) -> Cause | None:
         self._proven = min(trial.before, self._ceiling)
         for kind in {each.kind for each in block}:
-            self._floors[kind] = fmean(each.seconds - each.late for each in block if each.kind == kind)
+            self._floors[kind] = fmean(each.seconds for each in block if each.kind == kind)
         self._floors_seen_at = now
         self._begin()
         return Cause.CUT_WAS_WRONG

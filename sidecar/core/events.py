@@ -1,11 +1,14 @@
-"""The values of the outbox: an event that waits, what became of it, and how much the outbox may hold."""
+"""The values of the outbox: events that wait, what became of them, how much it may hold; and rooms that are open."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from sidecar.core.model import Event
+from sidecar.core.model import Endpoint, Event
 from sidecar.core.wire import BODY_LIMIT
 
 ANSWER_KEPT = 4096
@@ -105,3 +108,27 @@ class Marked:
 
 Numbers = Sequence[int] | None
 """Which events an operator means; None: all that are parked."""
+
+
+class OpenRoom(NamedTuple):
+    """A room that was open when something was last heard of it."""
+
+    room: str
+    room_jid: str
+    meeting_id: Any = None
+
+
+def started_at(boot: str) -> float | None:
+    """When the Prosody of this boot was started (Unix seconds): its boot begins with it. None: it does not say."""
+    seconds = boot.partition("-")[0]
+    return float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 12 else None
+
+
+def room_left_behind(room: OpenRoom, boot: str, at: float) -> Event:
+    """The end of a room whose Prosody was killed; always with the same key for this boot."""
+    said = {"event": "room-destroyed", "roomName": room.room, "roomJid": room.room_jid, "timestamp": int(at)}
+    if room.meeting_id is not None:
+        said["meetingId"] = room.meeting_id
+    body = json.dumps({**said, "reason": "all_users_left", "cause": "server-restart"}).encode()
+    digest = hashlib.sha256(room.room_jid.encode()).hexdigest()[:16]  # a room's name may be there under two hosts
+    return Event(Endpoint.ROOM_DESTROYED, room.room, body, f"server-restart-{boot}-{digest}", at)

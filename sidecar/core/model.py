@@ -39,6 +39,8 @@ class Endpoint(StrEnum):
     ROOM_DESTROYED = "room-destroyed"
     MODERATOR_CHANGED = "moderator-changed"
     RECORDING = "recording"
+    ORDER_EXPIRED = "order-expired"
+    """Sent by the sidecar itself; Prosody does not call it."""
 
 
 GUEST = "guest"
@@ -60,6 +62,18 @@ class Key(NamedTuple):
     token: str | None = None
 
 
+class Asker(NamedTuple):
+    """Who asks, as far as this says whether several failures have several causes."""
+
+    name: str = ""
+    """The same for all questions of one user on one connection; empty: unknown."""
+    guest: bool = False
+    """Nobody knows who it is: one person may be many guests."""
+
+
+NOBODY = Asker()
+
+
 class Query(NamedTuple):
     """One well-formed question of Prosody: its key, and the body, which is sent to the backend byte for byte."""
 
@@ -69,11 +83,9 @@ class Query(NamedTuple):
     caller: str = ""
     """The bare JID of the user who wants to join; empty for a room config."""
     traceparent: str = ""
-
-    @property
-    def guest(self) -> str:
-        """The caller, if it is a guest, of whom nobody knows who it is; else empty."""
-        return self.caller if self.key.subject == GUEST else ""
+    asker: Asker = NOBODY
+    token: str = ""
+    """The user's token, if the body has one that can go into a header."""
 
     def for_one_guest(self) -> Query:
         """The same question with a subject of its own, for a guest who shares no answer with other guests."""
@@ -135,6 +147,10 @@ class Lifetimes(NamedTuple):
         )
 
 
+SUSPECT = 2.0
+"""The `spread` of an entry that an order made suspect. It has a place in memory and on disk, also of older versions."""
+
+
 class Entry(NamedTuple):
     """One remembered answer. Its age counts from the moment when the question was sent, not from the answer."""
 
@@ -144,7 +160,12 @@ class Entry(NamedTuple):
     settled_at: float
     lifetimes: Lifetimes
     spread: float = 0.0
-    """0 to 1: how much of the jitter shortens the fresh time of this entry."""
+    """0 to 1: how much of the jitter shortens the fresh time of this entry. SUSPECT: an order took that time away."""
+
+    @property
+    def suspect(self) -> bool:
+        """Whether an order says that the backend must be asked again before this entry is used."""
+        return self.spread >= SUSPECT
 
     def __repr__(self) -> str:
         """Without the body, which may hold a room's password."""
@@ -163,28 +184,42 @@ class CacheControl:
     stale_if_error: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """How long the backend took for an outcome."""
+
+    took: float | None = field(default=None, compare=False)
+    """Seconds from sending the question to the arrival of the answer, read or not; None: not measured."""
+
+
 @dataclass(frozen=True, slots=True)
-class Replied:
+class Replied(Timed):
     """2xx with a valid body. For an event there is no verdict."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    """The user has to wait in the lobby."""
+    remark: str = ""
+    """What of a decision was left out, and why; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Timed):
     """The backend understood and said no: an unknown room, a definite deny, an event that it refuses for good."""
 
     status: int
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
+    lobby: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Misconfigured:
+class Misconfigured(Timed):
     """The backend does not accept our credentials, or we do not trust its certificate: an operator must fix this."""
 
     reason: str
@@ -205,7 +240,7 @@ class Failure(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Unavailable:
+class Unavailable(Timed):
     """No usable answer. The failure is `UNSENT` only if certainly no byte of the request was sent. `OURS` says nothing
     about the backend: there was no free place, no file descriptor, or no time."""
 

@@ -90,7 +90,7 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
     `suspect_before`: an allow that was asked before this instant is suspect, since a later deny in its room says that
-    it may be out of date. NEVER: there was no such deny.
+    it may be out of date. NEVER: there was no such deny. An order can make any entry suspect.
     """
     if entry is None:
         return Freshness.MISSING
@@ -98,7 +98,7 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     age = now - entry.asked_at
     if age >= allowed.total:
         return Freshness.EXPIRED
-    if entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before:
+    if entry.suspect or (entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before):
         return Freshness.SUSPECT
     if age < allowed.fresh * (1 - JITTER * entry.spread):
         return Freshness.FRESH
@@ -183,6 +183,8 @@ class Settled:
     """A definite deny: it is on disk before it is answered, and the other allows of the room become suspect."""
     private: bool = False
     """The answer is for one guest only."""
+    lobby: bool = False
+    """The user has to wait in the lobby: on disk before it is answered, as a deny is."""
     outcome: Outcome | None = None
 
 
@@ -233,7 +235,7 @@ def _settle_verdict(
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
-        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
+        return Settled(reply, store=entry, denied=denied, private=private, lobby=outcome.lobby, outcome=outcome)
     if denied:
         # `no-store`: only the fact that it was a deny is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))

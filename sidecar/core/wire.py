@@ -8,7 +8,7 @@ import re
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-from sidecar.core.model import GUEST, Endpoint, Key, Kind, Query, jid_subject
+from sidecar.core.model import GUEST, Asker, Endpoint, Key, Kind, Query, jid_subject
 from sidecar.core.strict_json import strict_decoder
 
 BODY_LIMIT = 64 * 1024
@@ -39,6 +39,15 @@ class Message(NamedTuple):
 
 def read_message(endpoint: Endpoint, body: bytes) -> Message:
     """Check the fields that every endpoint needs; raises Malformed."""
+    document = read_object(body)
+    room = _name(document, "roomName", NAME_LIMIT)
+    if endpoint.kind is Kind.DECISION:
+        _name(document, "userJid", NAME_LIMIT)
+    return Message(room, document, body)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; raises Malformed."""
     try:
         document = _document(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -49,10 +58,7 @@ def read_message(endpoint: Endpoint, body: bytes) -> Message:
         raise Malformed(f"the body is not usable JSON: {error}") from None
     if not isinstance(document, dict):
         raise Malformed(f"the body must be a JSON object, not {_type(document)}")
-    room = _name(document, "roomName", NAME_LIMIT)
-    if endpoint.kind is Kind.DECISION:
-        _name(document, "userJid", NAME_LIMIT)
-    return Message(room, document, body)
+    return document
 
 
 def query_of(
@@ -60,7 +66,7 @@ def query_of(
 ) -> Query:
     """The question in a message; `anonymous_domains` are in lower case. Raises Malformed."""
     document = message.document
-    room_jid = _text(document.get("roomJid"))
+    room_jid = text_of(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
         return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
     caller = document["userJid"].split("/", 1)[0]
@@ -69,11 +75,13 @@ def query_of(
         endpoint,
         message.room,
         room_jid,
-        _text(document.get("meetingId")),
+        text_of(document.get("meetingId")),
         _subject(document, caller, anonymous_domains),
-        hashlib.sha256(str(_text(token)).encode()).hexdigest() if _is_sent(token) else None,
+        hashlib.sha256(str(text_of(token)).encode()).hexdigest() if _is_sent(token) else None,
     )
-    return Query(key, message.body, received_at, caller, traceparent)
+    guest = key.subject == GUEST
+    name = caller if guest else f"{key.subject} {key.token}" if key.subject == "token" else str(key.subject)
+    return Query(key, message.body, received_at, caller, traceparent, Asker(name, guest), _header_safe(token))
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
@@ -83,7 +91,7 @@ def config_query_of(message: Message, decision: Query) -> Query:
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
     key = Key(Endpoint.ROOM_CREATED, message.room, decision.key.room_jid)
-    return Query(key, body, decision.received_at, "", decision.traceparent)
+    return Query(key, body, decision.received_at, "", decision.traceparent, decision.asker)
 
 
 def traceparent_of(header: str) -> str:
@@ -96,11 +104,11 @@ def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset
     user_id, email = document.get("userId"), document.get("userEmail")
     if _is_sent(user_id) and _is_sent(email):
         # As a JSON list: joined by a space, an id could read like another id and e-mail.
-        return f"id+email {_text([user_id, email])}"
+        return f"id+email {text_of([user_id, email])}"
     if _is_sent(user_id):
-        return f"id {_text(user_id)}"
+        return f"id {text_of(user_id)}"
     if _is_sent(email):
-        return f"email {_text(email)}"
+        return f"email {text_of(email)}"
     if _is_sent(document.get("bearerToken")):
         return "token"  # its digest is a part of the key anyway
     if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
@@ -113,11 +121,20 @@ def _is_sent(value: Any) -> bool:
     return value is not None and value is not False and value != ""
 
 
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]{1,8192}=*")
+"""What RFC 6750 allows as a bearer token. Nothing else is put into a header."""
+
+
+def _header_safe(token: Any) -> str:
+    """A token that can be sent as `Authorization: Bearer`; empty for any other value."""
+    return token if isinstance(token, str) and _BEARER.fullmatch(token) else ""
+
+
 def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """A value as JSON text, so that 1 and "1" differ; None if it was not sent. Raises Malformed."""
     if value is None:
         return None

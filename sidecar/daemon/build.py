@@ -46,7 +46,9 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.telemetry.recent import Recent
 from sidecar.web.admin import Admin
 from sidecar.web.connections import Connections
-from sidecar.web.webhooks import Webhooks, WebhookSettings
+from sidecar.web.link import Links
+from sidecar.web.questions import Questions, WebhookSettings
+from sidecar.web.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Parts:
     delivery: Delivery
     outbox: Outbox
     resolver: Resolver
+    questions: Questions
     webhooks: Webhooks
+    links: Links
     admin: Admin
     connections: Mapping[str, Connections]
     """By section of the config: `listen` and `admin`."""
@@ -109,11 +113,12 @@ def build(
     memory = WriteBehind(cache, store.decisions)
     later = partial(_deliver_later, outbox, clock)
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
-    webhooks = Webhooks(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
+    webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
-    facts = partial(document, current, recent, heartbeat, store, clock)
+    facts = partial(document, current, recent, heartbeat, store, links, clock)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
-    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, clock)
+    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(
         current=current,
         clock=clock,
@@ -130,7 +135,9 @@ def build(
         delivery=delivery,
         outbox=outbox,
         resolver=resolver,
+        questions=questions,
         webhooks=webhooks,
+        links=links,
         admin=admin,
         connections={section: Connections(clock) for section in ("listen", "admin")},
         heartbeat=heartbeat,

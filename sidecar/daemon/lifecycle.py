@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -35,6 +36,10 @@ GRACE = 1.0
 
 COUNTING = 1.0
 """Seconds a start waits for the disk to say how many events an earlier process left, and which denies."""
+
+COLLECT = 20_000, 20, 20
+"""Objects before Python looks for cycles among the new ones, and how many times before it looks further. In a burst,
+all objects are of requests under way, and with its own 700 Python spends a fifth of its time to find that out."""
 
 Stop = Callable[[], Awaitable[None]]
 
@@ -111,6 +116,7 @@ class Daemon:
         async with AsyncExitStack() as stack:
             await self._start_engines(stack)
             await self._open_listeners(stack)
+            gc.set_threshold(*COLLECT)
             parts.health.serving = True
             self._notify("READY=1")
             await self._beside(stack, parts.heartbeat.run(), _nothing_to_stop)
@@ -167,8 +173,9 @@ class Daemon:
         admin = admin_runner(parts.admin, connections, lambda: parts.current.admin_token, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
-        webhooks = webhook_runner(parts.webhooks, connections, self._patience())
-        await listen(stack, webhooks, _address("listen", settings.listen), self._passed, connections, parts.emit)
+        webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())
+        address, end_links = _address("listen", settings.listen), partial(parts.links.end, self._patience())
+        await listen(stack, webhooks, address, self._passed, connections, parts.emit, end_links)
 
     async def _beside(self, stack: AsyncExitStack, work: Coroutine[Any, Any, None], stop: Stop) -> None:
         """Run an engine beside the listeners; when they are closed, end it, and let it put down what it holds."""
@@ -193,6 +200,7 @@ class Daemon:
             await asyncio.sleep(HEAD_SECONDS / 5)
             for connections in self._parts.connections.values():
                 connections.sweep()
+            self._parts.links.sweep()
 
     async def _stop_events(self) -> None:
         await asyncio.gather(self._parts.delivery.stop(), self._parts.outbox.flush())

@@ -27,7 +27,7 @@ from sidecar.daemon.build import Parts, breaker_rules, webhook_settings
 from sidecar.daemon.current import Secrets, read_secrets
 from sidecar.errors import SidecarError, StartError
 from sidecar.facts import Crashed, Notice, Reloaded
-from sidecar.web.webhooks import WebhookSettings
+from sidecar.web.questions import WebhookSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,7 +95,7 @@ def _in_force(parts: Parts) -> _InForce:
         current.read_at,
         parts.backend.target,
         parts.resolver.policy_for,
-        parts.webhooks.settings,
+        parts.questions.settings,
         breaker_rules(current.settings),
     )
 
@@ -107,7 +107,7 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
     settings = examined.usable()
     secrets = read_secrets(settings, environ)
     _check_tokens(parts.current.started_with, secrets, source)
-    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.webhooks.settings.prefix)  # as it listens
+    webhooks = replace(webhook_settings(settings, secrets), prefix=parts.questions.settings.prefix)  # as it listens
     new = _InForce(
         settings,
         secrets.admin_token,
@@ -158,4 +158,4 @@ def _assign(parts: Parts, it: _InForce) -> None:
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
-    parts.webhooks.settings = it.webhooks
+    parts.questions.settings = it.webhooks

@@ -20,6 +20,7 @@ from sidecar.events.outbox import Outbox
 from sidecar.store import Store
 from sidecar.telemetry.health import Health
 from sidecar.telemetry.recent import Recent
+from sidecar.web.link import Links
 
 _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
 
@@ -44,7 +45,9 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
     return f"Well: {remembered} answers remembered, {outbox.pending():.0f} events on their way"
 
 
-def document(current: Current, recent: Recent, heartbeat: Heartbeat, store: Store, clock: Clock) -> dict[str, Any]:
+def document(
+    current: Current, recent: Recent, heartbeat: Heartbeat, store: Store, links: Links, clock: Clock
+) -> dict[str, Any]:
     """What `status` shows beside what the admin listener knows itself."""
     state_dir = current.started_with.state_dir
     return {
@@ -59,6 +62,7 @@ def document(current: Current, recent: Recent, heartbeat: Heartbeat, store: Stor
         "backend": current.settings.backend.url,
         "state_dir": str(state_dir) if state_dir else None,
         "files_set_aside": list(store.aside),
+        "modules": links.document(),
     }
 
 
@@ -76,6 +80,7 @@ def add_gauges(
     health: Health,
     heartbeat: Heartbeat,
     store: Store,
+    links: Links,
     clock: Clock,
 ) -> None:
     """The gauges of all parts."""
@@ -105,4 +110,5 @@ def add_gauges(
     watch("outbox_pending", outbox.pending)
     watch("outbox_parked", outbox.parked)
     watch("outbox_oldest_seconds", outbox.oldest_age)
+    watch("links", lambda: len(links.connected()))
     watch("files_set_aside", lambda: len(store.aside))

@@ -1,4 +1,4 @@
-"""The cache: entries by key, which entries a later deny makes suspect, and what was purged.
+"""The cache: entries by key, which entries a later deny makes suspect, and what was purged or revoked.
 
 Allows, denies and configs have an LRU each. Users who ask for made-up rooms cannot evict the allows of others, and of
 denies and configs only those of rooms in which nobody was allowed (rooms_in_use.py, guarded_lru.py).
@@ -6,13 +6,13 @@ denies and configs only those of rooms in which nobody was allowed (rooms_in_use
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from sidecar.core.model import Endpoint, Entry, Key, Kind, Lifetimes, Verdict
+from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
+from sidecar.core.policy import TOMBSTONE
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.changes import Changes
 from sidecar.decisions.guarded_lru import GuardedLru
 from sidecar.decisions.packed_lru import PackedLru
 from sidecar.decisions.rooms_in_use import RoomsInUse
@@ -32,34 +32,8 @@ class Limits:
     configs: int = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """What an operator wants to purge; a part that is None fits everything."""
-
-    room: str | None = None
-    subject: str | None = None
-
-    def fits(self, key: Key) -> bool:
-        """Whether this key is meant. A subject is a bare JID, a user id, an e-mail, `token` or `guest`."""
-        if self.room is not None and key.room != self.room:
-            return False
-        return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
-
-
-def named(subject: str, name: str) -> bool:
-    """Whether an operator who types this name means that subject of a key."""
-    kind, _, rest = subject.partition(" ")
-    if kind == "jid" or not rest:
-        return name in (subject, rest or kind)
-    known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
-    return name == subject or name in map(str, known if kind.endswith("+email") else [known])
-
-
 class Cache:
     """Entries by key. What has changed and is not on disk yet is in `dirty` (the entry, or None for a deleted one)."""
-
-    PURGE_MEMORY = 60.0
-    """Seconds for which a purge is remembered: longer than any call can be under way."""
 
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
@@ -87,7 +61,7 @@ class Cache:
             Kind.EVENT: (),
         }
         self._suspicions = Suspicions(self._in_use, limits.denies)
-        self._purges: deque[tuple[float, Selector]] = deque()
+        self.changes = Changes()
 
     def __len__(self) -> int:
         """Entries of all kinds."""
@@ -117,11 +91,14 @@ class Cache:
         A deny that was asked before the purge is kept as an expired entry. It is no answer, but it replaces an allow
         that was asked after the purge, and allows that were asked before the deny cannot replace it.
         """
-        purged = self._is_purged(key, entry)
+        change = self.changes.of(key, entry)
+        purged = change is Change.DROP or change is Change.REVOKE
         if purged:
             if entry.verdict is not Verdict.DENY:
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
+        elif change is Change.SUSPECT:
+            entry = entry._replace(spread=SUSPECT)
         target = self._by_verdict[entry.verdict]
         for lru in self._by_kind[key.endpoint.kind]:
             if lru is not target:
@@ -133,15 +110,18 @@ class Cache:
         return not purged
 
     def restore(self, key: Key, entry: Entry) -> bool:
-        """Take an entry from disk, unless the cache has a newer change of it; nothing becomes dirty by it.
+        """Take an entry from disk, unless the cache has a newer change of it; only a new suspicion makes it dirty.
 
         A deny makes the room's older allows suspect again, as it did when it was new.
         """
         if entry.verdict is Verdict.DENY:
             self._suspicions.denied_before_start(key.room, entry.settled_at)
         known = key in self.dirty or any(key in lru for lru in self._by_kind[key.endpoint.kind])
-        if known or self._is_purged(key, entry):
+        change = self.changes.of(key, entry)
+        if known or change in (Change.DROP, Change.REVOKE):
             return False
+        if change is Change.SUSPECT:
+            entry = self.dirty[key] = entry._replace(spread=SUSPECT)
         if entry.verdict is Verdict.ALLOW:
             self._in_use.note_allow(key.room)
         self._by_verdict[entry.verdict].put(key, entry)
@@ -152,7 +132,7 @@ class Cache:
         allows, denies, dirty = self._allows, self._denies, self.dirty
         refused = []
         for key, entry in remembered:
-            if entry.verdict is Verdict.ALLOW and not self._purges and key not in dirty and key not in denies:
+            if entry.verdict is Verdict.ALLOW and not self.changes and key not in dirty and key not in denies:
                 taken = allows.add(key, entry)
                 self._in_use.note_allow(key.room)
             else:
@@ -161,28 +141,32 @@ class Cache:
                 refused.append(key)
         return refused
 
-    def _is_purged(self, key: Key, entry: Entry) -> bool:
-        return bool(self._purges) and any(
-            entry.asked_at <= purged_at and selector.fits(key) for purged_at, selector in self._purges
-        )
-
     def drop(self, key: Key) -> None:
         """Forget one key."""
         for lru in self._by_kind[key.endpoint.kind]:
             lru.drop(key)
         self.dirty[key] = None
 
-    def purge(self, now: float, selector: Selector) -> int:
-        """Forget what is selected, and refuse answers to questions that were asked until now; returns how many entries
-        were deleted."""
-        while self._purges and self._purges[0][0] < now - self.PURGE_MEMORY:
-            self._purges.popleft()
-        self._purges.append((now, selector))
-        keys = (key for lru in self._by_verdict.values() for key in lru.keys(selector.room))
-        purged = [key for key in keys if selector.fits(key)]
-        for key in purged:
-            self.drop(key)
-        return len(purged)
+    def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
+        """Change what is selected, also the answers to questions that were asked until now; returns how many entries
+        were changed."""
+        self.changes.add(now, selector, change)
+        meant = (self._allows,) if change is Change.REVOKE else self._by_verdict.values()
+        keys = [key for lru in meant for key in lru.keys(selector.room) if selector.fits(key)]
+        for key in keys:
+            self._change(key, now, change)
+        return len(keys)
+
+    def _change(self, key: Key, now: float, change: Change) -> None:
+        match change:
+            case Change.DROP:
+                self.drop(key)
+            case Change.REVOKE:
+                self.put(key, Entry(Verdict.DENY, TOMBSTONE, now, now, Lifetimes(0, 0, 0)))
+            case Change.SUSPECT:
+                entry = self.get(key)
+                if entry is not None:  # `put` sees the change
+                    self.put(key, entry)
 
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.model import Key
-from sidecar.decisions.cache import Cache, Selector
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache
 from sidecar.errors import DiskError
 from sidecar.facts import Crashed, Emit
 
@@ -38,8 +39,8 @@ class Memory(Protocol):
         """Return when everything the cache calls dirty is on disk; raises DiskError if it is not."""
         ...
 
-    async def purge(self, now: float, selector: Selector) -> int:
-        """Forget what is meant, in the cache and on disk; raises DiskError if the disk still remembers."""
+    async def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
+        """Change what is meant, in the cache and on disk; raises DiskError if it is still on disk as it was."""
         ...
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.core.breaker import Permit
+from sidecar.core.decision_body import in_words
 from sidecar.core.durations import span
-from sidecar.core.model import Key, Kind
+from sidecar.core.model import Key, Kind, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
 from sidecar.decisions.view import View
 
@@ -49,7 +50,9 @@ def _entry(view: View, now: float) -> str:
     age = now - entry.asked_at
     left = limits.total - age
     until = f"usable for another {span(left, 1)} at the most" if left > 0 else "too old to be used"
-    return f"{entry.verdict.value}, {span(age, 1)} old (fresh for {span(limits.fresh, 1)}), {until}"
+    said = in_words(entry.body) if entry.verdict in (Verdict.ALLOW, Verdict.DENY) else []
+    says = f" ({', '.join(said)})" if said else ""
+    return f"{entry.verdict.value}{says}, {span(age, 1)} old (fresh for {span(limits.fresh, 1)}), {until}"
 
 
 def _outlook(key: Key, view: View, permit: Permit) -> str:
@@ -60,7 +63,7 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
             refresh = ", and asks the backend in the background" if plan.refresh else ""
             why = {
                 Freshness.FRESH: "since it is fresh",
-                Freshness.SUSPECT: "though a later deny in the room makes it suspect: the backend cannot be asked",
+                Freshness.SUSPECT: "though a later deny or an order makes it suspect: the backend cannot be asked",
             }.get(view.state, "though it is stale, since it is within its stale limits")
             return f"answers from memory: {says}, {why}{refresh}"
         case Act.ASK:
@@ -69,7 +72,8 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
                     wait = f"{view.policy.answer_within:g} s"
                     return f"asks the backend; if it fails or takes longer than {wait}, answers from memory: {says}"
                 case Fallback.UNAVAILABLE:
-                    return f"asks the backend, since a later deny makes this suspect; if it fails, answers {says}"
+                    why = "since a later deny or an order makes this suspect"
+                    return f"asks the backend, {why}; if it fails, answers {says}"
                 case Fallback.NEVER:
                     return f"asks the backend; if it fails, {_policy(key, view)}"
         case Act.AWAIT_PROBE:

@@ -17,9 +17,11 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
+from sidecar.core.decision_body import is_personal
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
-from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, PolicyFor, Reply, Settled
-from sidecar.decisions.cache import Cache, Selector
+from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk, Memory
 from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
 from sidecar.decisions.single_flight import Call, Pending
@@ -68,7 +70,18 @@ class Resolver:
         self._deliver_later = deliver_later
         self._clock = clock
         self._disk = Disk(cache, memory, clock, emit)
-        self._calls = Calls(cache, guards, self._disk, deliver_later, clock, jitter, emit)
+        self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
+
+    def at_once(self, query: Query) -> Answer | None:
+        """The answer, if the cache has a fresh one and nothing is to be waited for: no deny, which is on disk first."""
+        endpoint, room = query.key.endpoint, query.key.room
+        if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
+            return None
+        policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
+        view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
+        if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
+            return None
+        return remembered(view.entry, view.state, policy, now) if view.answers and not view.plan.refresh else None
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
@@ -81,9 +94,11 @@ class Resolver:
                 query = query.for_one_guest()
             if not self._memory.loaded:
                 await self._disk.read(query.key, until)
+            if query.key.subject == GUEST and self._separates_guests(query.key):
+                query = query.for_one_guest()
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
-            permit = guard.permit(now, room, query.guest)
+            permit = guard.permit(now, room, query.asker)
             if now >= until or (tried.probe_awaited and permit is Permit.PROBE_OUT):
                 permit = Permit.OPEN
             view = look(self.cache, query.key, policy, now, permit)
@@ -103,6 +118,17 @@ class Resolver:
                         return answer
                 case _:
                     assert_never(view.plan.act)
+
+    def _separates_guests(self, shared: Key) -> bool:
+        """An older version kept what the backend said about one person as the answer for all guests of the room."""
+        entry = self.cache.get(shared)
+        if entry is None or not is_personal(entry.body):
+            return False
+        self.cache.separate_guests(shared, entry.asked_at)
+        return True
+
+    def _config_policy(self, room: str) -> Policy:
+        return self.policy_for(Endpoint.ROOM_CREATED, room)
 
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
         """Answer one more question in the time that the first one, which was asked with it, has left.
@@ -124,10 +150,10 @@ class Resolver:
         policy = self.policy_for(key.endpoint, key.room)
         return look(self.cache, key, policy, now, self._guards[key.endpoint].permit(now, key.room))
 
-    async def purge(self, selector: Selector) -> int:
-        """Forget what is meant, also what is under way; returns how many entries went. Raises DiskError."""
+    async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
+        """Change what is meant, also what is under way; returns how many entries were changed. Raises DiskError."""
         self._calls.detach(selector)
-        return await self._memory.purge(self._clock.monotonic(), selector)
+        return await self._memory.purge(self._clock.monotonic(), selector, change)
 
     async def drain(self, seconds: float) -> None:
         """Let the calls that are under way end; at most so long."""
@@ -140,7 +166,9 @@ class Resolver:
         call, started = self._calls.join_or_start(query, view, now)  # in the same step as the look
         late = now - call.started_at > LATE_JOIN and not tried.asked_again
         result = await self._wait(call, view, until)
-        answer = await self._answer(query, view, result, until, started=started, late=late)
+        answer = None
+        if not self.cache.changes.outdate(query.key, call.started_at):  # else what it would bring back was taken away
+            answer = await self._answer(query, view, result, until, started=started, late=late)
         return answer, tried._replace(asked_again=tried.asked_again or late, call_under_way=not call.task.done())
 
     async def _wait(self, call: Call[CallResult], view: View, until: float) -> CallResult | Pending:

@@ -12,9 +12,24 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.model import GUEST, Carried, Endpoint, Key, Kind, Query, Rejected, Released, Replied, Verdict
+from sidecar.core.decision_body import configuration_in
+from sidecar.core.model import (
+    GUEST,
+    NOBODY,
+    Asker,
+    Carried,
+    Endpoint,
+    Key,
+    Kind,
+    Query,
+    Rejected,
+    Released,
+    Replied,
+    Verdict,
+)
 from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
-from sidecar.decisions.cache import Cache, Selector
+from sidecar.core.selection import Selector
+from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk
 from sidecar.decisions.single_flight import Call, SingleFlight
 from sidecar.decisions.view import View, look, outdated_before
@@ -34,11 +49,11 @@ class Guard(Protocol):
         """Says when the backend may be asked again."""
         ...
 
-    def permit(self, now: float, room: str, guest: str = "") -> Permit:
-        """What a question of this room, and of this guest, may do now."""
+    def permit(self, now: float, room: str, asker: Asker = NOBODY) -> Permit:
+        """What a question about this room may do now, if this one asks."""
         ...
 
-    def take_probe(self, now: float, room: str, guest: str = "") -> Ticket:
+    def take_probe(self, now: float, room: str, asker: Asker = NOBODY) -> Ticket:
         """Become the probe. Nothing may be awaited between seeing the permit and this."""
         ...
 
@@ -61,15 +76,18 @@ class Calls:
         cache: Cache,
         guards: Mapping[Endpoint, Guard],
         disk: Disk,
+        config_policy: Callable[[str], Policy],
         deliver_later: Callable[[Query], None],
         clock: Clock,
         jitter: Callable[[], float],
         emit: Emit,
     ) -> None:
-        """`deliver_later` takes a `room-created` that the backend has not received, though Prosody has an answer."""
+        """`config_policy` gives the policy for a room's config. `deliver_later` takes a `room-created` that the backend
+        has not received, though Prosody has an answer."""
         self._cache = cache
         self._guards = guards
         self._disk = disk
+        self._config_policy = config_policy
         self._deliver_later = deliver_later
         self._clock = clock
         self._jitter = jitter
@@ -85,7 +103,7 @@ class Calls:
         key = query.key
         if view.permit is Permit.PROBE_FREE:
             # A call from before the outage may hang until its deadline: the probe does not join it.
-            probe = self._guards[key.endpoint].take_probe(now, key.room, query.guest)
+            probe = self._guards[key.endpoint].take_probe(now, key.room, query.asker)
         else:
             probe = None
             call = self._under_way.get(key)
@@ -136,11 +154,28 @@ class Calls:
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
             self._emit(CacheControlSeen(query.key.endpoint, forbids))
+        if isinstance(outcome, Replied) and outcome.verdict is Verdict.ALLOW:
+            self._keep_configuration(query.key, outcome, carried.asked_at)
         now = self._clock.monotonic()
         current = self._cache.get(query.key)
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
         await self._remember(query, policy, settled, now, until)
         return settled
+
+    def _keep_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> None:
+        """The room config that came along with a decision is kept like one that was asked for."""
+        configuration = configuration_in(outcome.body)
+        if configuration is None:
+            return
+        query = Query(Key(Endpoint.ROOM_CREATED, decision.room, decision.room_jid), b"", asked_at)
+        config = Replied(200, configuration, Verdict.CONFIG, outcome.cache_control)
+        now, current = self._clock.monotonic(), self._cache.get(query.key)
+        policy = self._config_policy(decision.room)
+        settled = settle(now, query, asked_at, current, config, policy, self._jitter())
+        if settled.drop:
+            self._cache.drop(query.key)
+        if settled.store is not None:
+            self._cache.put(query.key, settled.store)
 
     async def _remember(self, query: Query, policy: Policy, settled: Settled, now: float, until: float) -> None:
         key = query.key
@@ -150,7 +185,7 @@ class Calls:
             self._cache.put(key, settled.store)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-        if settled.reply is not None and settled.reply.verdict is Verdict.DENY:
+        if settled.lobby or (settled.reply is not None and settled.reply.verdict is Verdict.DENY):
             await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)

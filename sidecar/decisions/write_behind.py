@@ -18,7 +18,8 @@ from itertools import islice
 from typing import Protocol
 
 from sidecar.core.model import Entry, Key, Verdict
-from sidecar.decisions.cache import Cache, Selector
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache
 from sidecar.errors import DiskError
 
 Rows = Mapping[Key, Entry | None]
@@ -93,7 +94,6 @@ class WriteBehind:
         self._denies_known = asyncio.Event()
         self._outdated = False
         self._denies_waiting = 0
-        self._purged: list[Selector] = []
         self._generation = 0 if store is None else store.generation
         self._rewrite = False
         self._recall_failed = False
@@ -101,6 +101,7 @@ class WriteBehind:
             self._loaded.set()
             self._denies_known.set()
         cache.denies_known = store is None
+        cache.changes.loading = store is not None
 
     @property
     def loaded(self) -> bool:
@@ -131,7 +132,7 @@ class WriteBehind:
                 self._denies_known.set()
             await self._load(self._store.load())
         self._loaded.set()
-        self._purged.clear()
+        self._cache.changes.loading = False
 
     async def _load(self, batches: AsyncIterator[list[tuple[Key, Entry]]]) -> None:
         async for batch in batches:
@@ -166,14 +167,13 @@ class WriteBehind:
         finally:
             self._waiting.discard(waiter)  # while the disk hangs, nothing else removes it
 
-    async def purge(self, now: float, selector: Selector) -> int:
-        """Delete what is selected, in memory at once and then on disk; returns how many entries were deleted.
+    async def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
+        """Change what is selected, in memory at once and then on disk; returns how many entries were changed.
 
-        Raises DiskError if it is still on disk: then it is deleted there as soon as that can be done.
+        Raises DiskError if it is still on disk as it was: then it is changed there as soon as that can be done.
         """
-        purged = self._cache.purge(now, selector)
+        purged = self._cache.purge(now, selector, change)
         if self._store is not None and not self._loaded.is_set():
-            self._purged.append(selector)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5.0):
                     await self._loaded.wait()
@@ -289,11 +289,7 @@ class WriteBehind:
     def _restore(self, remembered: Sequence[tuple[Key, Entry]]) -> None:
         """Take rows from disk into the cache, but not those of a purge that came while the disk was being read."""
         cache = self._cache
-        purged: set[Key] = set()
-        if self._purged:
-            purged = {key for key, _ in remembered if any(selector.fits(key) for selector in self._purged)}
-            remembered = [(key, entry) for key, entry in remembered if key not in purged]
-        for key in (*purged, *cache.restore_all(remembered)):
+        for key in cache.restore_all(remembered):
             if cache.get(key) is None:
                 cache.dirty[key] = None  # purged or dropped meanwhile: it must not come back at the next start either
 

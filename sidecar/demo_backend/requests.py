@@ -6,6 +6,8 @@ from dataclasses import replace
 from sidecar.demo_backend.rooms import Json, Room
 from sidecar.demo_backend.service import DEFAULT_DELAY, ENDPOINTS, FAULTS, Fault
 
+FIELDS = ("cancelled", "reason", "invited", "config", "decision", "people")
+
 
 class Wrong(Exception):
     """A request that is not valid; the message says which field and why."""
@@ -42,10 +44,14 @@ def changed_room(room: Room, change: Json) -> Room:
                 room = replace(room, invited=frozenset(value))
             case "config" if isinstance(value, dict):
                 room = replace(room, config={**room.config, **value})
-            case "cancelled" | "reason" | "invited" | "config":
+            case "decision" if isinstance(value, dict):
+                room = replace(room, decision=value)
+            case "people" if isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+                room = replace(room, people=value)
+            case _ if key in FIELDS:
                 raise Wrong(f"{key}: the type is wrong, see GET /")
             case _:
-                raise Wrong(f"{key}: unknown; the fields are cancelled, reason, invited, config")
+                raise Wrong(f"{key}: unknown; the fields are {', '.join(FIELDS)}")
     return room
 
 

@@ -60,16 +60,22 @@ DEFAULT_CONFIG: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the meeting service knows about one room. `invited` is None if everybody may join."""
+    """What the meeting service knows about one room. `invited` is None if everybody may join; `decision` is what an
+    answer to `validate-access` says in addition, `people` the same for single users."""
 
     cancelled: bool = False
     reason: str = "Meeting has been cancelled"
     invited: frozenset[str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    people: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+
+MODERATOR: Final[Mapping[str, Any]] = {"isModerator": True, "requireLobby": False}
 
 ROOMS_BY_NAME: Final[tuple[tuple[str, Room], ...]] = (
     ("cancelled-*", Room(cancelled=True)),
+    ("lobby-*", Room(decision={"requireLobby": True}, people={"alice@example.com": MODERATOR})),
     ("private-*", Room(invited=frozenset({"alice@example.com"}))),
     ("no-chat", Room(config={"chatEnabled": False})),
     ("*", Room()),
@@ -102,7 +108,11 @@ def decision_of(name: str, room: Room, body: Json) -> Json:
         reason = room.reason
     elif room.invited is not None and not (names_of(body) & room.invited):
         reason = "This meeting is private and you are not invited"
-    return {"allowed": reason is None, "reason": reason, "meetingTitle": title_of(name, room)}
+    status = {"status": "CANCELLED"} if room.cancelled else {}
+    decision = {"allowed": reason is None, "reason": reason, "meetingTitle": title_of(name, room), **status}
+    for fields in (room.decision, *(room.people[person] for person in sorted(names_of(body) & room.people.keys()))):
+        decision |= fields
+    return decision
 
 
 def names_of(body: Json) -> set[str]:
@@ -118,4 +128,6 @@ def room_as_json(room: Room) -> Json:
         "reason": room.reason,
         "invited": None if room.invited is None else sorted(room.invited),
         "config": dict(room.config),
+        "decision": dict(room.decision),
+        "people": {person: dict(fields) for person, fields in room.people.items()},
     }

@@ -21,6 +21,7 @@ GUIDE: Final[Json] = {
     "webhooks": [f"POST {PREFIX}/{endpoint}" for endpoint in ENDPOINTS],
     "rooms": {
         "cancelled-*": "nobody may join: Meeting has been cancelled",
+        "lobby-*": "everybody waits in the lobby; alice@example.com is a moderator and does not",
         "private-*": "only invited users may join: alice@example.com, until you change it",
         "no-chat": "open, with chatEnabled false",
         "*": "everybody may join, with the default config",
@@ -32,6 +33,8 @@ GUIDE: Final[Json] = {
             "reason": "the text for a refused user",
             "invited": "list of user ids, e-mail addresses or bare JIDs; null: everybody",
             "config": "settings that differ from the default",
+            "decision": "more fields for validate-access, such as requireLobby, remainingMinutes, configuration",
+            "people": "the same for single users: {name: {isModerator: true}}; names as in invited",
         },
         "DELETE /demo/rooms/{room}": "back to the behaviour of the room's name",
         "POST /demo/fault": {

@@ -1,7 +1,8 @@
-"""The disk: decisions and accepted events, in two SQLite files in the state folder. No other folder uses SQLite.
+"""The disk: decisions, accepted events and orders, in three SQLite files. No other folder uses SQLite.
 
 decisions  the rows of decisions.db     database  one file for the event loop: usable or not
 events     the rows of outbox.db        worker    the thread in which its jobs run
+orders     the rows of orders.db        open_rooms  what the events say about rooms
 ages       the clock of the decisions   file      the SQLite file in that thread; layout: its tables
 uptime     the clock of the events      space, reserve, pages  for a full disk
                                         aside     files that cannot be used; salvage: the rows in them
@@ -22,6 +23,9 @@ from sidecar.store.decisions import Decisions
 from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
 from sidecar.store.lock import FolderLock
+from sidecar.store.open_rooms import OpenRooms
+from sidecar.store.orders import LAYOUT as ORDERS
+from sidecar.store.orders import Orders
 
 __all__ = ["Decisions", "Events", "Store", "read_boot_id"]
 
@@ -32,7 +36,7 @@ def read_boot_id() -> str:
 
 
 class Store:
-    """Both files. With no folder, events are kept in memory, and decisions only in the cache."""
+    """All files. With no folder, events and orders are kept in memory, and decisions only in the cache."""
 
     def __init__(self, folder: Path | None, clock: Clock, boot: str, emit: Emit, *, lock_within: float = 10.0) -> None:
         """Nothing is opened yet. `boot` is `read_boot_id()`. `lock_within`: seconds to wait for another process that
@@ -40,9 +44,12 @@ class Store:
         self._lock = None if folder is None else FolderLock(folder, lock_within)
         self._outbox = Database(folder, OUTBOX, clock, emit)
         self.events = Events(self._outbox, clock, boot)
+        self._orders = Database(folder, ORDERS, clock, emit)
+        self.orders = Orders(self._orders, clock)
+        self.open_rooms = OpenRooms(self._outbox)
         self._decisions = None if folder is None else Database(folder, DECISIONS, clock, emit)
         self.decisions = None if self._decisions is None else Decisions(self._decisions, clock, boot, emit)
-        self._databases = [each for each in (self._outbox, self._decisions) if each is not None]
+        self._databases = [each for each in (self._outbox, self._orders, self._decisions) if each is not None]
 
     @property
     def troubles(self) -> tuple[str, ...]:
@@ -64,9 +71,8 @@ class Store:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close both files and unlock the folder."""
-        await self._outbox.close()
-        if self._decisions is not None:
-            await self._decisions.close()
+        """Close the files and unlock the folder."""
+        for database in self._databases:
+            await database.close()
         if self._lock is not None:
             self._lock.release()

@@ -1,5 +1,7 @@
 """The outbox on disk: events that wait, events that are parked, and events that were delivered lately.
 
+The rooms that are open have tables in the same file (open_rooms.py).
+
 The numbers of the rows are the order of acceptance and are never used twice. An event is identified by the digest of
 its idempotency key, room and endpoint. One that waits, is parked, or was delivered lately is not accepted again.
 
@@ -18,6 +20,7 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.events import Limits, Listed, Mark, Marked, Numbers, Pending, Stock
 from sidecar.core.model import Endpoint, Event
+from sidecar.store import open_rooms
 from sidecar.store.database import Database
 from sidecar.store.file import Connection
 from sidecar.store.layout import Layout
@@ -56,6 +59,7 @@ LAYOUT = Layout(
         "uptime": "CREATE TABLE uptime (id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT, boottime REAL, time REAL)",
         "events.since": "ALTER TABLE events ADD COLUMN since REAL NOT NULL DEFAULT 0",
         "delivered.since": "ALTER TABLE delivered ADD COLUMN since REAL NOT NULL DEFAULT 0",
+        **open_rooms.TABLES,
     },
     # What the parked events amount to: counted once for each connection, and then kept by triggers, in the same
     # transaction as the rows. To count it for each event that is parked took 50 ms with 10,000 parked.
@@ -183,6 +187,7 @@ def _add(connection: Connection, events: Sequence[Event], now: Uptime) -> list[b
         row = _row(event)
         known = connection.execute(_KNOWN, row[:1]).fetchone() is not None
         new.append(not known and connection.execute(_ADD, (*row, now.time)).rowcount == 1)
+    open_rooms.note(connection, [event for event, is_new in zip(events, new, strict=True) if is_new])
     return new
 
 

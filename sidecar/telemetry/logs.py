@@ -15,7 +15,8 @@ from typing import Any, Literal, TextIO, assert_never
 
 import structlog
 
-from sidecar.core.model import Answer
+from sidecar.core.answers import decision_id_of
+from sidecar.core.model import Answer, Endpoint
 from sidecar.facts import (
     Asked,
     BreakerChanged,
@@ -26,8 +27,13 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    Intruder,
     LimitChanged,
+    LinkChanged,
+    LinkIgnored,
     Notice,
+    OrderEnded,
+    OrderTaken,
     OutboxChanged,
     Reloaded,
     Resolved,
@@ -138,26 +144,28 @@ class Log:
             self._log.warning("lines of this log could not be written", lost=lost)
             lines.lost = lost if lines.lost else 0
 
-    def _write_fact(self, fact: Fact) -> None:
+    def _write_fact(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         match fact:
             case Resolved():
                 self._resolved(fact)
             case Asked():
                 self._asked(fact)
             case BreakerChanged():
-                self._write("warning" if fact.state == "open" else "info", "breaker", fact)
-            case CacheControlSeen() | EventAccepted() | EventDelivered():
+                self._write("info" if fact.state == "closed" else "warning", "breaker", fact)
+            case CacheControlSeen() | EventAccepted() | EventDelivered() | LimitChanged() | LinkIgnored():
                 self._write("debug", _IN_DETAIL[type(fact)], fact)
-            case LimitChanged():
-                self._write("debug", "limit of calls to the backend", fact)
             case EventParked():
                 self._write("error", "event parked: see `prosody-sidecar outbox list`", fact)
             case OutboxChanged():
                 self._write("error" if fact.full else "info", "outbox", fact)
+            case OrderTaken() | OrderEnded() | Intruder():
+                self._order(fact)
             case DiskChanged():
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case LinkChanged():
+                self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
                 getattr(self._log, fact.level)(fact.message)
             case Crashed():
@@ -172,9 +180,21 @@ class Log:
         capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
         getattr(self._log, level)(message, **capped)
 
+    def _order(self, fact: OrderTaken | OrderEnded | Intruder) -> None:
+        match fact:
+            case OrderTaken():
+                self._write("info", "order taken", fact)
+            case OrderEnded():
+                level = "info" if fact.result in ("done", "absent") else "warning"
+                self._write(level, "order ended", fact, seconds=round(fact.seconds, 4))
+            case Intruder():
+                self._write("warning", "a request to the control listener had no valid token or signature", fact)
+
     def _asked(self, fact: Asked) -> None:
         level = {"misconfigured": "error", "unreadable": "error", "unavailable": "warning"}.get(fact.outcome, "debug")
         message = "backend"
+        if fact.reason and fact.outcome in ("replied", "rejected"):
+            level, message = "warning", "a part of this answer is not used"
         if fact.outcome == "unreadable":
             message = "the config of this room is not used, because a setting that protects it cannot be read"
         self._write(level, message, fact, seconds=round(fact.seconds, 4))
@@ -199,6 +219,8 @@ _IN_DETAIL: dict[type[Fact], str] = {
     CacheControlSeen: "answer with Cache-Control",
     EventAccepted: "event accepted",
     EventDelivered: "event delivered",
+    LimitChanged: "limit of calls to the backend",
+    LinkIgnored: "message on a link ignored",
 }
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
@@ -216,6 +238,8 @@ def _request_fields(fact: Resolved) -> dict[str, Any]:
         said |= _way(fact.answer)
     said |= {"ms": round(fact.seconds * 1e3, 2), "room": _capped(fact.room), "user": _capped(fact.subject)}
     said |= {"problem": _capped(fact.problem), "trace": fact.trace[3:35]}
+    if fact.endpoint == Endpoint.VALIDATE_ACCESS:
+        said["decisionId"] = decision_id_of(fact.trace)
     return {name: value for name, value in said.items() if value not in (None, "")}
 
 
@@ -235,6 +259,8 @@ def _usual_line(fact: Resolved, answer: Answer) -> str:
         line += f', "user": {encode_basestring(_capped(fact.subject))}'
     if fact.trace:
         line += f', "trace": "{fact.trace[3:35]}"'
+        if fact.endpoint == Endpoint.VALIDATE_ACCESS:
+            line += f', "decisionId": "{decision_id_of(fact.trace)}"'
     return f'{line}, "timestamp": "{datetime.now(UTC).isoformat()[:-6]}Z"}}'
 
 

@@ -23,7 +23,11 @@ from sidecar.facts import (
     EventDelivered,
     EventParked,
     Fact,
+    Intruder,
     LimitChanged,
+    LinkIgnored,
+    OrderEnded,
+    OrderTaken,
     Reloaded,
     Resolved,
 )
@@ -41,11 +45,16 @@ _GAUGES = {
     "degraded": "Reasons why /readyz says degraded",
     "useless_in_an_outage": "1: the last answer of this endpoint must not be cached, and helps nobody in an outage",
     "outbox_pending": "Events not delivered yet",
+    "orders_waiting": "Orders that no module has carried out yet",
     "outbox_parked": "Events the backend will not take",
+    "links": "Modules of Prosody whose link is up",
     "files_set_aside": "Files in state_dir that could not be used and were renamed",
     "outbox_oldest_seconds": "Age of the oldest event not delivered yet",
 }
 """The gauges and their help texts; `daemon/status.py` connects them with what they read."""
+
+
+_FATES = {EventAccepted: "accepted", EventDelivered: "delivered", EventParked: "parked"}
 
 
 class _Requests(Collector):
@@ -98,7 +107,9 @@ class Metrics:
             registry=self._registry,
         )
         self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
-        self._breaker_changes = self._counter("breaker_moves", "Times a breaker opened or closed", "state")
+        self._breaker_changes = self._counter(
+            "breaker_moves", "Times a breaker opened, for all or for some guests, or closed", "state"
+        )
         self._limit_changes = Counter(
             "prosody_sidecar_backend_limit_changes",
             "Changes of backend_limit by cause",
@@ -108,7 +119,21 @@ class Metrics:
         for cause in Cause:
             self._limit_changes.labels(cause)
         self._events = self._counter("events", "Events that were accepted, delivered, parked", "fate")
+        self._orders = Counter(
+            "prosody_sidecar_orders",
+            "Orders of the meeting service and of operators: taken, done, absent, failed, expired",
+            ["verb", "result"],
+            registry=self._registry,
+        )
+        self._intruders = Counter(
+            "prosody_sidecar_control_refused",
+            "Requests to the control listener without a valid token or signature",
+            registry=self._registry,
+        )
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
+        self._ignored = Counter(
+            "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
+        )
         self._defects = Counter(
             "prosody_sidecar_defects",
             "Defects of this program that were caught; should stay 0",
@@ -144,14 +169,16 @@ class Metrics:
                 self._breaker_changes.labels(fact.endpoint, fact.state).inc()
             case LimitChanged():
                 self._limit_changes.labels(fact.cause).inc()
-            case EventAccepted():
-                self._events.labels(fact.endpoint, "accepted").inc()
-            case EventDelivered():
-                self._events.labels(fact.endpoint, "delivered").inc()
-            case EventParked():
-                self._events.labels(fact.endpoint, "parked").inc()
+            case EventAccepted() | EventDelivered() | EventParked():
+                self._events.labels(fact.endpoint, _FATES[type(fact)]).inc()
+            case OrderTaken() | OrderEnded():
+                self._orders.labels(fact.verb, fact.result if isinstance(fact, OrderEnded) else "taken").inc()
+            case Intruder():
+                self._intruders.inc()
             case Reloaded():
                 self._reloads.labels("refused" if fact.problems else "applied").inc()
+            case LinkIgnored():
+                self._ignored.inc()
             case Crashed():
                 self._defects.inc()
             case _:

@@ -17,7 +17,7 @@ from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
 from sidecar.core.events import Listed, Numbers
 from sidecar.core.model import ANSWERS, Endpoint, Key, jid_subject
-from sidecar.decisions.cache import Selector, named
+from sidecar.core.selection import Selector, named
 from sidecar.decisions.explain import explain
 from sidecar.decisions.resolver import Resolver
 from sidecar.errors import DiskError

@@ -1,15 +1,17 @@
 """Listeners: on a socket from systemd or on our own, and stopped without dropping a request.
 
-stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end what is being answered
+stop: no new connections -> wait for the first requests of silent ones (connections.py) -> end the links, and what is
+being answered
 
 A runner is aiohttp's: what answers on a listener, and how long it may go on when the listener stops.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -22,12 +24,17 @@ from sidecar.facts import Emit, Notice
 from sidecar.web.admin import Admin
 from sidecar.web.auth import require_token
 from sidecar.web.connections import KEEP_ALIVE, Connections, note_requests
+from sidecar.web.link import Links
 from sidecar.web.server import WebhookServer
 from sidecar.web.status_page import page
 from sidecar.web.webhooks import Webhooks
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted."""
+BACKLOG = 4096
+"""Connections that may wait in the kernel. The kernel has a limit of its own, net.core.somaxconn."""
+
+AT_A_TIME = 16
+"""Connections that are accepted before those that are open get their turn again. With many, a burst is first read as a
+whole, and there is no time left to answer it."""
 
 PASSED_AS = {"listen": "webhook", "admin": "admin"}
 """Section of the config -> FileDescriptorName= of the socket that systemd may pass for it."""
@@ -55,9 +62,9 @@ def admin_runner(
     return web.AppRunner(app, access_log=None, keepalive_timeout=KEEP_ALIVE, shutdown_timeout=shutdown, logger=quiet)
 
 
-def webhook_runner(webhooks: Webhooks, connections: Connections, shutdown: float) -> web.BaseRunner:
+def webhook_runner(webhooks: Webhooks, links: Links, connections: Connections, shutdown: float) -> web.BaseRunner:
     """What Prosody asks. `shutdown`: seconds for what is under way."""
-    server = WebhookServer(webhooks, connections.note_request, KEEP_ALIVE)
+    server = WebhookServer(webhooks, links, connections.note_request, KEEP_ALIVE)
     return web.ServerRunner(server, shutdown_timeout=shutdown)
 
 
@@ -75,22 +82,27 @@ async def listen(
     passed: Mapping[str, socket.socket],
     connections: Connections,
     emit: Emit,
+    end_links: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until the stack is unwound. Raises StartError if the address cannot be used."""
+    """Serve until the stack is unwound. `end_links` ends the connections that do not end with an answer. Raises
+    StartError if the address cannot be used."""
     await runner.setup()
-    stack.push_async_callback(_stop, runner, connections)
+    stack.push_async_callback(_stop, runner, connections, end_links)
     connections.watch(runner.server)
     opened = passed.get(PASSED_AS[address.section])
-    if opened is None:
-        await _serve_on_address(runner, address)
-    else:
+    if opened is not None:
         _check_passed(opened, address, emit)
-        await web.SockSite(runner, opened, backlog=BACKLOG).start()
+    for each in [opened] if opened is not None else await _sockets_on(address):
+        await web.SockSite(runner, each, backlog=AT_A_TIME).start()  # for asyncio, the two are one number
+        each.listen(BACKLOG)
 
 
-async def _serve_on_address(runner: web.BaseRunner, address: Address) -> None:
+async def _sockets_on(address: Address) -> list[socket.socket]:
+    """One for each address that the host's name has."""
+    loop = asyncio.get_running_loop()
     try:
-        await web.TCPSite(runner, address.host, address.port, backlog=BACKLOG).start()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [socket.create_server(where, family=family) for family, _, _, _, where in found]
     except (OSError, UnicodeError) as error:  # UnicodeError: the text is no possible host name
         reason = getattr(error, "strerror", None) or str(error)
         raise StartError(
@@ -111,8 +123,12 @@ def _check_passed(opened: socket.socket, address: Address, emit: Emit) -> None:
         emit(Notice(text, "warning"))
 
 
-async def _stop(runner: web.BaseRunner, connections: Connections) -> None:
+async def _stop(
+    runner: web.BaseRunner, connections: Connections, end_links: Callable[[], Awaitable[None]] | None
+) -> None:
     for site in runner.sites:
         await site.stop()
     await connections.settle()
+    if end_links is not None:
+        await end_links()
     await runner.cleanup()

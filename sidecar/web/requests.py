@@ -14,32 +14,29 @@ from sidecar.web.responses import JSON, Problem
 BODY_SECONDS = 5.0
 """Seconds in which the body of a request must have arrived."""
 
-JOIN = "join"
-"""The path below the prefix that asks for a decision and, with `?config=1`, for the room config in the same request."""
+
+_CALLED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.ORDER_EXPIRED)
 
 
 class Route(NamedTuple):
-    """What a path means."""
+    """What a path means, or the name of an endpoint on the link."""
 
     endpoint: Endpoint
-    joins: bool = False
     config_too: bool = False
+    """The question is for a decision and, if it is an allow, for the room config too."""
 
 
 def routes_below(prefix: str) -> dict[str, Route]:
     """All paths that are known."""
-    routes = {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in Endpoint}
-    routes[f"{prefix}/{JOIN}"] = Route(Endpoint.VALIDATE_ACCESS, joins=True)
-    routes[f"{prefix}/{JOIN}?config=1"] = Route(Endpoint.VALIDATE_ACCESS, joins=True, config_too=True)
-    return routes
+    return {f"{prefix}/{endpoint}": Route(endpoint) for endpoint in _CALLED}
 
 
 def route_of(request: web.BaseRequest, routes: dict[str, Route]) -> Route:
     """The route of a request; raises Problem if there is none."""
-    route = routes.get(request.raw_path) or routes.get(request.path)
+    route = routes.get(request.path)
     if route is None:
         prefix = next(iter(routes)).rpartition("/")[0]
-        names = ",".join((*Endpoint, JOIN))
+        names = ",".join(_CALLED)
         raise Problem(404, f"there is nothing here; the endpoints are {prefix}/{{{names}}}")
     return route
 

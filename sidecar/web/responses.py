@@ -15,8 +15,6 @@ from sidecar.core.model import Answer, Source
 CACHE_NAME = "prosody-sidecar"
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-SEQUENCE = "application/json-seq"
-"""RFC 7464: a sequence of JSON texts, each between the byte 0x1E, which JSON cannot contain, and a line feed."""
 
 
 class Problem(Exception):
@@ -80,23 +78,14 @@ class Renderer:
     def answer(self, answer: Answer) -> FullResponse:
         """The response for one answer."""
         if answer.status == 503 and not answer.body:
-            return self.problem(_nothing_usable(answer))
+            return self.problem(nothing_usable(answer))
         return self._response(answer.status, JSON, answer.body, {"Cache-Status": cache_status(answer)})
-
-    def joined(self, decision: Answer, config: Answer | None) -> FullResponse:
-        """The response to a join: a decision and, if it came in time, the room config."""
-        headers = {"Cache-Status": cache_status(decision)}
-        texts = b"\x1e" + decision.body + b"\n"
-        if config is not None:
-            headers["Config-Status"] = str(config.status)
-            texts += b"\x1e" + (config.body or _document(_nothing_usable(config))) + b"\n"
-        return self._response(200, SEQUENCE, texts, headers)
 
     def problem(self, problem: Problem) -> FullResponse:
         """The response for a problem."""
         headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
         closes = headers.pop("Connection", "") == "close"
-        return self._response(problem.status, PROBLEM, _document(problem), headers, closes=closes)
+        return self._response(problem.status, PROBLEM, document_of(problem), headers, closes=closes)
 
     def _response(
         self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
@@ -137,13 +126,15 @@ def cache_status(answer: Answer) -> str:
     return "; ".join(parts)
 
 
-def _nothing_usable(answer: Answer) -> Problem:
+def nothing_usable(answer: Answer) -> Problem:
+    """What to answer where there is no room config."""
     detail = "the meeting service cannot be reached, and nothing usable is remembered about this room"
     wait = str(answer.retry_after or 1)
     return Problem(503, detail, Retry_After=wait, Cache_Status=cache_status(answer))
 
 
-def _document(problem: Problem) -> bytes:
+def document_of(problem: Problem) -> bytes:
+    """The body of a problem."""
     document = {
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,

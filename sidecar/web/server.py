@@ -1,6 +1,6 @@
 """The webhook listener as an aiohttp server.
 
-It is the low-level server and not an application: there are eight paths, so no router is needed, and every response is
+It is the low-level server and not an application: there are a few paths, so no router is needed, and every response is
 ours, also the one to an unknown path.
 """
 
@@ -12,22 +12,30 @@ from typing import Any
 
 from aiohttp import web
 
+from sidecar.web.link import Links
 from sidecar.web.webhooks import Webhooks
 
 
 class WebhookServer(web.Server):
     """aiohttp's server. What is not HTTP gets a problem as its response, without a copy of what was sent."""
 
-    def __init__(self, webhooks: Webhooks, note_request: Callable[[web.BaseRequest], None], keep_alive: float) -> None:
-        """Pass every request to `note_request`, then to `webhooks`. `keep_alive`: seconds between two requests."""
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        links: Links,
+        note_request: Callable[[web.BaseRequest], None],
+        keep_alive: float,
+    ) -> None:
+        """Pass every request to `note_request`, then to `links` or `webhooks`. `keep_alive`: seconds between two."""
         super().__init__(self._handle)
         self._webhooks = webhooks
+        self._links = links
         self._note_request = note_request
         self._keep_alive = keep_alive
 
     def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         self._note_request(request)
-        return self._webhooks.handle(request)
+        return self._links.handle(request) if self._links.is_meant(request) else self._webhooks.handle(request)
 
     def __call__(self) -> web.RequestHandler:
         """A new connection."""

@@ -22,6 +22,9 @@ from tests.rig.backend import Backend
 from tests.rig.prosody import VERSIONS, Prosody, why_missing
 
 NOT_TESTED = {v: why for v in VERSIONS[1:] if (why := why_missing(v))}
+GATE = 'module:shared("/*/muc_webhook/guards")["conference.localhost"].gate'
+"""The gate, in Lua."""
+
 TRACEBACK = re.compile(r"Traceback|attempt to |stack traceback|error in callback", re.IGNORECASE)
 
 
@@ -32,6 +35,12 @@ class Server(Prosody):
     backend: Backend = field(init=False)
     test_began: int = 0
     """Where the log was then."""
+
+    async def link_up(self) -> None:
+        """Makes the backend a sidecar, and waits for the module's link to it."""
+        self.backend.is_sidecar = True
+        await self.reload()  # else it would wait before it tries again
+        await eventually(lambda: self.module(f"return {GATE}.parts.link.is_up()"), True)
 
     def log_of_test(self) -> str:
         """What Prosody logged since the test began."""

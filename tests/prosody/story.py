@@ -30,7 +30,7 @@ def sentence(event: Request) -> str:
         case "user-left":
             return f"left {body['nick']}: {body['reason']}"
         case "moderator-changed":
-            return f"{body['nick']} is {'' if body['isModerator'] else 'no '}moderator"
+            return f"{body.get('nick')} is {'' if body['isModerator'] else 'no '}moderator"
         case "room-destroyed":
             return f"destroyed: {body['reason']}"
     return f"{body['eventType']} {body.get('sessionId')}"

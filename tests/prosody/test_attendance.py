@@ -292,6 +292,29 @@ async def test_a_change_names_who_did_it(watched: Server, room: str) -> None:
     assert (change["changedBy"], change["actorNick"], change["userName"]) == (ann.jid, "ann", "Bob")
 
 
+async def test_a_change_of_somebody_who_is_not_in_the_room_is_told_too(watched: Server, room: str) -> None:
+    """By a person: what modules do before a join, the join says."""
+    async with Client.connect(watched) as ann:
+        await ann.join(room, nick="ann")
+        for affiliation in ("member", "owner", "admin", "none"):
+            await ann.iq(
+                "set",
+                "<query xmlns='http://jabber.org/protocol/muc#admin'>"
+                f"<item jid='bob@auth.localhost' affiliation='{affiliation}'/></query>",
+                to=ann.room_jid(room),
+            )
+        await watched.module(f"""
+            local room = muc.get_room_from_jid("{room}@{watched.muc}");
+            assert(room:set_affiliation(true, "cat@auth.localhost", "owner"))""")
+        assert await story(watched, room) == ["joined ann", "None is moderator", "None is no moderator"]
+        changes = [each.body for each in watched.backend.asked("moderator-changed", room)]
+        assert [(each["userJid"], each["affiliation"], each.get("role")) for each in changes] == [
+            ("bob@auth.localhost", "owner", None),
+            ("bob@auth.localhost", "none", None),
+        ]
+        assert {each["changedBy"] for each in changes} == {ann.jid}
+
+
 async def test_a_change_that_a_module_made_names_nobody(watched: Server, room: str) -> None:
     async with Client.connect(watched) as ann, Client.connect(watched) as bob:
         await ann.join(room, nick="ann")

@@ -100,6 +100,14 @@ async def test_same_nick_twice_is_a_conflict(prosody: Server, room: str) -> None
         assert [str(r.error) for r in results if r.error] == ["cancel/conflict"]
 
 
+async def test_a_nick_that_is_taken_is_no_way_past_the_question(prosody: Server, room: str) -> None:
+    async with Client.connect(prosody, user="ann") as ann, Client.connect(prosody, user="ann") as again:
+        await ann.join(room, nick="ann")
+        prosody.backend.on("validate-access", deny("No"))
+        assert (await again.join(room, nick="ann")).error == StanzaError("cancel", "not-allowed", "No")
+        assert len(prosody.backend.asked("validate-access", room)) == 2
+
+
 async def test_the_same_presence_twice_is_one_question(prosody: Server, room: str) -> None:
     slow = hold(allow())
     prosody.backend.on("validate-access", slow)

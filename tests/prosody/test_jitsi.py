@@ -118,6 +118,28 @@ async def test_a_stanza_sent_again_from_a_timer_is_asked_for_once(start_prosody:
         assert len(prosody.backend.asked("validate-access", room)) == 1
 
 
+async def test_a_stanza_that_was_let_in_once_is_asked_for_when_it_comes_back(
+    start_prosody: StartProsody, room: str
+) -> None:
+    """The user was thrown out meanwhile, or left: the answer was for one join."""
+    prosody = await start_prosody()
+    async with Client.connect(prosody) as ann:
+        put_back = f"""
+            local st, timer = require "util.stanza", require "util.timer";
+            local origin = prosody.full_sessions["{ann.jid}"];
+            local attr = {{ from = "{ann.jid}"; to = "{ann.room_jid(room)}/ann" }};
+            prosody.rig_stanza = prosody.rig_stanza or st.presence(attr)
+                :tag("x", {{ xmlns = "http://jabber.org/protocol/muc" }}):up();
+            timer.add_task(0, function () prosody.core_post_stanza(origin, prosody.rig_stanza); end)"""
+        await prosody.module(put_back)
+        assert (await ann.await_join(room)).joined
+        await ann.leave(room, nick="ann")
+        prosody.backend.on("validate-access", deny("No"))
+        await prosody.module(put_back)
+        assert str((await ann.await_join(room)).error) == "cancel/not-allowed"
+    await prosody.lua("prosody.rig_stanza = nil")
+
+
 async def test_a_stanza_sent_from_another_sessions_thread_holds_nobody_up(
     start_prosody: StartProsody, room: str
 ) -> None:

@@ -98,3 +98,16 @@ async def test_where_nobody_is_verified_everybody_is_asked_about(start_prosody: 
         code = f'return muc.get_room_from_jid("{room}@conference.localhost"):get_members_only()'
         assert await prosody.module(code) is True
     assert prosody.log_of_test().count("isPublic = false cannot be enforced") == 1
+
+
+async def test_an_authentication_that_the_operator_names_as_verifying_verifies(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(fresh=True, options={"muc_webhook_token_authentications": ["anonymous"]})
+    prosody.backend.on("room-created", reply({"isPublic": False}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
+        await ann.set_token("t", id="u-17")
+        assert (await ann.join(room, nick="ann")).joined
+        assert prosody.backend.asked("validate-access", room)[0].body["userId"] == "u-17"
+        assert str((await eve.join(room, nick="eve")).error) == "cancel/not-allowed"
+    assert "cannot be enforced" not in prosody.log_of_test()

@@ -109,7 +109,7 @@ async def test_the_last_good_config_of_a_persistent_room_serves(start_prosody: S
 
 async def test_a_sidecars_answer_is_judged_too(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(fresh=True)
-    prosody.backend.is_sidecar = True
+    await prosody.link_up()
     prosody.backend.on("room-created", reply({"password": ["right"]}))
     async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
         for user in (ann, bob):

@@ -260,6 +260,36 @@ async def test_a_resource_is_no_exemption(prosody: Server, room: str) -> None:
         assert (await eve.join(room)).denied
 
 
+async def test_a_domain_in_admins_exempts_none_of_its_users(start_prosody: StartProsody, room: str) -> None:
+    """For Prosody, it is the domain itself that is an admin."""
+    prosody = await start_prosody(options={"admins": ["auth.localhost"]})
+    prosody.backend.on("validate-access", NO)
+    async with Client.connect(prosody, user="eve") as eve:
+        assert (await eve.join(room)).denied
+
+
+async def test_a_health_check_room_of_anybody_else_has_a_config(prosody: Server, room: str) -> None:
+    prosody.backend.on("room-created", reply({"password": "s3cret", "chatEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        name = f"__jicofo-health-check-{room}"
+        assert str((await ann.join(name)).error) == "auth/not-authorized"
+        assert (await ann.join(name, password="s3cret")).config == {"chatEnabled": False}
+
+
+async def test_a_health_check_room_is_asked_for_unless_jicofo_makes_it(prosody: Server, room: str) -> None:
+    """Also when another module leads somebody past the gate."""
+    name = f"__jicofo-health-check-{room}"
+    async with Client.connect(prosody) as ann:
+        await prosody.module(f"""
+            local st = require "util.stanza";
+            local attr = {{ from = "{ann.jid}"; to = "{name}@{prosody.muc}/ann" }};
+            local stanza = st.presence(attr):tag("x", {{ xmlns = "http://jabber.org/protocol/muc" }}):up();
+            webhook.module.save().grants[stanza] = true;
+            prosody.core_post_stanza(prosody.full_sessions["{ann.jid}"], stanza)""")
+        assert (await ann.await_join(name)).joined
+        await prosody.backend.received("room-created", name)
+
+
 async def test_the_name_of_a_health_check_room_is_no_exemption(prosody: Server, room: str) -> None:
     prosody.backend.on("validate-access", NO)
     async with Client.connect(prosody) as eve:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.prosody.conftest import Server, StartProsody
+from tests.prosody.ordering import order
 from tests.rig.answers import deny, reply
 from tests.rig.ports import free_port
 from tests.rig.xmpp import Client, statuses
@@ -76,6 +77,23 @@ async def test_nobody_is_asked_about_a_mirrored_participant(start_prosody: Start
         await mirrored.expect(lambda s: s.get("from", "").startswith(room) and "110" in statuses(s))
         assert prosody.backend.asked("validate-access") == []
         assert prosody.backend.asked("user-joined") == []
+
+
+async def test_an_order_is_about_the_visitors_of_the_node(start_prosody: StartProsody, room: str) -> None:
+    prosody, port = await another_server(start_prosody)
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="bob") as bob,
+        Client.remote(prosody, port, "ann") as mirrored,
+    ):
+        await focus.join(room, nick="focus")
+        await mirrored.begin_join(room, "ann")
+        await mirrored.expect(lambda s: s.get("from", "").startswith(room) and "110" in statuses(s))
+        await bob.join(room, nick="bob")
+        assert [each["nick"] for each in (await order(prosody, "who", room))["occupants"]] == ["bob"]
+        assert await order(prosody, "kick", room, user="ann@remote.test") == {"status": "absent"}
+        assert (await order(prosody, "kick", room, user="bob@auth.localhost"))["kicked"] == 1
+        assert await prosody.occupants(room) == ["ann", "focus"]
 
 
 # -- what status() says of other modules

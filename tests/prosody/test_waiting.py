@@ -134,6 +134,54 @@ async def test_a_room_destroyed_while_its_config_is_awaited_is_asked_for_again(p
         assert result.config == {"meetingTitle": "New"}
 
 
+async def test_a_room_destroyed_while_its_config_is_awaited_has_no_say_any_more(prosody: Server, room: str) -> None:
+    old = hold(reply({}))
+    prosody.backend.on("room-created", old)
+    async with Client.connect(prosody, user="focus") as focus, Client.connect(prosody) as bob:
+        await focus.join(room, nick="focus")
+        await bob.begin_join(room, "bob")
+        waits = f'return webhook.module.save().records["{room}@{prosody.muc}"].waiters[1] ~= nil'
+        await eventually(lambda: prosody.module(waits), True)
+        await prosody.destroy(room)
+        prosody.backend.on("room-created", reply({"message": "No such meeting"}, status=404))
+        old.release()
+        assert str((await bob.await_join(room)).error) == "cancel/not-allowed"
+        assert room not in await prosody.rooms()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websocket", "bosh"])
+async def test_who_goes_while_the_config_is_awaited_was_never_there(prosody: Server, room: str, transport: str) -> None:
+    slow = hold(reply({}))
+    prosody.backend.on("room-created", slow)
+    await prosody.module("""
+        local made = {};
+        prosody.rig_made = made;
+        webhook.module:hook("muc-room-pre-create", function (event) made[event.room.jid] = true end)""")
+    async with Client.connect(prosody) as ann, Client.connect(prosody, transport=transport) as bob:
+        await bob.begin_join(room, "bob")
+        await prosody.backend.received("room-created", room)
+        await bob.close()
+        await eventually(lambda: prosody.has_session(bob.jid), False)
+        slow.release()
+        prosody.backend.on("room-created", reply({}))
+        assert (await ann.join("after-" + room)).joined
+        assert await prosody.lua(f'return prosody.rig_made["{room}@{prosody.muc}"] == nil') is True
+
+
+async def test_a_components_user_who_leaves_while_the_config_is_awaited_stays_out(prosody: Server, room: str) -> None:
+    slow = hold(reply({}))
+    prosody.backend.on("room-created", slow)
+    async with Client.component(prosody) as bot:
+        await bot.begin_join(room, "bot")
+        await prosody.backend.received("room-created", room)
+        await bot.send(f"<presence type='unavailable' to='{bot.room_jid(room)}/bot'/>")
+        await bot.iq("get", "<ping xmlns='urn:xmpp:ping'/>", to="localhost")
+        slow.release()
+        prosody.backend.on("room-created", reply({}))
+        assert (await bot.join("after-" + room, nick="bot")).joined
+        assert room not in await prosody.rooms()
+
+
 @pytest.mark.parametrize("transport", ["tcp", "websocket"])
 @pytest.mark.parametrize("verdict", ["allow", "deny"])
 async def test_a_session_resumed_while_its_join_waits_gets_the_answer(

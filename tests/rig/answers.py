@@ -30,6 +30,8 @@ class Request:
     connection: int
     """Tells connections apart: the port at the other end."""
     web_request: web.Request = field(repr=False)
+    config_too: bool = False
+    """On the link: a join that wants the room config in the same answer."""
     status: int = 0
     """Of the answer; 0 until there is one."""
 
@@ -44,7 +46,7 @@ class Request:
 
     @property
     def wants_config(self) -> bool:
-        return self.endpoint == "room-created" or self.web_request.query.get("config") == "1"
+        return self.endpoint == "room-created" or self.config_too
 
 
 Answer = Callable[[Request], Awaitable[web.StreamResponse]]

@@ -9,13 +9,14 @@ It lives in the test's own process, so that nothing it has seen is lost when a s
 port and open it again, or speak another TLS there. pytest-aiohttp's server fixture can do neither: that one serves the
 listeners of tests/unit. `await backend.goes(fault)` makes all of it go wrong in one of the ways of tests/rig/faults.py.
 
-It also plays the sidecar's part before Prosody: with `backend.is_sidecar = True` it names itself as one and answers
-`join`, out of what is set for `validate-access` and `room-created`.
+It also plays the sidecar's part before Prosody: with `backend.is_sidecar = True` it has a link, and answers `join`
+there out of what is set for `validate-access` and `room-created`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -25,9 +26,11 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.rig.answers import Answer, Request, allow, by_name, reply, settings_by_name, taken
 from tests.rig.faults import Fault, spoilt, tls_of
+from tests.rig.link import Joined, LinkResponse, Message
 from tests.rig.ports import free_port
 
 PREFIX = "/webhooks/jitsi"
@@ -59,6 +62,8 @@ class Backend:
         self.headers: dict[str, str] = {}
         """What each answer has besides."""
         self.fault = Fault.NONE
+        self.links: list[LinkResponse] = []
+        """The links that are up."""
         self._tls = tls
         self._at_first = answers
         self._answers: dict[tuple[str, str | None], Answer] = {}
@@ -112,7 +117,13 @@ class Backend:
             await self.stop()
             await self.listen()
 
+    def cut_links(self) -> None:
+        """Ends the links without a word."""
+        for link in self.links:
+            link.cut()
+
     def _cut_off_all(self) -> None:
+        self.cut_links()
         for request in self._at_once:
             if request.web_request.transport is not None:
                 request.web_request.transport.abort()
@@ -138,6 +149,7 @@ class Backend:
         """Is as it was at first, and has seen nothing."""
         self.forget()
         self.is_sidecar = False
+        self.cut_links()
         self.reset_answers()
 
     def asked(self, endpoint: str | None = None, room: str | None = None) -> list[Request]:
@@ -168,8 +180,47 @@ class Backend:
 
     async def _serve(self, web_request: web.Request) -> web.StreamResponse:
         endpoint, content = web_request.match_info["endpoint"], await web_request.read()
+        if endpoint == "link":
+            return await self._serve_link(web_request)
         body, peer = json.loads(content or "{}"), web_request.get_extra_info("peername")
         request = Request(endpoint, content, body, web_request.headers, time.monotonic(), peer[1], web_request)
+        return await self._serve_request(request)
+
+    async def _serve_link(self, web_request: web.Request) -> web.StreamResponse:
+        """A link of a module; a meeting service has none, and such a request is not recorded."""
+        if not self.is_sidecar:
+            return web.Response(status=404)
+        link = LinkResponse(web_request)
+        await link.prepare(web_request)
+        self.links.append(link)
+        try:
+            async with asyncio.TaskGroup() as answering:
+                async for message in link.messages():
+                    answering.create_task(self._answer_on_link(link, message))
+        finally:
+            self.links.remove(link)
+        return link
+
+    async def _answer_on_link(self, link: LinkResponse, message: Message) -> None:
+        endpoint, *more = message.words
+        headers = CIMultiDict({"Idempotency-Key": message.id} if message.kind == "event" else {})
+        request = Request(
+            endpoint,
+            message.body,
+            json.loads(message.body),
+            CIMultiDictProxy(headers),
+            time.monotonic(),
+            link.peer,
+            link.request,
+            config_too="config" in more,
+        )
+        response = await self._serve_request(request)
+        if isinstance(response, web.Response):
+            with contextlib.suppress(ConnectionError):
+                await link.answer(message, response)
+
+    async def _serve_request(self, request: Request) -> web.StreamResponse:
+        endpoint = request.endpoint
         self._at_once.append(request)
         at_once = sum(each.endpoint == endpoint for each in self._at_once)
         self.most_at_once[endpoint] = max(self.most_at_once[endpoint], at_once)
@@ -188,8 +239,6 @@ class Backend:
         request.status = response.status
         if not response.prepared:
             response.headers.update(self.headers)
-            if self.is_sidecar:
-                response.headers.setdefault("Cache-Status", "prosody-sidecar; fwd=miss")
         return response
 
     def _answer_to(self, request: Request, endpoint: str) -> Answer:
@@ -203,12 +252,9 @@ class Backend:
         decision = await self._answer_to(request, "validate-access")(request)
         if not isinstance(decision, web.Response) or decision.status != 200:
             return decision
-        texts, headers = [decision.body], {}
+        joined = Joined(body=decision.body, status=200)
         allowed = isinstance(decision.body, bytes) and json.loads(decision.body)["allowed"] is True
         if allowed and request.wants_config:
             config = await self._answer_to(request, "room-created")(request)
-            if isinstance(config, web.Response):
-                texts.append(config.body)
-                headers["Config-Status"] = str(config.status)
-        body = b"".join(b"\x1e%b\n" % text for text in texts if isinstance(text, bytes))
-        return web.Response(body=body, headers=headers, content_type="application/json-seq")
+            joined.config = config if isinstance(config, web.Response) else None
+        return joined

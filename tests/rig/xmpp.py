@@ -297,6 +297,8 @@ class BoshTransport:
         self._sid = ""
         self._requests: set[asyncio.Task[None]] = set()
         self._inbox: asyncio.Queue[list[ET.Element] | None] = asyncio.Queue()
+        self.responses: list[list[ET.Element]] = []
+        """What came so far, response by response; without those that were empty."""
 
     async def open(self) -> None:
         self._post("", f"to='{self._domain}' wait='30' hold='1' xml:lang='en' xmpp:version='1.0'")
@@ -351,6 +353,7 @@ class BoshTransport:
             return
         self._sid = answer.get("sid", self._sid)
         if len(answer):
+            self.responses.append(list(answer))
             self._inbox.put_nowait(list(answer))
         if answer.get("type") == "terminate":
             self._inbox.put_nowait(None)

@@ -61,9 +61,15 @@ async def strangers(count: int = 1000, latency: float = 0.5) -> Burst:
     return burst
 
 
-async def made_up_names(seconds: float = 6.0, status: int = 500) -> Burst:
-    """One guest tries ten room names a second that the backend answers with an error; others join meanwhile."""
-    burst = Burst(f"a guest with made-up names, {status}")
+GUEST, ACCOUNT = "guest", "account"
+
+
+async def made_up_names(
+    seconds: float = 6.0, status: int = 500, people: Sequence[str] = (GUEST,), *, known_names: bool = False
+) -> Burst:
+    """These people, each on a connection of its own, try ten room names a second that the backend answers with an
+    error; others join meanwhile. `known_names`: every other name is of a room that exists."""
+    burst = Burst(f"{' + '.join(people)} with made-up names, {status}")
 
     async def answer(request: Request) -> web.StreamResponse:
         made_up = request.body["roomName"].startswith("%")
@@ -74,7 +80,10 @@ async def made_up_names(seconds: float = 6.0, status: int = 500) -> Burst:
 
         async def guest() -> None:
             for number in range(int(10 * seconds)):
-                await sidecar.decides(f"%F0%9F%98%8{number}", "guest@example.com", guest=True)
+                kind = people[number % len(people)]
+                room = f"real-{number % 12}" if known_names and number % 2 else f"%F0%9F%98%8{number}"
+                who = f"{kind}-{number % len(people)}@example.com"
+                await sidecar.decides(room, who, guest=kind == GUEST)
                 await asyncio.sleep(0.1)
 
         async def users() -> None:
@@ -116,6 +125,8 @@ async def all_bursts() -> list[Burst]:
         await strangers(),
         await made_up_names(status=500),
         await made_up_names(status=404),
+        await made_up_names(people=[GUEST] * 3),
+        await made_up_names(people=[ACCOUNT]),
     ]
 
 

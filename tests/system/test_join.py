@@ -1,4 +1,4 @@
-"""A join in one question: the decision, and with it the room's config, over real sockets.
+"""A join in one question on the link: the decision, and with it the room's config, over real sockets.
 
 The module takes either part for what it is, so each must be what its own endpoint would have said.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from tests.rig.answers import hold, raw, settings_by_name, settings_of, slow
 from tests.rig.backend import BY_NAME, Backend
-from tests.rig.sidecar import Reply, Sidecar
+from tests.rig.link import Link, Message
+from tests.rig.sidecar import Sidecar
 
 DEADLINE = 1.0
 DEADLINES: dict[str, Any] = {name: {"deadline": DEADLINE} for name in ("validate-access", "room-created")}
@@ -25,28 +27,33 @@ MUC = "conference.example.com"
 class Joined:
     """What the module reads from an answer."""
 
-    reply: Reply
-    decision: dict[str, Any]
-    config: bytes | None
+    answer: Message
+    seconds: float
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        document: dict[str, Any] = self.answer.document
+        return document
+
+    @property
+    def config(self) -> bytes | None:
+        return self.answer.config
 
     @property
     def config_status(self) -> int | None:
-        value = self.reply.headers.get("Config-Status")
-        return None if value is None else int(value)
+        return self.answer.config_status
 
 
 async def join(
     sidecar: Sidecar, room: str, who: str = "ann@example.com", *, config: bool = True, **more: Any
 ) -> Joined:
-    """One question, read as RFC 7464 has it."""
+    """One question."""
     body = {"roomName": room, "roomJid": f"{room}@{MUC}", "userJid": who, "timestamp": 1, **more}
-    reply = await sidecar.post("join?config=1" if config else "join", json.dumps(body).encode())
-    assert reply.status == 200, reply.body
-    assert reply.headers["Content-Type"] == "application/json-seq"
-    nothing, *texts = reply.body.split(b"\x1e")
-    assert nothing == b""
-    assert all(text.endswith(b"\n") for text in texts)
-    return Joined(reply, json.loads(texts[0]), texts[1][:-1] if texts[1:] else None)
+    async with Link.open(sidecar.webhooks) as link:
+        begun = time.monotonic()
+        answer = await link.asks("join config" if config else "join", body)
+    assert answer.status == 200, answer
+    return Joined(answer, time.monotonic() - begun)
 
 
 async def test_whoever_may_come_in_learns_the_settings_in_the_same_breath(backend: Backend) -> None:
@@ -56,8 +63,11 @@ async def test_whoever_may_come_in_learns_the_settings_in_the_same_breath(backen
         assert (first.config_status, first.config) == (200, settings_of("standup"))
         assert [request.endpoint for request in backend.requests] == ["validate-access", "room-created"]
         again = await join(sidecar, "standup")
-        assert (again.decision, again.config) == (first.decision, first.config)
-        assert again.reply.cache_status.startswith("prosody-sidecar; hit; ttl=")
+        assert again.config == first.config
+        assert (first.decision["decidedBy"], again.decision["decidedBy"]) == ("backend", "memory")
+        assert first.decision["decisionId"] != again.decision["decisionId"]
+        assert again.decision["allowed"] is True
+        assert [line["source"] for line in sidecar.log("request")] == ["backend", "backend", "hit", "hit"]
         assert len(backend.asked()) == 2
 
 
@@ -80,7 +90,7 @@ async def test_the_settings_come_only_if_they_are_wanted(backend: Backend) -> No
 async def test_a_room_nobody_may_enter_is_never_announced(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         joined = await join(sidecar, "deny-all")
-        assert joined.decision == {"allowed": False, "reason": "deny-all is cancelled"}
+        assert (joined.decision["allowed"], joined.decision["reason"]) == (False, "deny-all is cancelled")
         assert (joined.config_status, joined.config) == (None, None)
         assert backend.asked("room-created") == []
 
@@ -125,7 +135,7 @@ async def test_settings_that_had_all_their_time_cannot_be_had(backend: Backend) 
     async with Sidecar.start(backend.url, {"endpoints": DEADLINES}) as sidecar:
         joined = await join(sidecar, "slow")
         assert (joined.decision["allowed"], joined.config_status) == (True, 503)
-        assert joined.reply.seconds < DEADLINE + 0.5
+        assert joined.seconds < DEADLINE + 0.5
         held.release()
 
 
@@ -135,7 +145,7 @@ async def test_a_slow_decision_does_not_take_the_time_of_the_settings(backend: B
     async with Sidecar.start(backend.url, {"endpoints": DEADLINES}) as sidecar:
         joined = await join(sidecar, "slow")
         assert (joined.decision["allowed"], joined.config_status, joined.config) == (True, None, None)
-        assert joined.reply.seconds < DEADLINE + 0.5
+        assert joined.seconds < DEADLINE + 0.5
         config = await sidecar.configures("slow", roomJid=f"slow@{MUC}")
         assert (config.status, config.body) == (200, settings_of("slow"))
         assert len(backend.asked()) == 2  # the call that was under way has answered it
@@ -152,8 +162,9 @@ async def test_twenty_at_once_make_one_room(backend: Backend) -> None:
 
 async def test_each_part_has_its_line_and_its_number(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
-        joined = await join(sidecar, "standup")
-        lines = [line for line in sidecar.log("request") if line["trace"] == joined.reply.trace]
+        await join(sidecar, "standup")
+        lines = sidecar.log("request")
+        assert len({line["trace"] for line in lines}) == 1
         assert [(line["endpoint"], line["source"]) for line in lines] == [
             ("room-created", "backend"),
             ("validate-access", "backend"),
@@ -164,12 +175,12 @@ async def test_each_part_has_its_line_and_its_number(backend: Backend) -> None:
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [(b"{}", "roomName"), (b'{"roomName":"a"}', "userJid"), (b'{"roomName":1,"userJid":"b"}', "roomName")],
+    [({}, "roomName"), ({"roomName": "a"}, "userJid"), ({"roomName": 1, "userJid": "b"}, "roomName")],
 )
-async def test_a_mistake_is_answered_as_everywhere(backend: Backend, body: bytes, field: str) -> None:
-    async with Sidecar.start(backend.url) as sidecar:
-        reply = await sidecar.post("join?config=1", body)
-        assert (reply.status, reply.document["field"]) == (400, field)
+async def test_a_mistake_is_answered_as_everywhere(backend: Backend, body: dict[str, Any], field: str) -> None:
+    async with Sidecar.start(backend.url) as sidecar, Link.open(sidecar.webhooks) as link:
+        answer = await link.asks("join config", body)
+        assert (answer.status, answer.document["field"]) == (400, field)
         assert backend.requests == []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import json
 import os
 import signal
@@ -29,7 +30,11 @@ async def guarded(backend: Backend, tmp_path: Path) -> AsyncIterator[Sidecar]:
     settings = {
         "listen": {"token_file": str(tmp_path / "listen")},
         "admin": {"token_file": str(tmp_path / "admin")},
-        "backend": {"secret_file": str(tmp_path / "secret"), "signing_key_file": str(tmp_path / "key")},
+        "backend": {
+            "secret_file": str(tmp_path / "secret"),
+            "signing_key_file": str(tmp_path / "key"),
+            "forward_token": True,
+        },
         "log": {"level": "debug"},
     }
     async with Sidecar.prepared(backend.url, settings, on_disk=True) as sidecar:
@@ -84,6 +89,31 @@ async def test_a_new_secret_takes_effect_at_a_reload(guarded: Sidecar, tmp_path:
     (tmp_path / "secret").write_text(SECRET)
     await reload(guarded, "reloaded")
     assert (await join(guarded, "second@example.org")).allowed is True
+
+
+def signature(key: str, body: bytes) -> str:
+    return base64.b64encode(hmac.digest(key.encode(), body, "sha256")).decode()
+
+
+async def test_a_signing_key_is_changed_without_a_gap(backend: Backend, guarded: Sidecar, tmp_path: Path) -> None:
+    signed: list[list[str]] = []
+    for content in (KEY, f"another-key\n{KEY}", "another-key"):
+        (tmp_path / "key").write_text(content)
+        await reload(guarded, "reloaded")
+        assert (await join(guarded, f"user{len(signed)}@example.org")).allowed is True
+        asked = backend.asked("validate-access")[-1]
+        keys = {key: signature(key, asked.content) for key in (KEY, "another-key")}
+        header = asked.headers["X-Webhook-Signature"].split(" ")
+        signed.append([key for each in header for key, expected in keys.items() if each == expected])
+    assert signed == [[KEY], ["another-key", KEY], ["another-key"]]
+
+
+async def test_the_users_token_goes_to_the_backend_and_only_with_a_decision(backend: Backend, guarded: Sidecar) -> None:
+    await join(guarded, "ann@example.org")
+    assert backend.asked("validate-access")[-1].headers["Authorization"] == f"Bearer {BEARER}"
+    created = json.dumps({"roomName": "standup", "bearerToken": BEARER}).encode()
+    await guarded.post("room-created", created, {"X-Webhook-Secret": LISTEN})
+    assert "Authorization" not in backend.asked("room-created")[-1].headers
 
 
 async def test_no_secret_and_no_token_is_anywhere_it_should_not_be(

@@ -76,5 +76,13 @@ def test_make_help_names_every_target() -> None:
         "bench",
         "clean",
     }
-    assert targets == ours | {"install", "install-module", "uninstall", "deb", "test-systemd"}
+    assert targets == ours | {
+        "install",
+        "install-module",
+        "uninstall",
+        "deb",
+        "test-systemd",
+        "image",
+        "test-container",
+    }
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))

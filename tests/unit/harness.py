@@ -22,8 +22,9 @@ from sidecar.core.classify import classify
 from sidecar.core.concurrency import Limit
 from sidecar.core.model import Answer, Endpoint, Failure, Key, Misconfigured, Outcome, Query, Unavailable
 from sidecar.core.policy import Policy
+from sidecar.core.selection import Change, Selector
 from sidecar.core.wire import query_of, read_message
-from sidecar.decisions.cache import Cache, Limits, Selector
+from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
 from sidecar.facts import Asked, BreakerChanged, Crashed, Fact
 from tests.unit.builders import ALLOW_LIFETIMES, a_config_policy, a_policy
@@ -184,8 +185,8 @@ class Disk:
         if self.recall_fails is not None:
             raise self.recall_fails
 
-    async def purge(self, now: float, selector: Selector) -> int:
-        return self.cache.purge(now, selector)
+    async def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
+        return self.cache.purge(now, selector, change)
 
 
 FRESH, SWR, SIE = ALLOW_LIFETIMES.fresh, ALLOW_LIFETIMES.stale_while_revalidate, ALLOW_LIFETIMES.stale_if_error

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
-import pytest
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -47,10 +46,11 @@ class Request:
     """As much of aiohttp's request as is looked at."""
 
     method = "POST"
+    transport = None
     headers = CIMultiDictProxy(CIMultiDict({"Host": "127.0.0.1:8788", "Content-Type": "application/json"}))
 
     def __init__(self, endpoint: str, body: bytes) -> None:
-        self.raw_path = f"/webhooks/jitsi/{endpoint}"
+        self.path = f"/webhooks/jitsi/{endpoint}"
         self.content = Body(body)
 
 
@@ -102,12 +102,11 @@ def counted(work: Callable[[], Any]) -> tuple[int, Counter[str], Any]:
     return steps, calls, result
 
 
-@pytest.mark.parametrize("endpoint", ["validate-access", "join"])
-async def test_a_warm_decision_takes_no_more_steps_than_it_did(endpoint: str) -> None:
+async def test_a_warm_decision_takes_no_more_steps_than_it_did() -> None:
     parts, out = remembering(100)
 
     def handling(user: int) -> Any:
-        return parts.webhooks.handle(cast("web.BaseRequest", Request(endpoint, a_body(user))))
+        return parts.webhooks.handle(cast("web.BaseRequest", Request("validate-access", a_body(user))))
 
     for user in range(50):
         ended(handling(user))

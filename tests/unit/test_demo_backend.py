@@ -51,6 +51,21 @@ async def backend(aiohttp_client: AiohttpClient) -> Backend:
     return Backend(await aiohttp_client(build_app(None)))
 
 
+async def test_a_decision_says_more_about_a_room_and_about_a_person(backend: Backend) -> None:
+    await backend.post("/demo/rooms/board", {"decision": {"remainingMinutes": 5, "requireLobby": True}})
+    await backend.post("/demo/rooms/board", {"people": {"ann@example.com": {"requireLobby": False}}})
+    ann = await backend.webhook("validate-access", "board", userJid="ann@example.com/x")
+    bob = await backend.webhook("validate-access", "board", userJid="bob@example.com/x")
+    assert (ann["requireLobby"], ann["remainingMinutes"]) == (False, 5)
+    assert (bob["requireLobby"], bob["remainingMinutes"]) == (True, 5)
+
+
+async def test_a_lobby_has_a_moderator(backend: Backend) -> None:
+    alice = await backend.webhook("validate-access", "lobby-board", userJid="alice@example.com/x")
+    bob = await backend.webhook("validate-access", "lobby-board", userJid="bob@example.com/x")
+    assert (alice["isModerator"], alice["requireLobby"], bob["requireLobby"]) == (True, False, True)
+
+
 async def test_an_unknown_room_is_open_and_has_all_settings(backend: Backend) -> None:
     config = await backend.webhook("room-created", "team-standup")
     assert len(config) >= 40

@@ -1,5 +1,6 @@
 """What the sidecar shows and demands: signature, client certificate, own authority, files read again."""
 
+import base64
 import ssl
 import subprocess
 from pathlib import Path
@@ -8,10 +9,10 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpServer
 
-from sidecar.backend.client import Backend, signature
+from sidecar.backend.client import Backend, signatures
 from sidecar.clock import SystemClock
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_token, signing_key
+from sidecar.config.credentials import read_signing_keys, read_token
 from sidecar.config.loader import parse
 from sidecar.config.models import Settings
 from sidecar.core.model import Misconfigured, Replied, Unavailable
@@ -99,19 +100,58 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path:
         target_from(settings(tmp_path, 1, ca="ours"), {})
 
 
-def test_a_signature_is_the_one_of_standard_webhooks() -> None:
-    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    assert key is not None
-    signed = signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+def keys_of(folder: Path, text: str) -> tuple[bytes, ...]:
+    (folder / "key").write_text(text)
+    return read_signing_keys(folder / "key", {})
+
+
+def test_a_signature_is_the_one_of_standard_webhooks(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signed = signatures(keys, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert signed["webhook-timestamp"] == "1614265330"
 
 
-def test_a_signing_key_is_taken_as_it_is_unless_it_says_otherwise() -> None:
-    assert signing_key("plain") == b"plain"
-    assert signing_key(None) is None
-    with pytest.raises(StartError, match="not base64"):
-        signing_key("whsec_???")
+def test_the_signature_of_the_body_alone_is_the_hmac_of_rfc_4231() -> None:
+    signed = signatures((b"Jefe",), "id", 0, b"what do ya want for nothing?")
+    expected = bytes.fromhex("5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843")
+    assert base64.b64decode(signed["X-Webhook-Signature"]) == expected
+
+
+def test_with_two_keys_each_header_has_the_signatures_of_both() -> None:
+    new, old, both = (signatures(keys, "id", 1, b"{}") for keys in ((b"new",), (b"old",), (b"new", b"old")))
+    for name in ("X-Webhook-Signature", "webhook-signature"):
+        assert both[name] == f"{new[name]} {old[name]}"
+
+
+def test_a_signing_key_is_taken_as_it_is_unless_it_says_otherwise(tmp_path: Path) -> None:
+    assert keys_of(tmp_path, "plain\n") == (b"plain",)
+    assert keys_of(tmp_path, "new\nwhsec_b2xk\n") == (b"new", b"old")
+    assert read_signing_keys(None, {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("whsec_???", "not base64"),
+        ("whsec_", "not base64"),
+        ("", "is empty"),
+        ("new\n\nold", "has 3 lines"),
+        ("new\n \n", "begins or ends with a space"),
+        ("1\n2\n3", "has 3 lines; write one key, or the new key and the old key"),
+        ("same\nsame", "has the same key twice"),
+        ("k\u00e9y", "printable ASCII"),
+    ],
+)
+def test_a_file_that_holds_no_usable_signing_keys_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(StartError, match=complaint):
+        keys_of(tmp_path, text)
+
+
+def test_signing_keys_come_from_a_credential_before_a_file(tmp_path: Path) -> None:
+    (tmp_path / "signing-key").write_text("passed\n")
+    (tmp_path / "file").write_text("file\n")
+    assert read_signing_keys(tmp_path / "file", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == (b"passed",)
 
 
 def test_a_token_comes_from_a_credential_before_a_file(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 -- What Jitsi's modules leave on a session: mod_auth_token what is in a token, mod_jitsi_session any token that is in
--- the URL. Put there by the client itself:
+-- the URL, and the room that the URL names. Put there by the client itself:
 -- <iq type="set"><token xmlns="urn:rig:token">{"token": "...", "user": {"id": "...", "email": "..."}}</token></iq>
 local json = require "util.json";
 local st = require "util.stanza";
@@ -10,6 +10,7 @@ module:hook("iq-set/self/urn:rig:token:token", function (event)
 	origin.auth_token = given.token;
 	origin.jitsi_meet_context_user = given.user;
 	origin.jitsi_meet_context_features = given.features;
+	origin.jitsi_web_query_room = given.room;
 	origin.send(st.reply(stanza));
 	return true;
 end);

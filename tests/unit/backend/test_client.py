@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -13,6 +15,7 @@ from pytest_aiohttp import AiohttpServer
 
 from sidecar.backend.client import BODY_LIMIT, Backend, Target
 from sidecar.core.model import Endpoint, Event, Failure, Misconfigured, Outcome, Rejected, Replied, Unavailable, Verdict
+from sidecar.core.wire import query_of, read_message
 from tests.rig.raw import CLOSE, RawBackend, http
 from tests.unit.builders import ALLOW, DENY, a_query
 from tests.unit.disk import FakeClock
@@ -58,6 +61,33 @@ async def backend(service: Service, aiohttp_server: AiohttpServer) -> AsyncItera
 
 async def ask(backend: Backend, seconds: float = 5.0) -> Outcome:
     return await backend.ask(a_query()._replace(body=b'{"a" : 1}', traceparent="00-1-2-01"), seconds)
+
+
+@pytest.mark.parametrize(
+    ("forwards", "token", "sent"),
+    [
+        (True, "ey.J~a-b_c+/==", "Bearer ey.J~a-b_c+/=="),
+        (False, "eyJ", None),
+        (True, "two words", None),
+        (True, "a\r\nX-Webhook-Secret: mine", None),
+        (True, "tökén", None),
+        (True, "a" * 8193, None),
+        (True, "", None),
+        (True, 17, None),
+        (True, {"a": 1}, None),
+        (True, None, None),
+    ],
+)
+async def test_a_users_token_is_sent_on_if_the_operator_wants_it_and_a_header_can_hold_it(
+    backend: Backend, service: Service, forwards: bool, token: object, sent: str | None
+) -> None:
+    backend.target = replace(backend.target, forward_token=forwards)
+    body = json.dumps({"roomName": "standup", "userJid": "ann@example.org", "bearerToken": token}).encode()
+    query = query_of(Endpoint.VALIDATE_ACCESS, read_message(Endpoint.VALIDATE_ACCESS, body), 0.0, "", frozenset())
+    assert isinstance(await backend.ask(query, 5.0), Replied)
+    ((_, received, headers),) = service.asked
+    assert (received, headers.get("Authorization"), headers["X-Webhook-Secret"]) == (body, sent, "s3cret")
+    assert not isinstance(token, str) or not token or token not in repr(query)
 
 
 async def test_a_question_goes_out_byte_for_byte_with_the_headers_of_the_contract(

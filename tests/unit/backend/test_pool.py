@@ -7,6 +7,7 @@ import json
 import random
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,30 @@ async def test_a_connection_with_data_that_comes_unasked_is_not_used_again(
     await turns_of_the_loop(10 if read else 0)
     assert title(await ask(backend, MALLORY)) == "mallory"
     assert service.connections == [0, 1]
+
+
+async def test_the_time_of_an_answer_ends_when_it_arrives_and_not_when_it_is_read(
+    backend: Backend, service: RawBackend
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def then_this_process_is_late(question: dict[str, Any]) -> bytes:
+        loop.call_soon(time.sleep, 0.4)  # before the event loop reads the answer
+        return by_user(question)
+
+    def after_a_while(question: dict[str, Any]) -> bytes:
+        loop.call_later(0.3, service.write_unasked, by_user(question))
+        return b""
+
+    begun = loop.time()
+    service.answer = then_this_process_is_late
+    outcome = await ask(backend, ANN)
+    assert outcome.took is not None
+    assert outcome.took < 0.2 < 0.4 <= loop.time() - begun
+    service.answer = after_a_while
+    outcome = await ask(backend, ANN)
+    assert outcome.took is not None
+    assert outcome.took > 0.25
 
 
 async def test_a_connection_that_the_backend_has_closed_is_not_used_again(

@@ -70,10 +70,8 @@ class Run:
         return next((count for at, count in reversed(self.under_way) if at <= now), 0)
 
 
-def simulate(
-    backend: Backend, arrivals: Iterable[float], limit: Limit | None = None, patience: float = 1e9, late: float = 0.0
-) -> Run:
-    """`patience`: seconds after which a caller without a place gives up; `late`: of each call, in this process."""
+def simulate(backend: Backend, arrivals: Iterable[float], limit: Limit | None = None, patience: float = 1e9) -> Run:
+    """`patience`: seconds after which a caller without a place gives up."""
     limit = limit or Limit(1000)
     run, numbers = Run(limit), itertools.count()
     happens: list[tuple[float, int, str, float, int]] = []
@@ -112,7 +110,7 @@ def simulate(
                     heapq.heappush(
                         happens, (now + backend.seconds(now, serving), next_number, "served", next_arrived, next_number)
                     )
-                limit.answered(now, call, "decision", late=late, still=held - 1, waiting=bool(waiting))
+                limit.answered(now, call, "decision", now - call.at, still=held - 1, waiting=bool(waiting))
                 run.waits.append(now - arrived)
                 run.last_at = now
             else:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import cycle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.breaker import HOLD_BACK, REMEMBERED_ROOMS, Breaker, BreakerRules, Permit, Ticket
+from sidecar.core.model import Asker
 from tests.unit.builders import breaker_rules
+
+GUEST, ALICE = Asker("x1@guest.example.com", guest=True), Asker("alice@example.com")
 
 THREE_ROOMS = ("lobby", "standup", "retro")
 
@@ -459,19 +463,19 @@ def test_a_ticket_is_known_by_itself_not_by_what_is_written_on_it() -> None:
 # ---- strangers: rooms that the backend has never answered well
 
 
-def fail_for(breaker: Breaker, now: float, calls: Iterable[tuple[str, str]]) -> list[bool]:
-    """One failed call for each room and caller; whether each of them opened the breaker."""
-    return [breaker.fail(now, breaker.admit(now, room, caller), 0.0) for room, caller in calls]
+def fail_for(breaker: Breaker, now: float, calls: Iterable[tuple[str, Asker]]) -> list[bool]:
+    """One failed call for each room and asker; whether each of them opened the breaker."""
+    return [breaker.fail(now, breaker.admit(now, room, asker), 0.0) for room, asker in calls]
 
 
-def made_up(count: int, caller: str = "guest") -> list[tuple[str, str]]:
-    """So many rooms of one caller."""
-    return [(f"made-up-{number}", caller) for number in range(count)]
+def made_up(count: int, *askers: Asker) -> list[tuple[str, Asker]]:
+    """So many rooms that one asker, or these in turn, made up."""
+    return [(f"made-up-{number}", asker) for number, asker in zip(range(count), cycle(askers or [GUEST]))]
 
 
-def everybody(count: int) -> list[tuple[str, str]]:
-    """So many rooms, each with a caller of its own."""
-    return [(f"new-{number}", f"user-{number}") for number in range(count)]
+def everybody(count: int, *, guests: bool = False) -> list[tuple[str, Asker]]:
+    """So many rooms, each with a user of its own."""
+    return [(f"new-{number}", Asker(f"{'guest' if guests else 'user'}-{number}", guests)) for number in range(count)]
 
 
 def test_one_caller_with_made_up_rooms_does_not_open_it_however_many_there_are() -> None:
@@ -490,7 +494,80 @@ def test_nor_one_for_one_with_rooms_that_are_answered() -> None:
     for number in range(200):
         now = 100.0 + 0.1 * number
         succeed(breaker, now, [f"real-{number}"])
-        assert not any(fail_for(breaker, now, [(f"made-up-{number}", f"guest-{number}")]))
+        assert not any(fail_for(breaker, now, [(f"made-up-{number}", Asker(f"user-{number}"))]))
+
+
+@pytest.mark.parametrize("people", [[ALICE], [GUEST, ALICE], [Asker("bob@example.com"), ALICE]])
+def test_nor_does_an_account_nor_two(people: list[Asker]) -> None:
+    breaker = Breaker(breaker_rules())
+    assert not any(fail_for(breaker, 100.0, made_up(1000, *people)))
+
+
+def test_nor_do_many_users_of_one_room_that_fails_and_one_who_makes_up_others() -> None:
+    breaker = Breaker(breaker_rules())
+    many = [("new", asker) for _, asker in everybody(50)]
+    assert not any(fail_for(breaker, 100.0, [*many, *made_up(50)]))
+
+
+def three_guests() -> list[Asker]:
+    """As which one person can come, with three connections."""
+    return [Asker(f"x{number}@guest.example.com", guest=True) for number in range(3)]
+
+
+def test_guests_open_it_for_themselves_alone_however_many_there_are() -> None:
+    breaker = Breaker(breaker_rules())
+    opened = fail_for(breaker, 100.0, made_up(50, *three_guests()))
+    assert opened.count(True) == 1
+    for asker in three_guests():
+        assert breaker.permit(100.0, "made-up-99", asker) is Permit.OPEN
+    for asker in (ALICE, Asker("x9@guest.example.com", guest=True)):
+        assert breaker.permit(100.0, "new", asker) is Permit.CLOSED
+    assert breaker.is_open_for_some
+    assert breaker.permit(100.0, "") is Permit.CLOSED  # what an operator is shown
+
+
+def test_a_guest_who_is_let_through_and_fails_is_not_let_through_again() -> None:
+    breaker = Breaker(breaker_rules())
+    fail_for(breaker, 100.0, made_up(10, *three_guests()))
+    fourth = Asker("x9@guest.example.com", guest=True)
+    assert fail_for(breaker, 100.1, [("made-up-99", fourth)]) == [False]
+    assert breaker.permit(100.2, "made-up-100", fourth) is Permit.OPEN
+
+
+def test_one_answer_to_somebody_else_closes_it_for_these_guests_too() -> None:
+    breaker = Breaker(breaker_rules())
+    fail_for(breaker, 100.0, made_up(10, *three_guests()))
+    assert breaker.succeed(100.1, breaker.admit(100.1, "new", ALICE))
+    assert breaker.permit(100.1, "made-up-99", three_guests()[0]) is Permit.CLOSED
+
+
+def test_if_the_backend_fails_for_others_too_it_opens_for_all() -> None:
+    breaker = Breaker(breaker_rules())
+    assert any(fail_for(breaker, 100.0, everybody(10, guests=True)))
+    assert fail_for(breaker, 100.1, everybody(10)) == [False] * 9 + [True]
+    assert breaker.permit(100.1, "newer", ALICE) is Permit.OPEN
+
+
+def test_it_also_opens_for_all_if_rooms_that_were_answered_fail() -> None:
+    breaker = a_breaker()
+    assert any(fail_for(breaker, 100.0, everybody(10, guests=True)))
+    assert any(fail(breaker, 100.1, around(10)))
+    assert breaker.permit(100.1, "newer", ALICE) is Permit.OPEN
+
+
+def test_a_backend_that_hangs_opens_it_when_the_first_calls_are_slow() -> None:
+    breaker = a_breaker()
+    succeed(breaker, 99.9, THREE_ROOMS)
+    tickets = [breaker.admit(100.0 + 0.1 * number, *call) for number, call in enumerate(everybody(20))]
+    slow = [breaker.fail(ticket.sent_at + 2.0, ticket, 0.0, slow=True) for ticket in tickets[:3]]
+    assert slow == [False, False, True]  # at 2.2 s nine more have taken a second
+
+
+def test_it_does_not_while_others_are_answered() -> None:
+    breaker = a_breaker()
+    tickets = [breaker.admit(100.0 + 0.1 * number, *call) for number, call in enumerate(everybody(20))]
+    succeed(breaker, 101.0, ["lobby"])
+    assert not any(breaker.fail(ticket.sent_at + 2.0, ticket, 0.0, slow=True) for ticket in tickets[:3])
 
 
 def test_a_new_backend_that_fails_for_everybody_opens_it_at_the_tenth_call() -> None:
@@ -506,30 +583,30 @@ def test_one_that_answered_others_a_moment_ago_opens_it_after_two_seconds() -> N
 
 def test_refused_connections_count_for_each_room_as_no_name_can_cause_them() -> None:
     breaker = Breaker(breaker_rules())
-    tickets = [breaker.admit(100.0, room, caller) for room, caller in made_up(10)]
+    tickets = [breaker.admit(100.0, room, asker) for room, asker in made_up(10)]
     assert [breaker.fail(100.0, ticket, 0.0, whole=True) for ticket in tickets] == [False] * 9 + [True]
 
 
 def test_an_answer_that_decides_nothing_ends_a_run_and_makes_no_room_known() -> None:
     breaker = Breaker(breaker_rules())
     fail_for(breaker, 100.0, everybody(9))
-    breaker.succeed(100.0, breaker.admit(100.0, "made-up", "guest"), well=False)
-    assert not any(fail_for(breaker, 101.0, [("made-up", "guest")] * 50))
+    breaker.succeed(100.0, breaker.admit(100.0, "made-up", GUEST), well=False)
+    assert not any(fail_for(breaker, 101.0, [("made-up", GUEST)] * 50))
 
 
 def test_the_failed_probe_of_a_stranger_leaves_it_half_open_for_others() -> None:
     breaker = a_half_open_breaker()
-    assert not breaker.fail(DUE, breaker.admit(DUE, "made-up", "guest"), 0.0)
-    assert breaker.permit(DUE, "made-up-2", "guest") is Permit.PROBE_OUT
-    assert breaker.permit(DUE, "new", "alice") is Permit.PROBE_FREE
-    assert breaker.succeed(DUE, breaker.admit(DUE, "new", "alice"))
+    assert not breaker.fail(DUE, breaker.admit(DUE, "made-up", GUEST), 0.0)
+    assert breaker.permit(DUE, "made-up-2", GUEST) is Permit.PROBE_OUT
+    assert breaker.permit(DUE, "new", ALICE) is Permit.PROBE_FREE
+    assert breaker.succeed(DUE, breaker.admit(DUE, "new", ALICE))
 
 
 def test_the_stranger_may_probe_again_after_a_pause() -> None:
     breaker = a_half_open_breaker()
-    breaker.fail(DUE, breaker.admit(DUE, "made-up", "guest"), 0.0)
-    assert breaker.permit(DUE + 2.69, "made-up", "guest") is Permit.PROBE_OUT
-    assert breaker.permit(DUE + 2.7, "made-up", "guest") is Permit.PROBE_FREE
+    breaker.fail(DUE, breaker.admit(DUE, "made-up", GUEST), 0.0)
+    assert breaker.permit(DUE + 2.69, "made-up", GUEST) is Permit.PROBE_OUT
+    assert breaker.permit(DUE + 2.7, "made-up", GUEST) is Permit.PROBE_FREE
 
 
 def test_the_failed_probes_of_three_strangers_open_it_again() -> None:

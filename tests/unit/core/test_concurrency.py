@@ -94,6 +94,15 @@ def test_a_latency_that_rises_with_every_call_settles_in_between() -> None:
     assert 30 <= run.limit_at(10) <= 80
 
 
+@pytest.mark.parametrize("seconds", [0.03, 0.06, 0.1])
+def test_a_moment_in_which_the_backend_is_slower_costs_a_burst_no_more_than_that_and_one_latency(
+    seconds: float,
+) -> None:
+    for begin in range(0, 80, 4):
+        moment = slower(0.2, 0.2 + seconds, begin / 100, begin / 100 + 0.1)
+        assert simulate(Backend(moment), at_once(1000), patience=PATIENCE).last_at <= 0.6 + seconds + 0.21
+
+
 def test_a_backend_that_turns_calls_away_is_given_fewer() -> None:
     run = simulate(Backend(constant(0.1), capacity=30, queue=10), evenly(600, 0, 20), patience=PATIENCE)
     assert run.turned_away < 0.2 * len(run.waits)
@@ -103,13 +112,8 @@ def test_a_backend_that_turns_calls_away_is_given_fewer() -> None:
 # ---- what is not the backend's
 
 
-def test_seconds_in_which_this_process_was_late_do_not_lower_the_limit() -> None:
-    late = simulate(Backend(slower(0.05, 0.25, 5, 10)), evenly(300, 0, 10), Limit(40), patience=PATIENCE, late=0.2)
-    assert min(limit for _, limit in late.limits) == 40
-
-
 def report(limit: Limit, sent: Sent, seconds: float, *, waiting: bool = False) -> None:
-    limit.answered(sent.at + seconds, sent, "decision", late=0.0, still=0, waiting=waiting)
+    limit.answered(sent.at + seconds, sent, "decision", seconds, still=0, waiting=waiting)
 
 
 def test_few_calls_that_are_turned_away_are_not_too_many() -> None:
@@ -138,7 +142,7 @@ def test_calls_of_different_kinds_have_floors_of_their_own() -> None:
     for number in range(1000):
         kind, seconds = ("decision", 0.01) if number % 2 else ("event", 1.0)
         sent = limit.send(float(number), 100)
-        assert limit.answered(number + seconds, sent, kind, late=0.0, still=99, waiting=True) is None
+        assert limit.answered(number + seconds, sent, kind, seconds, still=99, waiting=True) is None
 
 
 # ---- bounds
@@ -171,7 +175,7 @@ def test_whatever_happens_it_stays_between_its_bounds(ceiling: int, ends: list[t
         now += seconds
         match end:
             case "answered":
-                limit.answered(now, sent, "decision", late=seconds / 3, still=0, waiting=True)
+                limit.answered(now, sent, "decision", seconds / 3, still=0, waiting=True)
             case "turned away":
                 limit.turned_away(now, sent, still=0, waiting=True)
             case _:
@@ -182,5 +186,5 @@ def test_whatever_happens_it_stays_between_its_bounds(ceiling: int, ends: list[t
 def test_each_change_has_a_cause() -> None:
     limit = Limit(1000)
     sent = [limit.send(0.0, number + 1) for number in range(100)]
-    changes = [limit.answered(0.2, call, "decision", late=0.0, still=99, waiting=True) for call in sent]
+    changes = [limit.answered(0.2, call, "decision", 0.2, still=99, waiting=True) for call in sent]
     assert [change.cause for change in changes if change] == [Cause.NEAR_FLOOR]

@@ -17,6 +17,7 @@ def test_every_endpoint_is_for_one_thing() -> None:
         "room-destroyed": Kind.EVENT,
         "moderator-changed": Kind.EVENT,
         "recording": Kind.EVENT,
+        "order-expired": Kind.EVENT,
     }
 
 

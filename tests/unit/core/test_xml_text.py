@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.classify import TEXT_LIMIT, classify
+from sidecar.core.classify import classify
+from sidecar.core.decision_body import TEXT_LIMIT
 from sidecar.core.model import Kind, Rejected, Replied
 from sidecar.core.xml_text import fit_for_xml
 

@@ -52,7 +52,7 @@ def in_words(parts: Parts) -> dict[str, Any]:
         "settings": parts.current.settings,
         "admin": parts.current.admin_token,
         "target": parts.backend.target,
-        "webhooks": parts.webhooks.settings,
+        "webhooks": parts.questions.settings,
         "policies": [
             parts.resolver.policy_for(each, "Lecture-1") for each in (Endpoint.VALIDATE_ACCESS, Endpoint.ROOM_CREATED)
         ],

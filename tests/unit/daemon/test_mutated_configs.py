@@ -161,5 +161,5 @@ def test_a_mutated_file_is_good_for_all_or_refused_by_all_with_its_place(tmp_pat
     assert said == problems
     assert trial.reloaded() is (fresh is not None)
     if fresh is not None:
-        prefix = trial.parts.webhooks.settings.prefix
+        prefix = trial.parts.questions.settings.prefix
         assert {**in_words(trial.parts), "webhooks": prefix} == {**in_words(fresh), "webhooks": prefix}

@@ -74,7 +74,7 @@ def in_force(parts: Parts) -> dict[str, Any]:
         "admin token": parts.current.admin_token,
         "target": parts.backend.target,
         "policies": parts.resolver.policy_for,
-        "webhooks": parts.webhooks.settings,
+        "webhooks": parts.questions.settings,
         "breakers": [guard.breaker.rules for guard in guards],
     }
 
@@ -89,7 +89,7 @@ def test_everything_is_taken_over(reloading: Reloading) -> None:
     reloading.renew_secrets()
     reloading.reload()
     parts = reloading.parts
-    target, webhooks = parts.backend.target, parts.webhooks.settings
+    target, webhooks = parts.backend.target, parts.questions.settings
     assert (target.url, target.secret) == ("http://127.0.0.1:1/new", "new-secret")
     assert (parts.current.admin_token, webhooks.token) == ("new-admin", "new-listen")
     assert webhooks.anonymous_domains == {"guest.example.com"}
@@ -163,14 +163,14 @@ def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
     reloading.write(NEW.replace("listen: {{", "listen: {{prefix: /other, ") + "cache: {{allows: 5}}")
     reloading.reload()
     assert reloading.logged()[0]["needs_restart"] == ["listen.prefix", "cache"]
-    assert reloading.parts.webhooks.settings.prefix == "/webhooks/jitsi"
+    assert reloading.parts.questions.settings.prefix == "/webhooks/jitsi"
 
 
 @pytest.mark.parametrize("section", ["listen", "admin"])
 def test_a_token_goes_and_comes_and_changes_at_once(reloading: Reloading, section: str) -> None:
     def token() -> str | None:
         parts = reloading.parts
-        return parts.webhooks.settings.token if section == "listen" else parts.current.admin_token
+        return parts.questions.settings.token if section == "listen" else parts.current.admin_token
 
     without = re.sub(rf"{section}: .*\n", "", OLD)
     for text, content, expected in ((OLD, "second", "second"), (without, "third", None), (OLD, "fourth", "fourth")):
@@ -212,9 +212,8 @@ def test_a_breaker_tries_at_once_only_where_the_backend_is_another(
 
 
 async def test_while_a_long_file_is_read_the_event_loop_goes_on(reloading: Reloading) -> None:
-    rules = "".join(
-        f"- {{{{match: board-{number}, validate-access: {{{{answer_within: 3}}}}}}}}\n" for number in range(200)
-    )
+    rule = "- {{{{match: board-{}, validate-access: {{{{answer_within: 3}}}}}}}}\n"
+    rules = "".join(rule.format(number) for number in range(200))
     reloading.write(f"{OLD}rooms:\n{rules}")
     under_way = asyncio.create_task(reload(reloading.parts, {}))
     rounds = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.model import ANSWERS, Entry, Key, Lifetimes, Verdict
-from sidecar.decisions.cache import Cache, Limits, Selector, named
+from sidecar.core.selection import Selector, named
+from sidecar.decisions.cache import Cache, Limits
 from tests.unit.builders import a_config_key, a_key, an_entry
 
 NEVER = float("-inf")

@@ -17,7 +17,8 @@ from sidecar.core.breaker import Permit
 from sidecar.core.classify import classify
 from sidecar.core.model import Entry, Key, Lifetimes, Rejected, Replied, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, Plan, decide, freshness, settle
-from sidecar.decisions.cache import Cache, Limits, Selector
+from sidecar.core.selection import Selector
+from sidecar.decisions.cache import Cache, Limits
 from tests.unit.builders import ALLOW, CONFIG, DENY, a_config_key, a_key, a_policy, a_query, an_entry
 
 SETTINGS = settings(max_examples=100, stateful_step_count=60)

@@ -11,7 +11,9 @@ import pytest
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
 from sidecar.core.policy import Freshness
-from sidecar.decisions.cache import Cache, Limits, Selector
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.changes import Changes
 from sidecar.decisions.view import look
 from sidecar.decisions.write_behind import DecisionStore, WriteBehind
 from sidecar.errors import DiskError
@@ -509,7 +511,7 @@ async def test_a_purge_means_what_has_not_been_loaded_yet_too() -> None:
 async def test_a_purge_is_not_forgotten_while_the_disk_has_not_been_read() -> None:
     store, cache = FakeStore({a_key("standup"): an_entry(), a_key("b"): an_entry()}), Cache(Limits())
     writer = WriteBehind(cache, store)
-    for now, room in ((5_000.0, "standup"), (5_000.0 + 2 * Cache.PURGE_MEMORY, "another")):
+    for now, room in ((5_000.0, "standup"), (5_000.0 + 2 * Changes.MEMORY, "another")):
         purge = asyncio.create_task(writer.purge(now, Selector(room=room)))
         await asyncio.sleep(0)
         purge.cancel()
@@ -579,3 +581,15 @@ async def test_after_a_boot_with_a_late_wall_clock_an_allow_ages_when_the_clock_
         await until(lambda: running.cache.missed)
         state = look(running.cache, a_key(), policy, late.monotonic(), Permit.OPEN).state
         assert state is Freshness.EXPIRED
+
+
+async def test_a_suspicion_means_what_has_not_been_loaded_yet_too_and_is_on_disk() -> None:
+    key = a_key()
+    store = FakeStore({key: an_entry()})
+    async with Running(store) as running:
+        store.gate.clear()
+        suspicion = asyncio.create_task(running.writer.purge(5_000.0, Selector(room=key.room), Change.SUSPECT))
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        await suspicion
+    assert store.rows[key].suspect

@@ -58,6 +58,7 @@ def test_a_request_is_one_line_that_says_who_what_and_why() -> None:
         "allowed": True,
         "detail": "suspect",
         "trace": "a" * 32,
+        "decisionId": "a" * 32,
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,10 +18,12 @@ from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Event, Query, Source
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Fact, Resolved
-from sidecar.web.webhooks import Webhooks, WebhookSettings
-from tests.unit.builders import ALLOW, CONFIG, DENY
+from sidecar.web.questions import Questions, WebhookSettings
+from sidecar.web.webhooks import Webhooks
+from tests.unit.builders import ALLOW, CONFIG
 
 PREFIX = "/webhooks/jitsi"
+BY_BACKEND = {"decidedBy": "backend", "decisionId": "ab" * 16}
 JOIN = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
 
 
@@ -32,6 +37,9 @@ class Engines:
         }
         self.error: Exception | None = None
         self.events: list[Event] = []
+
+    def at_once(self, query: Query) -> Answer | None:
+        return None
 
     async def resolve(self, query: Query) -> Answer:
         if self.error is not None:
@@ -58,17 +66,20 @@ def facts() -> list[Fact]:
 
 
 @pytest.fixture
-def webhooks(engines: Engines, facts: list[Fact]) -> Webhooks:
+def questions(engines: Engines, facts: list[Fact]) -> Questions:
     settings = WebhookSettings(PREFIX)
-    return Webhooks(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
+    return Questions(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
 
 
 Ask = Callable[..., Awaitable[ClientResponse]]
 
 
 @pytest.fixture
-async def ask(webhooks: Webhooks, aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient) -> Ask:
+async def ask(
+    questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient
+) -> Ask:
     """Posts a join, or what else a test gives, to a path below the prefix."""
+    webhooks = Webhooks(questions, SystemClock(), facts.append)
     client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(webhooks.handle))
 
     async def post(path: str, body: object = JOIN, **headers: str) -> ClientResponse:
@@ -79,30 +90,44 @@ async def ask(webhooks: Webhooks, aiohttp_raw_server: AiohttpRawServer, aiohttp_
     return post
 
 
-def texts_of(sequence: bytes) -> list[Any]:
-    """The documents of a JSON sequence."""
-    return [json.loads(text) for text in sequence.split(b"\x1e")[1:]]
-
-
 async def test_a_decision_comes_back_as_the_resolver_gave_it(ask: Ask) -> None:
     response = await ask("validate-access")
-    assert (response.status, await response.read()) == (200, ALLOW)
+    assert (response.status, await response.json()) == (200, {**json.loads(ALLOW), **BY_BACKEND})
     assert response.headers["Cache-Status"] == "prosody-sidecar; stored"
     assert response.content_type == "application/json"
 
 
-async def test_a_join_gets_the_decision_and_the_room_config(ask: Ask) -> None:
-    response = await ask("join?config=1")
-    assert response.content_type == "application/json-seq"
-    assert texts_of(await response.read()) == [json.loads(ALLOW), json.loads(CONFIG)]
-    assert response.headers["Config-Status"] == "200"
+async def test_the_deadline_begins_when_a_request_arrives_and_not_when_it_is_read(
+    questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    server = await aiohttp_raw_server(Webhooks(questions, SystemClock(), facts.append).handle)
+    body = json.dumps(JOIN)
+    head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with socket.create_connection((server.host, server.port)) as client:
+        client.sendall(f"POST {PREFIX}/validate-access HTTP/1.1\r\n{head}\r\n\r\n{body}".encode())
+        time.sleep(0.3)  # this process is late
+        while not facts:
+            await asyncio.sleep(0.001)
+    (fact,) = facts
+    assert isinstance(fact, Resolved)
+    assert 0.25 < fact.seconds < 5
 
 
-async def test_a_join_that_is_denied_gets_no_config(ask: Ask, engines: Engines) -> None:
-    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.BACKEND, allowed=False)
-    response = await ask("join?config=1")
-    assert texts_of(await response.read()) == [json.loads(DENY)]
-    assert "Config-Status" not in response.headers
+@pytest.mark.parametrize(
+    ("source", "decided_by"),
+    [(Source.BACKEND, "backend"), (Source.HIT, "memory"), (Source.STALE, "memory"), (Source.POLICY, "policy")],
+)
+async def test_a_decision_says_who_decided(ask: Ask, engines: Engines, source: Source, decided_by: str) -> None:
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, ALLOW, source, True)
+    assert (await (await ask("validate-access")).json())["decidedBy"] == decided_by
+
+
+async def test_the_id_of_a_decision_is_that_of_the_trace(ask: Ask, facts: list[Fact]) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = await (await ask("validate-access", traceparent=trace)).json()
+    assert answer["decisionId"] == "0af7651916cd43dd8448eb211c80319c"
+    (resolved,) = [fact for fact in facts if isinstance(fact, Resolved)]
+    assert resolved.trace == trace
 
 
 async def test_an_event_is_acknowledged_and_keeps_its_idempotency_key(ask: Ask, engines: Engines) -> None:
@@ -117,10 +142,10 @@ async def test_an_event_without_a_key_gets_one(ask: Ask, engines: Engines) -> No
 
 
 async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
-    ask: Ask, webhooks: Webhooks, facts: list[Fact]
+    ask: Ask, questions: Questions, facts: list[Fact]
 ) -> None:
     await ask("validate-access")
-    webhooks.settings = WebhookSettings(PREFIX, identities=True)
+    questions.settings = WebhookSettings(PREFIX, identities=True)
     await ask("validate-access")
     digest, name = (fact.subject for fact in facts if isinstance(fact, Resolved))
     assert name == "ann@example.org"
@@ -130,9 +155,9 @@ async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
 
 @pytest.mark.parametrize("sent", [{}, {"X_Webhook_Secret": "wrong"}])
 async def test_a_listener_with_a_token_answers_401_without_it(
-    ask: Ask, webhooks: Webhooks, sent: dict[str, str]
+    ask: Ask, questions: Questions, sent: dict[str, str]
 ) -> None:
-    webhooks.settings = WebhookSettings(PREFIX, token="right")
+    questions.settings = WebhookSettings(PREFIX, token="right")
     response = await ask("validate-access", **sent)
     assert response.status == 401
     assert "muc_webhook_secret" in (await response.json(content_type=None))["detail"]

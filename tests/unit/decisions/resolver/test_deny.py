@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.model import Source, Verdict
 from sidecar.core.policy import OnUnavailable
-from sidecar.decisions.cache import Selector
+from sidecar.core.selection import Selector
 from tests.unit.builders import a_policy, an_entry
 from tests.unit.harness import (
     DECISION,

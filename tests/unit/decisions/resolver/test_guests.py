@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.core.model import Source
-from sidecar.decisions.cache import Selector
+from sidecar.core.selection import Selector
 from tests.unit.harness import (
     Harness,
     after,

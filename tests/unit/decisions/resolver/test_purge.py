@@ -1,12 +1,18 @@
-"""What an operator has purged does not come back."""
+"""What an operator or an order has taken away does not come back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Source
-from sidecar.decisions.cache import Selector
+from sidecar.core.policy import OnUnavailable
+from sidecar.core.selection import Change, Selector
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
+    CONFIG,
     DECISION,
+    REFUSED,
     Harness,
     after,
     allow,
@@ -28,15 +34,82 @@ async def test_after_a_purge_the_next_question_asks_the_backend() -> None:
 
 
 @in_virtual_time
-async def test_an_answer_that_was_under_way_when_its_room_was_purged_is_not_remembered() -> None:
+async def test_a_question_that_was_under_way_when_its_room_was_purged_is_asked_again() -> None:
     harness = Harness()
     harness.backend.says(after(1, allow()), deny("Cancelled"))
     waiting = harness.soon()
     await settled()
     await harness.resolver.purge(Selector(room="standup"))
-    assert (await waiting).allowed is True
-    answer = await harness.asks()
+    answer = await waiting
     assert (answer.allowed, answer.source) == (False, Source.BACKEND)
+    assert len(harness.backend.calls) == 2
+
+
+@in_virtual_time
+async def test_a_user_who_is_revoked_while_the_question_is_under_way_is_asked_about_again() -> None:
+    harness = Harness()
+    harness.backend.says(after(1, allow()), REFUSED)
+    waiting = harness.soon()
+    await settled()
+    await harness.resolver.purge(Selector("standup", "alice@example.com"), Change.REVOKE)
+    harness.backend.always(REFUSED)
+    assert (await waiting).allowed is False
+    assert (await harness.asks()).allowed is False
+
+
+@in_virtual_time
+async def test_who_is_revoked_is_not_let_in_while_the_backend_is_away_not_even_by_policy() -> None:
+    harness = Harness(decision=replace(a_policy(), on_unavailable=OnUnavailable.ALLOW))
+    await harness.asks()
+    await harness.asks("bob@example.com")
+    assert await harness.resolver.purge(Selector("standup", "alice@example.com"), Change.REVOKE) == 1
+    harness.backend.always(REFUSED)
+    await harness.passes(20)
+    assert (await harness.asks()).allowed is False
+    assert (await harness.asks("bob@example.com")).allowed is True
+    assert (await harness.asks("stranger@example.com")).allowed is True
+
+
+@in_virtual_time
+async def test_who_is_revoked_is_let_in_when_the_backend_says_so() -> None:
+    harness = Harness()
+    await harness.asks()
+    await harness.resolver.purge(Selector("standup"), Change.REVOKE)
+    assert (await harness.asks()).allowed is True
+    assert (await harness.asks()).source is Source.HIT
+
+
+@in_virtual_time
+async def test_what_is_suspect_is_asked_again_and_is_the_answer_only_while_the_backend_is_away() -> None:
+    harness = Harness()
+    await harness.asks()
+    assert await harness.resolver.purge(Selector(room="standup"), Change.SUSPECT) == 1
+    harness.backend.always(REFUSED)
+    assert (await harness.asks()).detail == "suspect"
+    harness.backend.well()
+    assert (await harness.asks()).source is Source.BACKEND
+    assert (await harness.asks()).source is Source.HIT
+
+
+@in_virtual_time
+async def test_an_answer_that_was_under_way_when_its_room_became_suspect_is_suspect() -> None:
+    harness = Harness()
+    harness.backend.says(after(1, allow()))
+    waiting = harness.soon()
+    await settled()
+    await harness.resolver.purge(Selector(room="standup"), Change.SUSPECT)
+    harness.backend.says(REFUSED, REFUSED)
+    assert (await waiting).detail == "suspect"
+
+
+@in_virtual_time
+async def test_a_config_can_be_suspect_too() -> None:
+    harness = Harness()
+    await harness.asks_config()
+    await harness.asks()
+    await harness.resolver.purge(Selector("standup", endpoint=CONFIG), Change.SUSPECT)
+    assert (await harness.asks_config()).source is Source.BACKEND
+    assert (await harness.asks()).source is Source.HIT
 
 
 @in_virtual_time

@@ -1,0 +1,93 @@
+-- The joins that wait for an answer, so that an order can reach them.
+--
+-- A held join has a ticket. What is written on it counts more than the answer that comes later: the answer was asked for
+-- before the order.
+
+local async = require "util.async";
+local jid = require "util.jid";
+local now = require "util.time".now;
+
+local state, people; -- handed over by start.lib.lua
+
+local function hold(event, room_jid)
+	local ticket = { room_jid = room_jid; event = event; began_at = now() };
+	state.held[ticket] = true;
+	return ticket;
+end
+
+local function nick_of(ticket)
+	return jid.resource(ticket.event.stanza.attr.to);
+end
+
+-- The bare JID and the identity.
+local function person_of(ticket)
+	local event = ticket.event;
+	return jid.bare(event.stanza.attr.from), people.identity_of(event.origin);
+end
+
+local function names_of(ticket)
+	return people.names_of(person_of(ticket));
+end
+
+local function let_go(ticket)
+	state.held[ticket] = nil;
+end
+
+-- Only in an async context: calls begin(wake), and waits until that function `wake` is called, or an order comes.
+local function wait(ticket, begin)
+	local pause, go_on = async.waiter();
+	local is_over = false;
+	ticket.wake = function ()
+		if is_over then return; end
+		is_over, ticket.wake = true, nil;
+		go_on();
+	end;
+	begin(ticket.wake);
+	pause();
+end
+
+local function wake(ticket)
+	if ticket.wake then ticket.wake(); end
+end
+
+local function refuse(ticket, reason)
+	ticket.refusal = reason;
+	wake(ticket);
+end
+
+local function ask_again(ticket)
+	ticket.is_to_be_asked_again = true;
+	wake(ticket);
+end
+
+-- Does this to each held join that fits, and says how many those are.
+local function each(fits, change, ...)
+	local tickets = {};
+	for ticket in pairs(state.held) do
+		if fits(ticket) then table.insert(tickets, ticket); end
+	end
+	for _, ticket in ipairs(tickets) do change(ticket, ...); end
+	return #tickets;
+end
+
+-- Takes back what lets a stanza pass once more: whoever has it may not have used it up.
+local function drop_grants(fits)
+	local n = 0;
+	for stanza in pairs(state.grants) do
+		if fits(jid.bare(stanza.attr.to), jid.bare(stanza.attr.from)) then
+			state.grants[stanza] = nil;
+			n = n + 1;
+		end
+	end
+	return n;
+end
+
+local function new(need)
+	state, people = need.state, need.people;
+	return {
+		hold = hold; let_go = let_go; nick_of = nick_of; person_of = person_of; names_of = names_of; wait = wait;
+		each = each; refuse = refuse; ask_again = ask_again; drop_grants = drop_grants;
+	};
+end
+
+return { version = "0.2.0"; new = new };

@@ -1,0 +1,102 @@
+-- What Jitsi's pages and modules learn of a config from the room's metadata (mod_room_metadata_component).
+--
+--   roomConfig    the settings for the frontend, as in ROOM_CONFIG; nobody else can write it
+--   startMuted    whether newcomers are muted: set once in the life of a room, and only if nobody has said yet
+--   permissions   who may write in the chat and make polls: only tightened
+
+local jid = require "util.jid";
+
+local rooms, forbidden, config, data_names, main_room_of; -- handed over by start.lib.lua
+
+-- lib-jitsi-meet replaces the entities of HTML before it reads the JSON, which is Jitsi's here. So an entity is written
+-- in a way of which the replacing makes it again.
+local function with_entities(value)
+	if type(value) == "string" then return (value:gsub("&(#?%w+;)", "&amp;%1")); end
+	if type(value) ~= "table" then return value; end
+	local copy = setmetatable({}, getmetatable(value));
+	for key, member in pairs(value) do copy[with_entities(key)] = with_entities(member); end
+	return copy;
+end
+
+local muted_by = { muteOnJoin = "audio"; videoOffOnJoin = "video" };
+local restricted_by = { chatEnabled = "groupChatRestricted"; pollsEnabled = "pollCreationRestricted" };
+
+-- The data of the room says which settings it has had before.
+local function mute(room, metadata, frontend)
+	for setting, media in pairs(muted_by) do
+		if frontend[setting] == true and room._data[data_names[setting]] ~= true then
+			metadata.startMuted = metadata.startMuted or {};
+			if metadata.startMuted[media] == nil then metadata.startMuted[media] = true; end
+		end
+	end
+end
+
+local function restrict(metadata, is_forbidden)
+	for setting, permission in pairs(restricted_by) do
+		if is_forbidden(setting) then
+			metadata.permissions = metadata.permissions or {};
+			metadata.permissions[permission] = true;
+		end
+	end
+end
+
+-- Before the config is applied. Who comes in gets all of the metadata; who is in must be told.
+local function write(room, frontend)
+	local metadata = room.jitsiMetadata or {};
+	room.jitsiMetadata = metadata;
+	metadata.roomConfig = with_entities(config.all_of(frontend));
+	mute(room, metadata, frontend);
+	restrict(metadata, function (setting) return frontend[setting] == false; end);
+	if room:has_occupant() then module:fire_event("room-metadata-changed", { room = room }); end
+end
+
+-- The same room as another object, without the metadata.
+local function on_restored(event)
+	local record = rooms.record_of(event.room);
+	if record then write(event.room, record.frontend); end
+end
+
+-- A breakout room has metadata of its own, in which its users look. Jitsi's module has just made them.
+local function on_breakout_room(room)
+	local main_room = main_room_of(room.jid);
+	if not main_room then return; end
+	room.jitsiMetadata = room.jitsiMetadata or {};
+	room.jitsiMetadata.roomConfig = main_room.jitsiMetadata and main_room.jitsiMetadata.roomConfig;
+	restrict(room.jitsiMetadata, function (setting) return forbidden.forbids(main_room, setting); end);
+end
+
+-- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
+-- moderators write.
+local function on_write(event)
+	if event.key == "roomConfig" then return false; end
+	if event.key ~= "permissions" or type(event.data) ~= "table" or event.actor.role ~= "moderator" then return nil; end
+	local written, room_jid = { permissions = event.data }, event.room.jid;
+	local main_room = jid.host(room_jid) == module.host and event.room or main_room_of(room_jid);
+	if not main_room then return nil; end
+	restrict(written, function (setting) return forbidden.forbids(main_room, setting); end);
+	return written.permissions;
+end
+
+-- The virtual host on which Jitsi asks.
+local function users_host()
+	return module:get_option_string("muc_mapper_domain_base") or module.host:gsub("^[^%.]+%.", "");
+end
+
+local function watch_host(name)
+	if name ~= users_host() or not prosody.hosts[name] then return; end
+	module:hook_object_event(prosody.hosts[name].events, "jitsi-metadata-allow-moderation", on_write, 10);
+end
+
+-- `find` gives the main room for the JID of a breakout room.
+local function start(find)
+	main_room_of = find;
+	watch_host(users_host());
+	module:hook_global("host-activated", watch_host); -- it may come later
+end
+
+local function new(need)
+	rooms, forbidden, config, data_names = need.rooms, need.forbidden, need.config, need.settings.data_names;
+	return { start = start; write = write; on_restored = on_restored; on_breakout_room = on_breakout_room };
+end
+
+return { version = "0.2.0"; new = new };

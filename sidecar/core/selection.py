@@ -1,0 +1,50 @@
+"""Which remembered answers an operator or an order means, and what happens to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sidecar.core.model import Endpoint, Key
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """What an operator or an order means; a part that is None fits everything."""
+
+    room: str | None = None
+    subject: str | None = None
+    room_jid: str | None = None
+    """Beside `room`, where one name is used under several domains. A key without a JID fits too."""
+    meeting_id: str | None = None
+    """As JSON text."""
+    endpoint: Endpoint | None = None
+
+    def fits(self, key: Key) -> bool:
+        """Whether this key is meant. A subject is a bare JID, a user id, an e-mail, `token` or `guest`."""
+        if self.room is not None and key.room != self.room:
+            return False
+        if self.room_jid is not None and key.room_jid not in (None, json.dumps(self.room_jid)):
+            return False
+        if self.endpoint not in (None, key.endpoint) or self.meeting_id not in (None, key.meeting_id):
+            return False
+        return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
+
+
+class Change(Enum):
+    """What happens to the entries that are meant."""
+
+    DROP = "they are deleted"
+    SUSPECT = "the backend is asked again before they are used"
+    REVOKE = "an allow becomes an expired deny, which lets nobody in while the backend is away"
+
+
+def named(subject: str, name: str) -> bool:
+    """Whether an operator who types this name means that subject of a key."""
+    kind, _, rest = subject.partition(" ")
+    if kind == "jid" or not rest:
+        return name in (subject, rest or kind)
+    known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
+    return name == subject or name in map(str, known if kind.endswith("+email") else [known])

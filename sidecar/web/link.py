@@ -1,0 +1,347 @@
+"""The link: a WebSocket on which the module asks questions, and on which orders go down to it.
+
+handshake (token, no Origin, subprotocol) -> hello of the module, then ours -> messages, until one side ends
+
+A message is a header line, `KIND ID [WORD ...]`, and a body that goes byte for byte. An answer has the ID of its
+question. What memory can answer is answered in the reader itself; anything else is a task. A module that does not read
+is not read from: the reader waits until its answers are taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from aiohttp import WSCloseCode, WSMsgType, hdrs, web
+
+from sidecar import __version__
+from sidecar.clock import Clock
+from sidecar.core.model import Answer, Endpoint, Kind
+from sidecar.core.wire import BODY_LIMIT
+from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
+from sidecar.web.auth import check_token
+from sidecar.web.questions import Exchange, Questions
+from sidecar.web.requests import Route
+from sidecar.web.responses import Problem, Renderer, document_of, nothing_usable
+
+PROTOCOL = "prosody-sidecar.v1"
+"""The subprotocol: a module or sidecar of another one is served over HTTP."""
+
+FRAME_LIMIT = 1024 * 1024
+"""Bytes of a message of the module; a longer one ends the link."""
+
+HELLO_WITHIN = 5.0
+CLOSE_WITHIN = 1.0
+"""Seconds for the closing handshake; also for a module to say that it has heard `bye`."""
+
+SILENT_FOR = 30.0
+"""Seconds without a message, after which a link is given up; a module that is idle sends a ping every 10 s at most."""
+
+MOST_LINKS = 64
+MOST_UNDER_WAY = 2000
+"""Questions and events of one link; one more is answered 503. The module itself stops at 1000."""
+
+MOST_IGNORED = 1000
+"""Messages of one link that mean nothing here, before it is ended."""
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ROUTES = {
+    **{str(endpoint): Route(endpoint) for endpoint in Endpoint},
+    "join": Route(Endpoint.VALIDATE_ACCESS),
+    "join config": Route(Endpoint.VALIDATE_ACCESS, config_too=True),
+}
+"""The endpoints by the words of a header."""
+
+_Socket = web.WebSocketResponse[Literal[False]]
+
+
+class Control(Protocol):
+    """Who gives the orders."""
+
+    def acknowledged(self, order_id: str, outcome: dict[str, Any]) -> None:
+        """A module has carried out an order, or could not."""
+        ...
+
+    def module_connected(self, host: str, boot: str) -> None:
+        """A module's link is up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """The module at the other end of a link, as its hello names it."""
+
+    host: str
+    """The domain of the MUC component."""
+    boot: str
+    """Another one after each start of its Prosody."""
+    version: str
+
+
+class Links:
+    """All links."""
+
+    def __init__(self, questions: Questions, clock: Clock, emit: Emit) -> None:
+        """No link yet."""
+        self.control: Control | None = None
+        self._questions = questions
+        self._clock = clock
+        self._emit = emit
+        self._render = Renderer(clock)
+        self._path = f"{questions.settings.prefix}/link"
+        self._links: list[_Link] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    def is_meant(self, request: web.BaseRequest) -> bool:
+        """Whether a request is for the link."""
+        return request.path == self._path
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve a link until it ends; or refuse it."""
+        try:
+            self._check(request)
+        except Problem as problem:
+            self._emit(Resolved("other", problem.status, 0.0, problem=str(problem)))
+            return self._render.problem(problem)
+        socket: _Socket = web.WebSocketResponse(
+            protocols=[PROTOCOL], compress=False, max_msg_size=FRAME_LIMIT, decode_text=False, timeout=CLOSE_WITHIN
+        )
+        link = _Link(socket, request, self._clock.monotonic())
+        self._links.append(link)
+        reason = "closed"
+        try:
+            await socket.prepare(request)
+            reason = await self._serve(link)
+        except ConnectionError:
+            reason = "the connection broke"
+        except Exception as error:  # noqa: BLE001 - the module is served again over the next link, or over HTTP
+            self._emit(Crashed("link", error))
+            reason = "defect"
+        finally:
+            self._links.remove(link)
+            link.has_heard_bye.set()
+            if link.module is not None:
+                self._emit(_changed(link.module, up=False, reason=reason))
+        return socket
+
+    def connected(self) -> list[Module]:
+        """The modules whose links are up, one for each host."""
+        return list({link.module.host: link.module for link in self._links if link.module is not None}.values())
+
+    def send(self, order_id: str, document: bytes, host: str = "") -> bool:
+        """Send an order to the module of this host, or to the only one. False: it is not connected."""
+        fitting = [each for each in self._links if each.module is not None and host in ("", each.module.host)]
+        if not fitting:
+            return False
+        self._spawn(fitting[-1].send(f"order {order_id}", document))  # the latest: a reload has made a new link
+        return True
+
+    def document(self) -> list[dict[str, Any]]:
+        """The links, for the status."""
+        now = self._clock.monotonic()
+        return [
+            {
+                "host": link.module.host,
+                "boot": link.module.boot,
+                "version": link.module.version,
+                "up_seconds": round(now - link.began_at, 1),
+                "under_way": len(link.tasks),
+            }
+            for link in self._links
+            if link.module is not None
+        ]
+
+    def sweep(self) -> None:
+        """Give up the links that are silent."""
+        now = self._clock.monotonic()
+        for link in self._links:
+            if now - link.heard_at > SILENT_FOR:
+                link.abort()
+
+    async def end(self, seconds: float) -> None:
+        """Let the modules go: no new links, answers to what is under way for so long, then close."""
+        self._ending = True
+        await asyncio.gather(*(self._end(link, seconds) for link in self._links))
+
+    async def _end(self, link: _Link, seconds: float) -> None:
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                await link.send("bye 0")
+                await link.send("ping bye")  # what was sent before the pong is here when the pong is
+                await link.has_heard_bye.wait()
+            async with asyncio.timeout(seconds):
+                while link.tasks:
+                    await asyncio.wait(link.tasks)
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(2 * CLOSE_WITHIN):
+                await link.socket.close(code=WSCloseCode.GOING_AWAY)
+        link.abort()
+
+    def _check(self, request: web.BaseRequest) -> None:
+        """Raises Problem unless a module may open a link."""
+        headers, token = request.headers, self._questions.settings.token
+        if token is not None:
+            check_token(request, token)
+        if hdrs.ORIGIN in headers:
+            raise Problem(403, "a page in a browser has no business here")
+        if request.method != hdrs.METH_GET:
+            raise Problem(405, f"{request.method} is not understood here; use GET", Allow="GET")
+        offered = [each.strip() for each in headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
+        if headers.get(hdrs.UPGRADE, "").lower() != "websocket" or PROTOCOL not in offered:
+            raise Problem(426, f"use WebSocket with the subprotocol {PROTOCOL}", Upgrade="websocket")
+        if not web.WebSocketResponse(protocols=[PROTOCOL]).can_prepare(request):
+            raise Problem(400, "the WebSocket handshake is not valid")
+        if self._ending or len(self._links) >= MOST_LINKS:
+            why = "the sidecar is stopping" if self._ending else f"there are {MOST_LINKS} links"
+            raise Problem(503, f"{why}; try again", Retry_After="1")
+
+    async def _serve(self, link: _Link) -> str:
+        """Read one link to its end; returns why it ended."""
+        module = await _hello(link)
+        if module is None:
+            await link.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"no hello")
+            return "no hello"
+        link.module = module
+        await link.send("hello 0", json.dumps({"version": __version__}).encode())
+        self._emit(_changed(module, up=True))
+        if self.control is not None:
+            self.control.module_connected(module.host, module.boot)
+        async for message in link.socket:
+            link.heard_at = self._clock.monotonic()
+            if message.type is WSMsgType.TEXT:
+                await self._take(link, message.data)
+            else:
+                self._ignore(link, "it is no text")
+            if link.ignored > MOST_IGNORED:
+                await link.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too much that means nothing")
+        return f"closed with code {link.socket.close_code}"
+
+    async def _take(self, link: _Link, message: bytes) -> None:
+        head, _, body = message.partition(b"\n")
+        kind, _, rest = head.decode("ascii", "replace").partition(" ")
+        ident, _, words = rest.partition(" ")
+        if _ID.fullmatch(ident) is None:
+            self._ignore(link, "it has no ID")
+        elif kind in ("ask", "event"):
+            await self._ask(link, kind, ident, words, body)
+        elif kind == "ping":
+            await link.send(f"pong {ident}")
+        elif kind == "pong":
+            if ident == "bye":
+                link.has_heard_bye.set()
+        elif kind == "done":
+            self._done(link, ident, body)
+        else:
+            self._ignore(link, "its kind is unknown")
+
+    async def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
+        exchange, questions = self._questions.begin(), self._questions
+        route = _ROUTES.get(words)
+        if route is None or (route.endpoint.kind is Kind.EVENT) != (kind == "event"):
+            questions.refuse(exchange, Problem(404, f"there is no such endpoint; there are {', '.join(_ROUTES)}"))
+        elif len(body) > BODY_LIMIT:
+            questions.refuse(exchange, Problem(413, f"the body is longer than {BODY_LIMIT} bytes"))
+        elif len(link.tasks) >= MOST_UNDER_WAY:
+            questions.refuse(exchange, Problem(503, f"{MOST_UNDER_WAY} questions are under way on this link"))
+        elif not questions.answer_at_once(exchange, route, body, key=ident):
+            link.hold(self._spawn(self._complete(link, ident, exchange)))
+            return
+        await link.send(*_answer(kind, ident, exchange))
+
+    async def _complete(self, link: _Link, ident: str, exchange: Exchange) -> None:
+        await self._questions.complete(exchange)
+        with suppress(ConnectionError):  # the module asks again, or sends the event again
+            await link.send(*_answer("event" if exchange.event is not None else "ask", ident, exchange))
+
+    def _done(self, link: _Link, order_id: str, body: bytes) -> None:
+        try:
+            outcome = json.loads(body)
+        except (ValueError, RecursionError):
+            outcome = None
+        if self.control is None or not isinstance(outcome, dict):
+            self._ignore(link, "it is no outcome of an order")
+        else:
+            self.control.acknowledged(order_id, outcome)
+
+    def _ignore(self, link: _Link, reason: str) -> None:
+        link.ignored += 1
+        self._emit(LinkIgnored(reason))
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(_quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+class _Link:
+    """One link."""
+
+    def __init__(self, socket: _Socket, request: web.BaseRequest, now: float) -> None:
+        self.socket = socket
+        self.module: Module | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What is being answered."""
+        self.began_at = self.heard_at = now
+        self.ignored = 0
+        self.has_heard_bye = asyncio.Event()
+        self._transport = request.transport
+
+    def hold(self, task: asyncio.Task[None]) -> None:
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def send(self, head: str, body: bytes = b"") -> None:
+        """Send a message, and wait while too much is unread. Raises ConnectionError."""
+        await self.socket.send_frame(b"%b\n%b" % (head.encode(), body), WSMsgType.TEXT)
+
+    def abort(self) -> None:
+        """End it without waiting for the other side."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def _quietly(work: Awaitable[None]) -> None:
+    with suppress(ConnectionError):
+        await work
+
+
+async def _hello(link: _Link) -> Module | None:
+    """The module that the first message names; None: it names none."""
+    try:
+        message = await link.socket.receive(HELLO_WITHIN)
+        if message.type is not WSMsgType.TEXT or not message.data.startswith(b"hello 0\n"):
+            return None
+        hello = json.loads(message.data.partition(b"\n")[2])
+        names = [hello[name] for name in ("host", "boot", "version")]
+    except (TimeoutError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+    if not all(isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() for name in names):
+        return None
+    return Module(*names)
+
+
+def _answer(kind: str, ident: str, exchange: Exchange) -> tuple[str, bytes]:
+    """Header and body. With a config, the header has its status and the length of the decision before it."""
+    word = "taken" if kind == "event" else "answer"
+    if exchange.problem is not None:
+        return f"{word} {ident} {exchange.problem.status}", document_of(exchange.problem)
+    assert exchange.answer is not None, "an exchange ends with an answer or a problem"
+    body, config = _body(exchange.answer), exchange.config
+    if config is None:
+        return f"{word} {ident} {exchange.answer.status}", body
+    return f"{word} {ident} {exchange.answer.status} {config.status} {len(body)}", body + _body(config)
+
+
+def _body(answer: Answer) -> bytes:
+    return answer.body or (document_of(nothing_usable(answer)) if answer.status == 503 else b"")
+
+
+def _changed(module: Module, *, up: bool, reason: str = "") -> LinkChanged:
+    return LinkChanged(module.host, module.boot, module.version, up, reason)
