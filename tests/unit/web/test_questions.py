@@ -22,6 +22,12 @@ class Remembering(Engines):
         return self.answers.get(query.key.endpoint)
 
 
+async def test_a_join_that_is_denied_from_memory_gets_no_config() -> None:
+    remembering = Remembering()
+    remembering.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.HIT, allowed=False)
+    assert (await join(remembering)).config is None
+
+
 @pytest.fixture
 def engines() -> Engines:
     return Engines()
