@@ -133,7 +133,7 @@ class Disturbances:
         self._model.counts[f"reloads {result}"] += 1
         before = await self._sidecar.metric("reloads_total", result=result)
         self._sidecar.signal(signal.SIGHUP)
-        give_up_at = time.monotonic() + 5.0
+        give_up_at = time.monotonic() + 30.0
         while await self._sidecar.metric("reloads_total", result=result) == before:
             if time.monotonic() > give_up_at:
                 self._model.defects.append(f"no reload that is {result}")
@@ -148,7 +148,7 @@ class Disturbances:
 
     async def _fill_the_disk(self, *, killed: bool = False) -> None:
         self._model.counts["full disks"] += 1
-        self._disk.fill()
+        await asyncio.to_thread(self._disk.fill)
         try:
             await asyncio.sleep(self._chance.uniform(1.0, 5.0))
             if killed:

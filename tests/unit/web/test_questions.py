@@ -66,3 +66,9 @@ async def test_a_defect_is_decided_by_policy(engines: Engines) -> None:
     engines.error = RuntimeError("a defect")
     decision = body((await join(engines)).answer)
     assert (decision["allowed"], decision["decidedBy"]) == (False, "policy")
+
+
+async def test_a_join_that_is_denied_from_memory_gets_no_config(engines: Engines) -> None:
+    engines.remembers = True
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.HIT, allowed=False)
+    assert (await join(engines)).config is None

@@ -112,6 +112,12 @@ async def test_an_event_without_a_key_gets_one(ask: Ask, engines: Engines) -> No
     assert [event.idempotency_key for event in engines.events] == ["ab" * 16]
 
 
+@pytest.mark.parametrize(("length", "kept"), [(200, True), (201, False)])
+async def test_a_key_that_is_too_long_is_replaced(ask: Ask, engines: Engines, length: int, kept: bool) -> None:
+    await ask("user-joined", Idempotency_Key="k" * length)
+    assert [event.idempotency_key for event in engines.events] == ["k" * length if kept else "ab" * 16]
+
+
 async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
     ask: Ask, questions: Questions, facts: list[Fact]
 ) -> None:
