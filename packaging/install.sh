@@ -96,6 +96,7 @@ do_install() {
         put "$file" "$DOC/${file##*/}"
     done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
+    put frontend/room-config.js "$SHARE/frontend/room-config.js"
     put packaging/prosody-sidecar.sysusers "$GROUPS_IN/prosody-sidecar.conf"
     if on_this_machine; then
         systemd-sysusers "$GROUPS_IN/prosody-sidecar.conf" || true # the group of the admin socket
