@@ -144,7 +144,7 @@ async def test_a_refused_config_is_an_alert_from_the_first_refusal_until_it_is_f
 
 
 async def test_a_full_disk_is_an_alert(watch: Watch, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 12 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 40 * MEBIBYTE) as disk:
         settings = {"state_dir": str(disk.folder / "state")}
         async with Backend() as backend, Sidecar.start(backend.url, settings) as sidecar, watch(sidecar) as watched:
             await sidecar.event("user-joined", "standup", "first")
