@@ -95,6 +95,9 @@ do_install() {
     for file in README.md CHANGELOG.md LICENSE docs/*.md; do
         put "$file" "$DOC/${file##*/}"
     done
+    for file in docs/runbooks/*.md; do
+        put "$file" "$DOC/runbooks/${file##*/}"
+    done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
     put frontend/room-config.js "$SHARE/frontend/room-config.js"
     put packaging/prosody-sidecar.sysusers "$GROUPS_IN/prosody-sidecar.conf"
