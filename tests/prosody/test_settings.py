@@ -472,7 +472,7 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
         await focus.join(breakout, nick="focus")
         assert await switch(ann, room, breakout, "ann")
         assert await switch(bob, room, breakout, "bob")
-        shown = {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
+        shown: dict[str, object] = {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
         assert metadata_seen(bob)[-1] == shown
         await prosody.module(f"""
             local room = prosody.hosts["breakout.localhost"].modules.muc.get_room_from_jid("{breakout}");
