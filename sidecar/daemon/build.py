@@ -31,7 +31,7 @@ from sidecar.core.events import Limits as EventLimits
 from sidecar.core.model import Endpoint, Event, Query
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
-from sidecar.daemon.linked_modules import Heard, LinkedModules
+from sidecar.daemon.linked import Linked, Orderers
 from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
@@ -104,7 +104,8 @@ def build(
 ) -> Parts:
     """`boot` is the kernel's name of this boot, `watchdog` and `notify` are systemd's; no `output`: standard output."""
     log = Log(settings.log.level, settings.log.format, output)
-    metrics, health, recent = Metrics(), Health(), Recent(clock)
+    metrics, health, recent = Metrics(), Health(clock), Recent(clock)
+    health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
     current = Current(settings, secrets.admin_token, now, now, settings, source, secrets.control_keys)
@@ -128,14 +129,15 @@ def build(
     webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     facts = partial(document, current, recent, heartbeat, store, links, clock)
-    modules = LinkedModules(links)
-    orders = Orders(store.orders, resolver, modules, outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl)
+    orders = Orders(
+        store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
+    )
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
-    links.control = Heard(orders, restarts)
+    links.control = Orderers(orders, restarts)
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
     metrics.watch("orders_waiting", lambda: orders.waiting)
-    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
+    add_gauges(metrics.watch, backend, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(
         current=current,
         clock=clock,

@@ -63,9 +63,11 @@ def test_make_help_names_every_target() -> None:
     ours = {
         "help",
         "demo",
+        "demo-browser",
         "run",
         "unit",
         "test",
+        "test-jitsi",
         "lint",
         "format",
         "faults",

@@ -1,4 +1,4 @@
-"""Connects the orders with the links: orders go down, outcomes and hellos come up."""
+"""Between the links and the orders: orders go down to the modules, and outcomes go to who waits for them."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from sidecar.core.orders import Order
 from sidecar.web.link import Links
 
 
-class LinkedModules:
-    """The modules, as the orders see them."""
+class Linked:
+    """The modules whose links are up."""
 
     def __init__(self, links: Links) -> None:
-        """`links` are those of the listener for Prosody."""
+        """No state of its own."""
         self._links = links
 
     def connected(self) -> list[str]:
-        """The hosts whose modules are connected now."""
+        """Their hosts."""
         return [module.host for module in self._links.connected()]
 
     def send(self, order: Order) -> bool:
-        """Send an order to the module of its host, or to all if it names a room without its host."""
+        """Send an order to the module of its host, or to all if it names a room without its host. False: to none."""
         document = json.dumps(order.document()).encode()
         hosts = self.connected() if order.host is None else [order.host]
         sent = [self._links.send(order.id, document, host) for host in hosts]  # to each, also if the first gets it
         return any(sent)
 
 
-class Heard:
-    """What the links hear of the modules."""
+class Orderers:
+    """Who hears what a module says beside its questions."""
 
     def __init__(self, orders: Orders, restarts: Restarts) -> None:
-        """Both hear of it."""
+        """No state of its own."""
         self._orders = orders
         self._restarts = restarts
 
