@@ -40,6 +40,7 @@ systemd-container | boot                    | command -v systemd-nspawn         
 debootstrap      | boot container           | command -v debootstrap              | creates that Debian, and a base for the image
 podman           | container                | command -v podman                   | builds the container image and runs it
 runc             | container                | command -v runc                     | starts containers, also on machines with both kinds of cgroups
+lintian          | boot                     | command -v lintian                  | checks the package
 util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='

@@ -55,7 +55,7 @@ HOMES: dict[str, frozenset[str]] = {
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon.build"}),
-    "rich": frozenset({"cli.render", "cli.live_status"}),
+    "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
     "secrets": frozenset({"daemon.build"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
