@@ -23,6 +23,7 @@ faketime         | test                     | ls /usr/lib/*/faketime/libfaketime
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+redis-server     | test                     | command -v redis-server             | the memory that several sidecars share
 chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
 libjs-jquery     | test                     | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
 npm              | test                     | command -v npm                      | gets lib-jitsi-meet
@@ -45,7 +46,7 @@ debootstrap      | test bench               | command -v debootstrap            
 [ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
 
 # The services that these packages would start, now and at every boot.
-SERVICES=(prosody nginx varnish varnishncsa)
+SERVICES=(prosody nginx varnish varnishncsa redis-server)
 
 STATE=.cache/setup
 LOG=$STATE/last.log
