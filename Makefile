@@ -39,12 +39,14 @@ test-jitsi: ## The tests beside Jitsi's modules and in the browser, with an inst
 	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m tests.rig.jitsi
 	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m pytest -m jitsi tests/prosody tests/browser $(PYTEST_ARGS)
 
-lint: ## ruff, mypy --strict, luacheck
+lint: ## ruff, mypy --strict, luacheck; for the script in the page tsc and eslint
 	@tools/setup.sh lint
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
+	@tsc --project frontend
+	@env NODE_PATH=/usr/share/nodejs eslint --format unix frontend tests/frontend
 
 format: ## Formats the Python files, and fixes what ruff can fix
 	@tools/setup.sh unit

@@ -95,7 +95,11 @@ do_install() {
     for file in README.md CHANGELOG.md LICENSE docs/*.md; do
         put "$file" "$DOC/${file##*/}"
     done
+    for file in docs/runbooks/*.md; do
+        put "$file" "$DOC/runbooks/${file##*/}"
+    done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
+    put frontend/room-config.js "$SHARE/frontend/room-config.js"
     put packaging/prosody-sidecar.sysusers "$GROUPS_IN/prosody-sidecar.conf"
     if on_this_machine; then
         systemd-sysusers "$GROUPS_IN/prosody-sidecar.conf" || true # the group of the admin socket

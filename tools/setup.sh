@@ -25,6 +25,9 @@ openssl          | unit test                | command -v openssl                
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
 redis-server     | test                     | command -v redis-server             | the memory that several sidecars share
 chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
+nodejs           | test lint                | command -v node                     | runs the tests of the script in the page of Jitsi
+node-typescript  | test lint                | command -v tsc                      | checks the types in that script
+eslint           | test lint                | command -v eslint                   | checks that script for mistakes
 libjs-jquery     | test                     | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
 npm              | test                     | command -v npm                      | gets lib-jitsi-meet
 prometheus       | test                     | command -v promtool                 | checks alerts and metrics; no Prometheus is started

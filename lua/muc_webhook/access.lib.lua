@@ -7,7 +7,7 @@
 local jid = require "util.jid";
 local json = require "util.json";
 
-local state, options, safely, people, rooms, held, webhook, answers, texts, config, records; -- handed over by start.lib.lua
+local state, options, safely, people, rooms, held, webhook, decisions, config, records; -- handed over by start.lib.lua
 
 local function question_about(origin, stanza, room_jid, room)
 	local identity = people.identity_of(origin);
@@ -25,27 +25,6 @@ local function question_about(origin, stanza, room_jid, room)
 	};
 end
 
--- What a page may show of a denial, or act on.
-local function refusal_in(answer, reason)
-	local refusal = { type = "JOIN_REFUSED"; reason = reason; title = texts.line(answer.meetingTitle, 500) };
-	refusal.status, refusal.redirectUrl = texts.line(answer.status, 100), texts.line(answer.redirectUrl, 2000);
-	if type(answer.requireAuth) == "boolean" then refusal.requireAuth = answer.requireAuth; end
-	return refusal;
-end
-
--- "allow", "deny" with a reason and what a page may show, or "unavailable" with the cause.
-local function read_decision(code, text)
-	if code == 0 then return "unavailable", text; end
-	local answer = answers.read_object(text);
-	if answer and code >= 200 and code < 300 and answer.allowed == true then
-		return "allow";
-	elseif answer and answer.allowed == false and (code >= 200 and code < 300 or code >= 400 and code < 500) then
-		local reason = answers.presentable(answer.reason, "You are not allowed to join this meeting");
-		return "deny", reason, refusal_in(answer, reason);
-	end
-	return "unavailable", "no decision in an answer with status "..code;
-end
-
 -- The lead has no config to give.
 local function pass_on(record)
 	if record.waiters[1] or rooms.of(record.jid) then
@@ -56,6 +35,7 @@ local function pass_on(record)
 end
 
 local function settle_lead(record, config_status, text)
+	if record.is_given then return; end
 	if config_status then
 		records.settle(record, config.read_answer(record.jid, config_status, text));
 	else
@@ -73,8 +53,8 @@ local function ask_for_join(body, question, on_answer)
 	end);
 end
 
--- Only in an async context: waits for the answer, or for an order. Gives what read_decision does, and last the room's
--- record if that was settled along with it.
+-- Only in an async context: waits for the answer, or for an order. Gives the decision, and the room's record if that was
+-- settled along with it.
 local function ask(question, ticket)
 	local body = json.encode(question);
 	local code, decision, record = 0, "an order has come", nil;
@@ -89,13 +69,12 @@ local function ask(question, ticket)
 			webhook.ask("validate-access", body, function (answer_code, answer) take(answer_code, answer); end);
 		end
 	end);
-	local verdict, detail, refusal = read_decision(code, decision);
-	return verdict, detail, refusal, record;
+	return decisions.read(code, decision, question.roomJid), record;
 end
 
 local function new(need)
 	state, options, safely, people, rooms = need.state, need.options, need.safely, need.people, need.rooms;
-	held, webhook, answers, texts = need.held, need.webhook, need.answers, need.texts;
+	held, webhook, decisions = need.held, need.webhook, need.decisions;
 	config, records = need.config, need.records;
 	return { question_about = question_about; ask = ask };
 end

@@ -10,7 +10,7 @@ local st = require "util.stanza";
 local xmlns_nick = "http://jabber.org/protocol/nick";
 local seconds_between_visits = 60;
 
-local state, safely, people, rooms, events, recordings, store; -- handed over by start.lib.lua
+local state, safely, people, rooms, decisions, events, recordings, store; -- handed over by start.lib.lua
 
 local function is_watched(room)
 	return events.is_watched(room) and rooms.of(room.jid) == room; -- not one that is gone, or another object of it
@@ -35,6 +35,20 @@ local function name_of(occupant, identity)
 	return people.display_name(shown, identity);
 end
 
+-- Whoever gets as far as this comes in: it runs after all others.
+local function on_pre_join(event)
+	if not event.is_first_session or not is_watched(event.room) then return; end
+	local from, life = event.stanza.attr.from, rooms.life_of(event.room);
+	life.decisions = life.decisions or {};
+	life.decisions[from] = people.is_exempt(from) and { by = "exempt" } or decisions.of(event.stanza);
+end
+
+local function decision_about(life, full_jid)
+	local decision = life.decisions and life.decisions[full_jid] or {};
+	if life.decisions then life.decisions[full_jid] = nil; end
+	return decision;
+end
+
 local function arrive(room, life, occupant)
 	local session = prosody.full_sessions[occupant.jid]; -- none of a component's users, or of another server's
 	local identity = people.identity_of(session);
@@ -43,6 +57,8 @@ local function arrive(room, life, occupant)
 		name = name_of(occupant, identity); id = identity.id; email = identity.email;
 		guest = session ~= nil and people.is_guest(session, identity);
 	};
+	local decision = decision_about(life, occupant.jid);
+	person.decided_by, person.decision_id = decision.by, decision.id;
 	life.people[person.nick] = person;
 	person.participants_at_join = number_of(life.people);
 	events.user_joined(room, person);
@@ -253,10 +269,11 @@ end
 
 local function new(need)
 	state, safely, people, rooms = need.state, need.safely, need.people, need.rooms;
-	events, recordings = need.events, need.recordings;
+	decisions, events, recordings = need.decisions, need.events, need.recordings;
 	store = module:open_store("muc_webhook_attendance");
 	return {
-		on_presence = on_presence; on_affiliation = on_affiliation; on_left = on_left; on_destroyed = on_destroyed;
+		on_pre_join = on_pre_join; on_presence = on_presence; on_affiliation = on_affiliation; on_left = on_left;
+		on_destroyed = on_destroyed;
 		keep_room_of_new_nick = keep_room_of_new_nick; save = save; restore = restore; start = start;
 		visit_live_rooms = visit_live_rooms;
 	};

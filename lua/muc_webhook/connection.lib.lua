@@ -19,8 +19,9 @@ local protocol = "prosody-sidecar.v1";
 local handshake_within = 3;
 local longest_body = 64 * 1024; -- the sidecar takes no longer one
 local most_bytes, most_under_way = 4 * 1024 * 1024, 1000; -- what the peer has not answered yet
-local biggest_message = 4 * 1024 * 1024;
-local most_ignored = 1000; -- messages between two beats that answer nothing
+local biggest_message = 3 * 1024 * 1024;
+local read_size = 32 * 1024; -- net.websocket copies what it has read for each message in it
+local most_ignored, most_logged = 300, 10; -- messages between two beats that answer nothing
 local idle_beats, silent_beats = 10, 2;
 
 local connection_mt = {};
@@ -46,6 +47,7 @@ function connection_mt:fail(reason, code)
 	local conn = self.socket and self.socket.conn;
 	self:finish(reason, code);
 	if conn then
+		self.socket.readbuffer = ""; -- else net.websocket would go on with what it has read
 		conn:setlistener({});
 		(conn.destroy or conn.close)(conn);
 	elseif self.request then
@@ -102,7 +104,8 @@ end
 
 function connection_mt:ignore(what)
 	self.ignored = self.ignored + 1;
-	self.on_ignored(what);
+	self.on_ignored(what, self.ignored > most_logged);
+	if self.ignored > most_ignored then self:fail("the sidecar sends what nobody has asked for"); end
 end
 
 function connection_mt:take_answer(id, words, body)
@@ -110,6 +113,7 @@ function connection_mt:take_answer(id, words, body)
 	local status, config_status, length = words:match("^(%d%d%d) ?(%d*) ?(%d*)$");
 	if not exchange or not status then return self:ignore("an answer to "..id); end
 	self:forget(exchange);
+	self.has_answered = true;
 	length = tonumber(length);
 	if not length then return exchange:answered(tonumber(status), body); end
 	exchange:answered(tonumber(status), body:sub(1, length), tonumber(config_status), body:sub(length + 1));
@@ -118,6 +122,7 @@ end
 function connection_mt:take(message)
 	local kind, id, words, body_at = message:match("^(%l+) ([%w_-]+) ?([^\n]*)\n?()");
 	if self.state == "over" then return; end
+	local is_asked_for = self.waits > 0;
 	self.is_heard, self.waits = true, 0;
 	if kind == "answer" or kind == "taken" then
 		self:take_answer(id, words, message:sub(body_at));
@@ -127,7 +132,7 @@ function connection_mt:take(message)
 		self.on_bye(self);
 	elseif kind == "order" then
 		self.on_order(self, id, message:sub(body_at));
-	elseif kind ~= "pong" and kind ~= "hello" then
+	elseif kind ~= "hello" and not (kind == "pong" and is_asked_for) then
 		self:ignore(kind or "no header");
 	end
 end
@@ -136,7 +141,6 @@ end
 function connection_mt:beat()
 	if self.waits >= silent_beats then return self:fail("the sidecar gives no sign of life"); end
 	if self.socket.readyState ~= 1 then return self:fail("the sidecar has closed the link"); end
-	if self.ignored > most_ignored then return self:fail("the sidecar sends what nobody has asked for"); end
 	if #self.socket.readbuffer > biggest_message then return self:fail("a message of the sidecar is too big"); end
 	self.silent = self.is_heard and 0 or self.silent + 1;
 	self.is_heard, self.ignored = false, 0;
@@ -152,6 +156,7 @@ function connection_mt:open(hello)
 	timer.stop(self.handshake_timer);
 	self.handshake_timer = nil;
 	self.state = "up";
+	self.socket.conn:set_mode(read_size);
 	self:tell("hello 0", hello);
 	self.on_up(self);
 	self:beat();
@@ -165,8 +170,7 @@ function connection_mt:watch_handshake(request)
 		request.is_over = true;
 		if self.state == "over" then return; end
 		if code ~= 101 then return self:fail(code == 0 and tostring(content) or "it answers with status "..code, code); end
-		local ok, err = pcall(go_on, content, code, response, ...);
-		if not ok then self:fail("its handshake is none: "..tostring(err), code); end
+		if not pcall(go_on, content, code, response, ...) then self:fail("its answer to the handshake is none", code); end
 	end;
 end
 
@@ -192,7 +196,7 @@ function connection_mt:begin(url, hello)
 end
 
 -- A connection that is to be begun. `on` has the functions on_up(connection), on_down(connection, reason, HTTP status
--- or nil), once, on_bye(connection), on_order(connection, id, text) and on_ignored(what).
+-- or nil), once, on_bye(connection), on_order(connection, id, text) and on_ignored(what, whether to keep it out of the log).
 local function new_connection(on)
 	local self = setmetatable({
 		state = "connecting"; under_way = {}; count = 0; bytes = 0; ignored = 0; silent = 0; waits = 0; is_heard = false;

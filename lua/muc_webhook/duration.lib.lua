@@ -1,14 +1,26 @@
--- Ends meetings that have lasted as long as their config allows.
+-- Ends meetings that have lasted as long as their config allows, or as the last decision said.
 --
 -- Counted from the first real participant's join, by the clock on the wall and in the room's own data, so that it
 -- goes on over a reload of the module and, for a persistent room, over a restart of Prosody.
 
 local timer = require "util.timer";
 
-local options, safely, people, rooms, messages, ending; -- handed over by start.lib.lua
+local options, safely, people, rooms, decisions, messages, ending; -- handed over by start.lib.lua
 
-local function end_meeting(room, minutes)
-	ending.end_meeting(room, "max-duration", "max-duration", ("The meeting has reached its limit of %g minutes"):format(minutes));
+-- When the meeting has to end, in seconds of the wall clock, and what its users read then. Without a limit: nil.
+local function end_of(room)
+	local record = rooms.record_of(room);
+	local minutes, started_at = record and record.settings.maxDurationMinutes, room._data.muc_webhook_started_at;
+	local ends_at = room._data.muc_webhook_ends_at;
+	if not started_at then return nil; end
+	if minutes and not (ends_at and ends_at < started_at + minutes * 60) then
+		return started_at + minutes * 60, ("The meeting has reached its limit of %g minutes"):format(minutes);
+	end
+	return ends_at, "The time of this meeting is over";
+end
+
+local function end_meeting(room, text)
+	ending.end_meeting(room, "max-duration", "max-duration", text);
 end
 
 local function warn_of_end(room, minutes)
@@ -21,14 +33,14 @@ end
 
 -- Or starts again, when the config or the meeting has changed.
 local function start(room)
-	local record, life = rooms.record_of(room), rooms.life_of(room);
+	local life, started_at = rooms.life_of(room), room._data.muc_webhook_started_at;
 	rooms.stop_timer(life);
-	local minutes = record and record.settings.maxDurationMinutes;
-	local started_at = room._data.muc_webhook_started_at;
-	if not options.enforce_duration or not minutes or not started_at then return; end
+	local ends_at, text = end_of(room);
+	life.has_end = ends_at ~= nil;
+	if not options.enforce_duration or not ends_at then return; end
 
 	local warning_minutes = options.warning_minutes;
-	local left = started_at + minutes * 60 - os.time();
+	local left = ends_at - os.time();
 	local until_warning = left - warning_minutes * 60;
 	local warns = not life.warned and warning_minutes > 0 and until_warning > 0;
 	local room_jid = room.jid;
@@ -37,7 +49,7 @@ local function start(room)
 		local now_room = rooms.of(room_jid); -- which may be another object by now, but not another meeting
 		if not now_room or now_room._data.muc_webhook_started_at ~= started_at then return; end
 		if not warns then
-			safely("Ending the meeting in "..room_jid, end_meeting, now_room, minutes);
+			safely("Ending the meeting in "..room_jid, end_meeting, now_room, text);
 			return;
 		end
 		life.warned = true;
@@ -46,12 +58,23 @@ local function start(room)
 	end);
 end
 
+-- remainingMinutes: the last answer of the meeting service counts. One from the sidecar's memory is older than what the
+-- room has heard.
+local function take_end(room, decision)
+	local data, life = room._data, rooms.life_of(room);
+	if not decision.minutes or decision.by == "memory" and data.muc_webhook_ends_at then return false; end
+	local ends_at = decision.at + decision.minutes * 60;
+	if ends_at > (data.muc_webhook_ends_at or ends_at) then life.warned = nil; end
+	data.muc_webhook_ends_at = ends_at;
+	return true;
+end
+
 local function on_joined(event)
 	local room = event.room;
-	if room._data.muc_webhook_started_at or people.is_exempt(event.occupant.bare_jid) then return; end
-	if rooms.is_healthcheck(room.jid) then return; end
-	room._data.muc_webhook_started_at = os.time();
-	start(room);
+	if people.is_exempt(event.occupant.bare_jid) or rooms.is_healthcheck(room.jid) then return; end
+	local begins = not room._data.muc_webhook_started_at;
+	if begins then room._data.muc_webhook_started_at = os.time(); end
+	if take_end(room, decisions.of(event.stanza)) or begins then start(room); end
 end
 
 local function on_left(event)
@@ -64,7 +87,7 @@ end
 
 local function new(need)
 	options, safely, people, rooms = need.options, need.safely, need.people, need.rooms;
-	messages, ending = need.messages, need.ending;
+	decisions, messages, ending = need.decisions, need.messages, need.ending;
 	return { start = start; on_joined = on_joined; on_left = on_left };
 end
 

@@ -8,7 +8,8 @@ local people, rooms, messages; -- handed over by start.lib.lua
 -- The next meeting in a persistent room has a life of its own.
 local function begin_anew(room)
 	local life = rooms.life_of(room);
-	room._data.muc_webhook_started_at, life.warned, life.recording, life.auto_record = nil, nil, nil, nil;
+	room._data.muc_webhook_started_at, room._data.muc_webhook_ends_at = nil, nil;
+	life.warned, life.recording, life.auto_record = nil, nil, nil;
 	rooms.begin_life(room);
 end
 
@@ -54,7 +55,7 @@ local function end_meeting(room, cause, reason, text)
 	rooms.life_of(room).ending = cause;
 	end_side_rooms(room, text, is_to_go);
 	if is_to_go then
-		room._data.muc_webhook_started_at = nil;
+		room._data.muc_webhook_started_at, room._data.muc_webhook_ends_at = nil, nil;
 		if remove_room(room, text) then return true; end
 		rooms.life_of(room).ending = nil;
 		return nil, "another module keeps the room";

@@ -71,6 +71,7 @@ local function send_held_join(room)
 	life.held_join = nil;
 	local details = role_details(details_of(person), person);
 	details.timestamp, details.participants = person.joined_at, person.participants_at_join;
+	details.decidedBy, details.decisionId = person.decided_by, person.decision_id;
 	person.join_event_id = enqueue("user-joined", room, details);
 end
 

@@ -17,8 +17,8 @@ local xmlns_muc = "http://jabber.org/protocol/muc";
 local unavailable_text = "The meeting service cannot be reached. Please try again in a moment.";
 
 -- Handed over by start.lib.lua.
-local state, options, metrics, people, rooms, held, records, access, login_only, breakout_rooms, messages, put_out;
-local bosh;
+local state, options, metrics, people, rooms, held, records, access, decisions, login_only, breakout_rooms, messages;
+local put_out, bosh;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -46,18 +46,19 @@ local function explain_refusal(event, room_jid, refusal)
 	event.origin.send(messages.data(room_jid, event.stanza.attr.from, refusal));
 end
 
-local function is_refused_by_decision(event, room_jid, verdict, detail, refusal)
-	if verdict == "deny" then
+local function is_refused_by_decision(event, room_jid, decision)
+	if decision.verdict == "deny" then
 		metrics.count_join("denied");
 		breakout_rooms.on_denied(room_jid, jid.bare(event.stanza.attr.from));
-		module:log("info", "A join into %s was denied: %s", room_jid, detail);
-		explain_refusal(event, room_jid, refusal);
-		refuse(event, room_jid, "cancel", "not-allowed", detail);
+		module:log("info", "A join into %s was denied: %s", room_jid, decision.reason);
+		explain_refusal(event, room_jid, decision.refusal);
+		event.origin.send(messages.refusal(event.stanza, room_jid, decision.refusal));
 		return true;
-	elseif verdict == "unavailable" then
+	elseif decision.verdict == "unavailable" then
 		local fail_open = options.fail_open;
 		metrics.count_join("unavailable");
-		module:log("warn", "No decision about a join into %s (%s)%s", room_jid, detail, fail_open and ", let in" or "");
+		module:log("warn", "No decision about a join into %s (%s)%s", room_jid, decision.reason,
+			fail_open and ", let in" or "");
 		if not fail_open then refuse(event, room_jid, "wait", "remote-server-timeout", unavailable_text); end
 		return not fail_open;
 	end
@@ -108,10 +109,14 @@ end
 local function decide_by_answers(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
-	local verdict, detail, refusal, record = access.ask(question, ticket);
+	local decision, record = access.ask(question, ticket);
 	bosh.collect(event.origin);
-	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, verdict, detail, refusal) then return true; end
+	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, decision) then return true; end
 
+	if decision.configuration and not (record and record.state == "refused") then
+		record = records.offer(room_jid, question.userJid, decision.configuration);
+		if record and record.state == "pending" then record = nil; end
+	end
 	record = await_record(event, room_jid, ticket, record);
 	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
@@ -123,6 +128,7 @@ local function decide_by_answers(event, room_jid, ticket)
 	elseif lacks_password_of_new_room(event, room_jid, record) then
 		return true;
 	end
+	decisions.remember(event.stanza, decision);
 	put_out.on_let_in(event, room_jid);
 	metrics.count_join("allowed");
 	return false;
@@ -250,8 +256,8 @@ end
 local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
-	breakout_rooms, messages, held, put_out = need.breakout_rooms, need.messages, need.held, need.put_out;
-	bosh = need.bosh;
+	decisions, breakout_rooms, messages = need.decisions, need.breakout_rooms, need.messages;
+	held, put_out, bosh = need.held, need.put_out, need.bosh;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

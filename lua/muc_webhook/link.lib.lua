@@ -45,7 +45,7 @@ end
 local handlers = {};
 
 function handlers.on_up(connection)
-	link.failures, link.why, link.up_since = 0, nil, now();
+	link.why, link.up_since = nil, now();
 	state.primary_down_until = 0;
 	connection.was_up = true;
 	metrics.link_is_up(1);
@@ -55,6 +55,7 @@ end
 function handlers.on_down(connection, reason, status)
 	if link.current ~= connection then return; end
 	link.current, link.why = nil, reason;
+	if connection.has_answered then link.failures = 0; end
 	if connection.was_up then
 		link.losses = link.losses + 1;
 		metrics.link_is_up(0);
@@ -85,10 +86,10 @@ function handlers.on_order(connection, id, text)
 	end);
 end
 
-function handlers.on_ignored(what)
+function handlers.on_ignored(what, is_quiet)
 	link.ignored = link.ignored + 1;
 	metrics.link_ignored(1);
-	module:log("debug", "Ignored on the link: %s", what);
+	if not is_quiet then module:log("debug", "Ignored on the link: %s", what); end
 end
 
 function connect()

@@ -6,7 +6,8 @@
 
 local rooms; -- handed over by start.lib.lua
 
--- Lock -> "others" or "config"; without an entry it is Prosody's default.
+-- Lock -> "others", "config", or "waiting" (for the lobby of those who have to wait, see lobby.lib.lua); without an
+-- entry it is Prosody's default.
 local noted = "muc_webhook_locks";
 
 local names = { "password"; "hidden"; "persistent"; "moderated"; "members_only" };
@@ -106,9 +107,17 @@ local function close(room, name, value)
 	return set(room, name, value);
 end
 
+-- Whoever set a lock, from now on it is this one's.
+local function take(room, name, owner)
+	adopt(room);
+	room._data[noted][name] = owner;
+end
+
+local owners_who_open = { config = true; default = true };
+
 -- Returns true if that changed the room.
 local function open(room, name)
-	if not is_locking(get(room, name)) or owner_of(room, name) == "others" then return false; end
+	if not is_locking(get(room, name)) or not owners_who_open[owner_of(room, name)] then return false; end
 	room._data[noted][name] = nil;
 	return set(room, name, nil);
 end
@@ -117,7 +126,7 @@ local function new(need)
 	rooms = need.rooms;
 	return {
 		watch_setters = watch_setters; watch = watch; is_watched = is_watched; adopt = adopt; form_hooks = form_hooks;
-		owner_of = owner_of; close = close; open = open; note = note;
+		owner_of = owner_of; close = close; open = open; note = note; take = take;
 		note_lobby = note_lobby;
 	};
 end

@@ -1,8 +1,5 @@
 -- isPublic = false: nobody comes in without an account, or a token that the server has verified.
 
-local st = require "util.stanza";
-
-local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 local text = "This meeting is only for users who have logged in";
 
 local people, messages; -- handed over by start.lib.lua
@@ -33,8 +30,7 @@ local function turn_away(event, room_jid)
 	local stanza = event.stanza;
 	local refused = { type = "JOIN_REFUSED"; reason = text; requireAuth = true };
 	event.origin.send(messages.data(room_jid, stanza.attr.from, refused));
-	event.origin.send(st.error_reply(stanza, "cancel", "not-allowed", text, room_jid)
-		:tag("require-auth", { xmlns = xmlns_jitmeet }):up());
+	event.origin.send(messages.refusal(stanza, room_jid, refused));
 end
 
 -- `record`, if it is there, is the room's. Returns true if the join ends here.

@@ -56,10 +56,17 @@ local function is_sealed_by_config(room)
 		and not room._data.lobbyroom and locks.owner_of(room, "members_only") == "config";
 end
 
+-- A lobby that is there for those who have to wait is none for the others.
+local function is_for_others(room)
+	local record = rooms.record_of(room);
+	if record and record.settings.lobbyEnabled then return false; end -- it has been wanted since
+	return room:get_members_only() and locks.owner_of(room, "members_only") == "waiting";
+end
+
 -- The role was worked out before this hook runs, so it is set as well.
 local function make_member(event)
 	local room, occupant = event.room, event.occupant;
-	if room:get_affiliation(occupant.bare_jid) or not is_sealed_by_config(room) then return; end
+	if room:get_affiliation(occupant.bare_jid) or not (is_sealed_by_config(room) or is_for_others(room)) then return; end
 	setup.grant(room, occupant.bare_jid, "member");
 	occupant.role = room:get_default_role("member");
 end

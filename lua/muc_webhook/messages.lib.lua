@@ -20,13 +20,23 @@ local function data(room_jid, to, value)
 		:tag("json-message", { xmlns = xmlns_jitmeet }):text(encode(value)):up();
 end
 
+-- The error for a user who is refused. Jitsi shows no other condition well; what it does not know, it leaves alone.
+local function refusal(stanza, room_jid, said)
+	local reply = st.error_reply(stanza, "cancel", "not-allowed", said.reason, room_jid);
+	local attr = { xmlns = xmlns_jitmeet };
+	if said.status then reply:text_tag("status", said.status, attr); end
+	if said.requireAuth then reply:tag("require-auth", attr):up(); end
+	if said.redirectUrl then reply:text_tag("redirect-url", said.redirectUrl, attr); end
+	return reply;
+end
+
 local function chat_line(room_jid, text)
 	return st.message({ from = room_jid, type = "groupchat" }, text)
 		:tag("display-name", { xmlns = xmlns_display_name }):text("Meeting"):up();
 end
 
 local function new()
-	return { encode = encode; data = data; chat_line = chat_line };
+	return { encode = encode; data = data; refusal = refusal; chat_line = chat_line };
 end
 
 return { version = "0.2.0"; new = new };

@@ -5,19 +5,40 @@ local st = require "util.stanza";
 
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 
-local people, rooms, records, setup, visitors; -- handed over by start.lib.lua
+local people, rooms, records, setup, visitors, decisions; -- handed over by start.lib.lua
 
 -- Jitsi's users have a new random JID on each connection: a moderator is known by the token. The role was worked out
 -- before the hook runs, so it is set as well.
+local function is_to_be_moderator(event)
+	if decisions.of(event.stanza).is_moderator then return true; end
+	local record = rooms.record_of(event.room);
+	return record and people.is_listed(record.settings.moderators, people.identity_of(event.origin));
+end
+
 local function give_affiliation(event)
 	local room, occupant = event.room, event.occupant;
-	local record = rooms.record_of(room);
-	if not record or visitors.is_node() then return; end
 	local affiliation = room:get_affiliation(occupant.bare_jid);
-	if affiliation == "owner" or affiliation == "outcast" then return; end
-	if not people.is_listed(record.settings.moderators, people.identity_of(event.origin)) then return; end
-	setup.grant(room, occupant.bare_jid, "owner");
-	occupant.role = room:get_default_role("owner");
+	if affiliation == "outcast" or visitors.is_node() or not is_to_be_moderator(event) then return; end
+	if affiliation ~= "owner" then
+		setup.grant(room, occupant.bare_jid, "owner");
+		occupant.role = room:get_default_role("owner");
+	end
+	if not decisions.of(event.stanza).is_moderator then return; end
+	local life = rooms.life_of(room);
+	life.moderators = life.moderators or {};
+	life.moderators[occupant.bare_jid] = true;
+end
+
+-- Modules such as token_affiliation set an affiliation seconds later too. What a user does (`actor`) counts.
+local function keep_moderator(event)
+	local life = rooms.known_life(event.room);
+	if event.actor or not life or not life.moderators or not life.moderators[event.jid] then return; end
+	if event.affiliation ~= "owner" and event.affiliation ~= "outcast" then event.allowed = false; end
+end
+
+local function on_left(event)
+	local life = rooms.known_life(event.room);
+	if life and life.moderators then life.moderators[event.occupant.bare_jid] = nil; end
 end
 
 -- Those who are in already, when the list of moderators has changed.
@@ -60,7 +81,11 @@ end
 
 local function new(need)
 	people, rooms, records, setup, visitors = need.people, need.rooms, need.records, need.setup, need.visitors;
-	return { give_affiliation = give_affiliation; follow_moderators = follow_moderators; greet = greet };
+	decisions = need.decisions;
+	return {
+		give_affiliation = give_affiliation; keep_moderator = keep_moderator; follow_moderators = follow_moderators;
+		greet = greet; on_left = on_left;
+	};
 end
 
 return { version = "0.2.0"; new = new };

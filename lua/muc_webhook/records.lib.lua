@@ -72,6 +72,7 @@ local function stored_config(room_jid)
 end
 
 local function settle(record, outcome, detail, relaxes)
+	if record.is_given and outcome ~= "ready" then return; end
 	local current = state.records[record.jid] == record;
 	local stored = outcome == "failed" and current and stored_config(record.jid);
 	if outcome == "ready" then
@@ -166,6 +167,19 @@ local function await(room_jid, creator, ticket)
 	return record;
 end
 
+-- A decision has brought a config along: it is the room's, if the room has none yet. Returns the room's record, if there
+-- is one now.
+local function offer(room_jid, creator, text)
+	local record = known(room_jid);
+	if record and record.state == "ready" and not record.degraded then return record; end
+	local outcome, given = config.read_answer(room_jid, 200, text);
+	if outcome ~= "ready" then return record; end -- and it is asked for
+	record = record or begin(room_jid, rooms.of(room_jid), creator);
+	settle(record, outcome, given);
+	record.is_given = record.state == "ready";
+	return record;
+end
+
 -- After mod_muc's defaults and the creator's wishes, and before the room is tracked.
 local function on_pre_create(event)
 	local room, creator = event.room, event.stanza.attr.from;
@@ -193,7 +207,9 @@ end
 -- Rooms with a limit must be in memory, for it to be kept.
 local function rearm()
 	for room_jid, record in pairs(state.records) do
-		local room = record.settings and record.settings.maxDurationMinutes and rooms.of(room_jid);
+		local settings, life = record.settings, state.lives[room_jid];
+		local has_end = settings and (settings.maxDurationMinutes or life and life.has_end);
+		local room = has_end and rooms.of(room_jid);
 		if room then safely("Visiting "..room_jid, on_config, room); end
 	end
 end
@@ -210,7 +226,7 @@ local function new(need)
 	metadata, held, locks, members_only = need.metadata, need.held, need.locks, need.members_only;
 	return {
 		known = known; applied_config = applied_config; begin = begin; ask = ask; fetch = fetch; take = take; drop = drop;
-		settle = settle; await = await; apply = apply; message_to = message_to;
+		settle = settle; await = await; offer = offer; apply = apply; message_to = message_to;
 		on_pre_create = on_pre_create; on_tracked = on_tracked; on_restored = on_restored; on_destroyed = on_destroyed;
 		rearm = rearm;
 	};

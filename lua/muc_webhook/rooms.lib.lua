@@ -34,6 +34,10 @@ local function life_of(room)
 	return life;
 end
 
+local function known_life(room)
+	return state.lives[room.jid];
+end
+
 local function stop_timer(life)
 	if not life.timer then return; end
 	timer.stop(life.timer);
@@ -110,7 +114,7 @@ local function new(need)
 		muc = muc_now; of = room_of; record_of = record_of;
 		on_new_room = on_new_room; begin_life = begin_life; life_began_at = life_began_at;
 		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
-		life_of = life_of; stop_timer = stop_timer; end_life = end_life;
+		life_of = life_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
 		meeting_id = meeting_id; real_occupants = real_occupants;
 	};

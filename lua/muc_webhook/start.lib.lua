@@ -5,10 +5,10 @@
 
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
-	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "login_only";
-	"forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "wait_for_host"; "ending";
-	"duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate"; "limit"; "occupants";
-	"attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
+	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "decisions";
+	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
+	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate";
+	"limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -53,6 +53,7 @@ local function build(libraries, saved)
 
 	local settings = libraries.setting_types.new { options = options, texts = texts, identifiers = identifiers };
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
+	local decisions = libraries.decisions.new { state = state, answers = answers, texts = texts, settings = settings };
 	local login_only = libraries.login_only.new { people = people, messages = messages };
 	local forbidden = libraries.forbidden.new { rooms = rooms, people = people, settings = settings };
 	local metadata = libraries.metadata.new { rooms = rooms, forbidden = forbidden, config = config, settings = settings };
@@ -66,10 +67,14 @@ local function build(libraries, saved)
 		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
+	local lobby = libraries.lobby.new {
+		rooms = rooms, decisions = decisions, locks = locks, setup = setup, messages = messages,
+	};
 	local wait_for_host = libraries.wait_for_host.new { rooms = rooms, setup = setup, members_only = members_only };
 	local ending = libraries.ending.new { people = people, rooms = rooms, messages = messages };
 	local duration = libraries.duration.new {
-		options = options, safely = safely, people = people, rooms = rooms, messages = messages, ending = ending,
+		options = options, safely = safely, people = people, rooms = rooms, decisions = decisions,
+		messages = messages, ending = ending,
 	};
 	local records = libraries.records.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
@@ -81,7 +86,7 @@ local function build(libraries, saved)
 
 	local access = libraries.access.new {
 		state = state, options = options, safely = safely, people = people, rooms = rooms, held = held, webhook = webhook,
-		answers = answers, texts = texts, config = config, records = records,
+		decisions = decisions, config = config, records = records,
 	};
 	local who = libraries.who.new { state = state, people = people, rooms = rooms };
 	local breakout_rooms = libraries.breakout_rooms.new {
@@ -90,16 +95,18 @@ local function build(libraries, saved)
 	local put_out = libraries.put_out.new { state = state, people = people, rooms = rooms, metrics = metrics };
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
-		records = records, access = access, login_only = login_only, breakout_rooms = breakout_rooms,
-		messages = messages, put_out = put_out, bosh = libraries.bosh.new(),
+		records = records, access = access, decisions = decisions, login_only = login_only,
+		breakout_rooms = breakout_rooms, messages = messages, put_out = put_out, bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
+		decisions = decisions,
 	};
 	local limit = libraries.limit.new { state = state, people = people, rooms = rooms };
 
 	local attendance = libraries.attendance.new {
-		state = state, safely = safely, people = people, rooms = rooms, events = events, recordings = recordings,
+		state = state, safely = safely, people = people, rooms = rooms, decisions = decisions, events = events,
+		recordings = recordings,
 	};
 	local neighbours = libraries.neighbours.new();
 	local shell = libraries.shell.new {
@@ -125,9 +132,9 @@ local function build(libraries, saved)
 		options = options, state = state, settings = settings, config = config, rooms = rooms,
 		webhook = webhook, link = link,
 		forbidden = forbidden, metadata = metadata, features = features, auto_record = auto_record,
-		locks = locks, members_only = members_only, wait_for_host = wait_for_host, duration = duration, records = records,
-		breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue, events = events,
-		recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell, who = who,
+		locks = locks, members_only = members_only, lobby = lobby, wait_for_host = wait_for_host, duration = duration,
+		records = records, breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue,
+		events = events, recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell, who = who,
 		put_out = put_out, orders = orders,
 	};
 end
@@ -140,6 +147,8 @@ local function deciding_hooks(parts)
 		{ "muc-occupant-pre-join", 12, parts.put_out.on_pre_join };
 		{ "muc-occupant-pre-join", 11, limit.on_pre_join }; -- before Jitsi's limit, rate and queue
 		{ "muc-occupant-pre-change", 11, limit.on_pre_change };
+		{ "muc-occupant-pre-join", 10, parts.lobby.on_pre_join }; -- before whatever leads past a lobby
+		{ "muc-pre-set-affiliation", 0, occupants.keep_moderator };
 		{ "muc-occupant-pre-join", -3, occupants.give_affiliation };
 		{ "muc-occupant-pre-join", -3.3, parts.wait_for_host.show_seal }; -- when the other modules have decided
 		-- Before the lobby, at -4, and members-only, at -5; and before Jitsi's token_affiliation, at -3.5, which makes
@@ -157,6 +166,9 @@ local function watching_hooks(parts)
 	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
 	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
+		{ "muc-occupant-pre-join", -999, attendance.on_pre_join };
+		{ "muc-invite", 1, parts.lobby.on_invite }; -- before it is sent
+		{ "muc-set-affiliation", 0, parts.lobby.on_affiliation };
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
 		{ "muc-room-pre-create", 0.4, parts.rooms.on_new_room };
 		{ "muc-room-created", 0, parts.rooms.on_new_room }; -- by code, without a join
@@ -178,6 +190,8 @@ local function watching_hooks(parts)
 		{ "muc-occupant-left", 0, parts.who.on_left };
 		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
+		{ "muc-occupant-left", 0, parts.lobby.on_left };
+		{ "muc-occupant-left", 0, parts.occupants.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
 		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise

@@ -12,6 +12,7 @@ local function initial()
 		records = {}; -- room JID -> the config of the room, see records.lib.lua
 		lives = {}; -- room JID -> what happened in it, see rooms.lib.lua
 		grants = setmetatable({}, { __mode = "k" }); -- stanzas that were let in and come by once more
+		decisions = setmetatable({}, { __mode = "k" }); -- stanza -> the decision that let it in
 		detached = {}; -- user and room JID -> ticket of a join that waits outside its session's thread
 		held = {}; -- tickets of the joins that wait, see held.lib.lua
 		orders = cache.new(most_orders); -- id -> what came of it, see orders.lib.lua

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sidecar.clock import Clock
-from sidecar.control.modules import Modules
 from sidecar.core.model import Endpoint, Event
 from sidecar.core.orders import (
     EXPIRED,
@@ -70,6 +69,19 @@ class Memory(Protocol):
 
     async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
         """Change what is meant, in memory and on disk; returns how many answers. Raises DiskError."""
+        ...
+
+
+class Modules(Protocol):
+    """The modules in Prosody: who is connected, and how an order gets there."""
+
+    def connected(self) -> list[str]:
+        """The hosts (MUC components) whose modules are connected now."""
+        ...
+
+    def send(self, order: Order) -> bool:
+        """Send an order to every connected module that may have the room. False: to none; then it is sent again a
+        moment later. Never waits and never raises."""
         ...
 
 

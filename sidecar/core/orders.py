@@ -333,7 +333,7 @@ class Waiting:
         sent = self._by_id[order_id]
         sent.without.add(host)
         if sent.order.host is not None:
-            connected = connected & {sent.order.host}
+            return host in ("", sent.order.host)  # only this module can know; it may be away for a moment
         return not host or connected <= sent.without
 
     def expired(self, now: float) -> list[Order]:

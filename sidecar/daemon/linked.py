@@ -23,9 +23,10 @@ class Linked:
         return [module.host for module in self._links.connected()]
 
     def send(self, order: Order) -> bool:
-        """Send an order to all of them: only one has the room. False: there is none."""
+        """Send an order to the module of its host, or to all if it names a room without its host. False: to none."""
         document = json.dumps(order.document()).encode()
-        sent = [self._links.send(order.id, document, host) for host in self.connected()]
+        hosts = self.connected() if order.host is None else [order.host]
+        sent = [self._links.send(order.id, document, host) for host in hosts]  # to each, also if the first gets it
         return any(sent)
 
 

@@ -81,6 +81,8 @@ class Resolver:
         view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
         if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
             return None
+        if query.key.subject == GUEST and is_personal(view.entry.body):
+            return None
         return remembered(view.entry, view.state, policy, now) if view.answers and not view.plan.refresh else None
 
     async def resolve(self, query: Query) -> Answer:

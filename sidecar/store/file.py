@@ -52,7 +52,7 @@ class File:
         self._layout = layout
         self._clock = clock
         self._connection: Connection | None = None
-        self.space = None if self._path is None else Space(self._path, layout.reserve)
+        self.space = None if self._path is None or not layout.reserve else Space(self._path, layout.reserve)
         self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
 
@@ -130,7 +130,7 @@ class File:
         return self._connection
 
     def _open(self) -> Connection:
-        if self._path is None or self._folder is None or self.space is None:
+        if self._path is None or self._folder is None:
             return self._laid_out(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
         make_private(self._folder)
         for strange in aside.set_aside_strange_companions(self._path, self._clock.wall()):
@@ -157,7 +157,8 @@ class File:
             self._identities[suffix] = None
             self._identify(suffix)
         self.aside = aside.names(self._path)
-        self.space.opened(connection)
+        if self.space is not None:
+            self.space.opened(connection)
         return connection
 
     def _prepare(self, connection: Connection) -> tuple[str, str] | None:

@@ -19,9 +19,9 @@ class Layout:
     name: str
     version: int
     statements: tuple[str, ...]
-    reserve: int
-    """Bytes that are kept free for jobs that free space. More than what the log holds at the most (LOG_MOST and one
-    job), since all of it may have to be appended to the file."""
+    reserve: int = 0
+    """Bytes that are kept free for jobs that free space; 0: none. It must be more than what the log holds at the most
+    (LOG_MOST and one job), since all of it may have to be appended to the file."""
     salvaged: Mapping[str, str] = field(default_factory=dict)
     """Tables with rows that exist nowhere else, and which rows (a condition). They are copied to the new file from one
     that was moved aside."""

@@ -23,6 +23,7 @@ LAYOUT = Layout(
     version=1,
     reserve=4 * 1024 * 1024,
     salvaged={"orders": "true"},
+    checked=True,
     statements=(
         """CREATE TABLE orders (
         number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -76,7 +76,12 @@ class Control:
             try:
                 return await handler(request)
             except web.HTTPException as error:  # there is no such path, or not with this method
-                return _problem(Problem(error.status, f"{error.reason}; the paths are in docs/orders.md"))
+                return _problem(
+                    Problem(
+                        error.status,
+                        f"{error.reason}; the paths are {PATH}/{{forget,kick,end,refresh}} and {PATH}/rooms/ROOM",
+                    )
+                )
 
         app = web.Application(middlewares=[problems])
         app.add_routes(self.routes(identify))

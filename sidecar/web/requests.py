@@ -16,6 +16,7 @@ BODY_SECONDS = 5.0
 
 
 CALLED = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.ORDER_EXPIRED)
+"""The endpoints that Prosody may call."""
 
 
 class Route(NamedTuple):

@@ -21,7 +21,9 @@ Component "polls.localhost" "polls_component"
 
 
 async def start_jitsi(start_prosody: StartProsody, **start: Any) -> Server:
-    return await start_prosody(**{"muc_modules": MODULES, "extra": COMPONENTS, **start})
+    return await start_prosody(
+        **{"muc_modules": MODULES, "extra": COMPONENTS, "extra_global": 'muc_mapper_domain_base = "localhost"', **start}
+    )
 
 
 async def in_room(prosody: Server, room: str, code: str) -> Any:
@@ -37,17 +39,19 @@ async def metadata_of(prosody: Server, room: str) -> dict[str, Any]:
 
 
 def metadata_seen(client: Client) -> list[dict[str, Any]]:
-    """Takes the metadata out of the inbox, as the page got them."""
+    """Takes the metadata out of the inbox, as the page got them. Jitsi's module sends none to who makes the room."""
     taken = []
     for stanza in list(client.inbox):
         message = json_message(stanza)
         if message is not None and message.get("type") == "room_metadata":
             client.inbox.remove(stanza)
+            message["metadata"].pop("services", None)  # TURN servers
             taken.append(message["metadata"])
     return taken
 
 
 async def write_metadata(client: Client, room: str, key: str, data: object) -> None:
+    await set_session(client, room)
     change = escape(json.dumps({"key": key, "data": data}))
     element = f"<room_metadata xmlns='http://jitsi.org/jitmeet' room='{client.room_jid(room)}'>{change}</room_metadata>"
     await client.send(f"<message to='{METADATA}'>{element}</message>")

@@ -17,9 +17,14 @@ ALL_IS_SENT = """
 
 
 async def story(prosody: Server, room: str) -> list[str]:
-    """What was sent of a room so far: `joined ann`, `left ann: kicked`, `destroyed: all_users_left`."""
+    """What was sent of a room so far: `joined ann`, `left ann: kicked`, `destroyed: all_users_left`. An event may come
+    twice, as when the module was unloaded before the answer; it has the same key then."""
     await eventually(lambda: prosody.module(ALL_IS_SENT), True)
-    return [sentence(each) for each in prosody.backend.asked(room=room) if each.endpoint in ALL]
+    events: dict[str | None, Request] = {}
+    for each in prosody.backend.asked(room=room):
+        if each.endpoint in ALL:
+            events.setdefault(each.key, each)
+    return [sentence(each) for each in events.values()]
 
 
 def sentence(event: Request) -> str:

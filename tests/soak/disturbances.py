@@ -103,10 +103,12 @@ class Disturbances:
 
     async def _restart(self) -> None:
         self._model.counts["restarts"] += 1
+        self._load.stopped_at = time.monotonic()
         code = await self._sidecar.stop()
         if code != 0:
             self._model.defects.append(f"SIGTERM ended it with {code}")
         await self._come_back()
+        self._load.stopped_at = 0.0
 
     async def _come_back(self) -> None:
         begun = time.monotonic()
@@ -133,7 +135,7 @@ class Disturbances:
         self._model.counts[f"reloads {result}"] += 1
         before = await self._sidecar.metric("reloads_total", result=result)
         self._sidecar.signal(signal.SIGHUP)
-        give_up_at = time.monotonic() + 5.0
+        give_up_at = time.monotonic() + 30.0
         while await self._sidecar.metric("reloads_total", result=result) == before:
             if time.monotonic() > give_up_at:
                 self._model.defects.append(f"no reload that is {result}")
@@ -148,7 +150,7 @@ class Disturbances:
 
     async def _fill_the_disk(self, *, killed: bool = False) -> None:
         self._model.counts["full disks"] += 1
-        self._disk.fill()
+        await asyncio.to_thread(self._disk.fill)
         try:
             await asyncio.sleep(self._chance.uniform(1.0, 5.0))
             if killed:

@@ -29,6 +29,9 @@ SETTINGS: dict[str, Any] = {
 }
 """Lifetimes so short that entries of every age occur; a cache so small that it is soon full."""
 
+LATE = 0.5
+"""Seconds. As long waits a question for a slow backend if the cache has an answer."""
+
 ALLOW_LIFE = FRESH + REVALIDATE + IF_ERROR
 """Seconds after which an allow is no answer any more, whatever happens."""
 
@@ -105,6 +108,11 @@ class Model:
         self.failing -= 1
         self.failed_until = time.monotonic()
 
+    def late(self) -> None:
+        """This machine was busy: the backend was slow, or the sidecar was."""
+        self.counts["times that this machine was late"] += 1
+        self.failed_until = time.monotonic()
+
     def was_well(self, since: float) -> bool:
         """Whether nothing has gone wrong between `since` and now."""
         return not self.failing and self.failed_until <= since
@@ -114,6 +122,8 @@ class Model:
     def judge(self, room: str, user: str, sent_at: float, reply: Reply) -> None:
         """One answer that has just come."""
         self.counts["joins"] += 1
+        if reply.seconds > DEADLINE + LATE:  # this machine had no time for the sidecar, or for this test
+            self.late()
         if reply.status != 200 or reply.allowed is None:
             self.defects.append(f"{room}, {user}: {reply}")
             return

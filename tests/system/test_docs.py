@@ -1,7 +1,9 @@
 """The documents' commands, run as they stand. tests/unit/test_documents.py sees to what they name."""
 
 import asyncio
+import os
 import re
+import shlex
 import subprocess
 from collections.abc import AsyncIterator
 
@@ -9,12 +11,15 @@ import pytest
 import pytest_asyncio
 
 from tests.rig.backend import Backend
+from tests.rig.module import Module
+from tests.rig.ports import free_port
 from tests.rig.sidecar import ROOT, Sidecar
 
-DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 FOREIGN = {
     "cut",
+    "df",
     "dpkg",
     "grep",
     "install",
@@ -24,7 +29,10 @@ FOREIGN = {
     "sha256sum",
     "sqlite3",
     "systemctl",
+    "openssl",
     "tail",
+    "top",
+    "usermod",
 }
 """Commands of a server, which a test must not run; the booted machine of tests/booted runs the important ones."""
 
@@ -39,20 +47,30 @@ def word(line: str) -> str:
     return line.removeprefix("sudo ").split()[0]
 
 
+KEY = "a-key-for-the-documents"
+
 OURS = [line for line in lines() if word(line) == "prosody-sidecar"]
 CURL = [line for line in lines() if word(line) == "curl"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running() -> AsyncIterator[Sidecar]:
-    async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sidecar]:
+    key = tmp_path_factory.mktemp("control") / "key"
+    key.write_text(KEY)
+    control = {"port": free_port(), "token_file": str(key)}
+    module = Module({"status": "done", "kicked": 1, "occupants": []})
+    async with (
+        Backend() as backend,
+        Sidecar.start(backend.url, {"control": control}) as sidecar,
+        module.linked(sidecar),
+    ):
         yield sidecar
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("line", OURS)
 async def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None:
-    code, printed = await running.command(*line.removeprefix("sudo ").split()[1:])
+    code, printed = await running.command(*shlex.split(line.removeprefix("sudo "))[1:])
     assert code == 0, printed
 
 
@@ -60,7 +78,9 @@ async def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None
 @pytest.mark.parametrize("line", CURL)
 async def test_a_question_is_answered(running: Sidecar, line: str) -> None:
     here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.config['listen']['port']}")
-    curl = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=asyncio.subprocess.PIPE)
+    here = here.replace("127.0.0.1:8791", f"127.0.0.1:{running.config['control']['port']}")
+    environ = {**os.environ, "CONTROL_TOKEN": KEY}
+    curl = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=asyncio.subprocess.PIPE, env=environ)
     printed, _ = await curl.communicate()
     assert b"HTTP/1.1 200 OK" in printed
 

@@ -21,7 +21,8 @@ CONFIG = "state_dir: null\nbackend: {{url: 'http://127.0.0.1:{port}/x'}}\n"
 class Manager:
     """Holds the listening sockets and the notify socket, starts and stops the sidecar."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, listens: bool = True) -> None:
+        """Without `listens` the sidecar is given no notify socket: somebody would have to read all it says there."""
         self.config = folder / "sidecar.yaml"
         self.config.write_text(CONFIG.format(port=1))
         self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
@@ -29,6 +30,8 @@ class Manager:
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.bind(str(folder / "notify"))
         self._environ = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "300000"}
+        if not listens:
+            del self._environ["NOTIFY_SOCKET"]
         self._log = (folder / "log").open("wb")
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -177,6 +177,13 @@ def test_a_room_is_absent_when_no_connected_module_can_have_it() -> None:
     assert waiting.absent("o-1", "b.example", {"a.example", "b.example"})
 
 
+def test_a_room_that_is_named_by_its_jid_is_absent_only_by_the_word_of_its_own_module() -> None:
+    waiting = Waiting()
+    waiting.add(order(Verb.END, room="standup@a.example"), 10.0)
+    assert not waiting.absent("o-1", "b.example", {"b.example"})
+    assert waiting.absent("o-1", "a.example", {"a.example", "b.example"})
+
+
 def test_orders_expire_at_their_time() -> None:
     waiting = Waiting()
     waiting.add(order(order_id="a"), 10.0)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
+from sidecar.core.events import Limits, Mark, Marked
+from sidecar.events.marks import Marks
 from tests.unit.builders import an_event
 from tests.unit.disk import until
 from tests.unit.events.bench import QUICK, a_bench, garble
@@ -67,3 +70,34 @@ async def test_a_new_file_may_use_lower_numbers(tmp_path: Path) -> None:
         await garble(bench.store, tmp_path / "outbox.db")
         await bench.accept_at_last(an_event(9))
         await until(lambda: bench.backend.keys()[-1] == "standup-9")
+
+
+class MarkedMeanwhile:
+    """A disk that takes its time: another event of the room is done with while a mark is written."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.marks: Marks | None = None
+        self.more = [a_mark(2)]
+
+    async def mark(self, marks: Sequence[Mark], limits: Limits) -> Marked:
+        assert self.marks is not None
+        for mark in self.more:
+            self.marks.add(mark)
+        self.more = []
+        return Marked(thrown_away=0, oldest_at=None)
+
+
+def a_mark(number: int) -> Mark:
+    return Mark(number, b"name", 10, "standup", None, 200, b"")
+
+
+async def test_an_event_that_is_done_with_while_marks_are_written_is_not_taken_from_the_disk_again() -> None:
+    store = MarkedMeanwhile()
+    marks = store.marks = Marks(store, Limits())
+    marks.add(a_mark(1))
+    await marks.write()
+    assert marks.last("standup") == 2
+    await marks.write()
+    assert marks.last("standup") == 0

@@ -5,21 +5,14 @@ import json
 import pytest
 
 from sidecar.clock import SystemClock
-from sidecar.core.model import Answer, Endpoint, Query, Source
+from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.facts import Fact
 from sidecar.web.questions import Exchange, Questions, WebhookSettings
 from sidecar.web.requests import Route
 from tests.unit.builders import CONFIG, DENY
-from tests.unit.web.test_webhooks import JOIN, PREFIX, Engines
+from tests.unit.web.engines import JOIN, PREFIX, Engines
 
 WITH_CONFIG = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
-
-
-class Remembering(Engines):
-    """Has all answers in memory."""
-
-    def at_once(self, query: Query) -> Answer | None:
-        return self.answers.get(query.key.endpoint)
 
 
 @pytest.fixture
@@ -49,7 +42,8 @@ async def test_a_join_gets_the_decision_and_the_room_config(engines: Engines) ->
 
 
 async def test_a_join_from_memory_says_so_and_has_an_id() -> None:
-    remembering = Remembering()
+    remembering = Engines()
+    remembering.remembers = True
     remembering.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, WITH_CONFIG, Source.HIT, True)
     exchange = await join(remembering)
     decision = body(exchange.answer)
@@ -72,3 +66,9 @@ async def test_a_defect_is_decided_by_policy(engines: Engines) -> None:
     engines.error = RuntimeError("a defect")
     decision = body((await join(engines)).answer)
     assert (decision["allowed"], decision["decidedBy"]) == (False, "policy")
+
+
+async def test_a_join_that_is_denied_from_memory_gets_no_config(engines: Engines) -> None:
+    engines.remembers = True
+    engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.HIT, allowed=False)
+    assert (await join(engines)).config is None

@@ -15,44 +15,13 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp import AiohttpClient, AiohttpRawServer
 
 from sidecar.clock import SystemClock
-from sidecar.core.model import Answer, Endpoint, Event, Query, Source
+from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Fact, Resolved
 from sidecar.web.questions import Questions, WebhookSettings
 from sidecar.web.webhooks import Webhooks
-from tests.unit.builders import ALLOW, CONFIG
-
-PREFIX = "/webhooks/jitsi"
-BY_BACKEND = {"decidedBy": "backend", "decisionId": "ab" * 16}
-JOIN = {"roomName": "standup", "userJid": "ann@example.org/desk", "timestamp": 1}
-
-
-class Engines:
-    """A resolver and an outbox that answer as a test wants, or raise."""
-
-    def __init__(self) -> None:
-        self.answers = {
-            Endpoint.VALIDATE_ACCESS: Answer(200, ALLOW, Source.BACKEND, True, stored=True),
-            Endpoint.ROOM_CREATED: Answer(200, CONFIG, Source.HIT, ttl=4),
-        }
-        self.error: Exception | None = None
-        self.events: list[Event] = []
-
-    def at_once(self, query: Query) -> Answer | None:
-        return None
-
-    async def resolve(self, query: Query) -> Answer:
-        if self.error is not None:
-            raise self.error
-        return self.answers[query.key.endpoint]
-
-    async def resolve_along(self, query: Query, first: Query) -> Answer | None:
-        return await self.resolve(query)
-
-    async def accept(self, event: Event) -> None:
-        if self.error is not None:
-            raise self.error
-        self.events.append(event)
+from tests.unit.builders import ALLOW
+from tests.unit.web.engines import BY_BACKEND, JOIN, PREFIX, Engines
 
 
 @pytest.fixture
@@ -141,6 +110,12 @@ async def test_an_event_is_acknowledged_and_keeps_its_idempotency_key(ask: Ask, 
 async def test_an_event_without_a_key_gets_one(ask: Ask, engines: Engines) -> None:
     await ask("user-joined")
     assert [event.idempotency_key for event in engines.events] == ["ab" * 16]
+
+
+@pytest.mark.parametrize(("length", "kept"), [(200, True), (201, False)])
+async def test_a_key_that_is_too_long_is_replaced(ask: Ask, engines: Engines, length: int, kept: bool) -> None:
+    await ask("user-joined", Idempotency_Key="k" * length)
+    assert [event.idempotency_key for event in engines.events] == ["k" * length if kept else "ab" * 16]
 
 
 async def test_the_log_names_users_by_digest_unless_identities_are_wanted(

@@ -7,13 +7,15 @@ import asyncio
 import pytest
 
 from sidecar.core.breaker import BreakerRules, Permit
-from sidecar.core.model import Source
+from sidecar.core.model import Failure, Outcome, Query, Source, Unavailable
 from sidecar.web.responses import cache_status
 from tests.unit.harness import (
     CONFIG,
     DECISION,
     DISTRUST,
+    FRESH,
     HANG,
+    SWR,
     Harness,
     a_room_with_a_deny,
     after,
@@ -24,7 +26,7 @@ from tests.unit.harness import (
     rejected,
     settled,
 )
-from tests.unit.virtual import in_virtual_time
+from tests.unit.virtual import VirtualLoop, in_virtual_time
 
 
 @in_virtual_time
@@ -261,3 +263,45 @@ async def test_a_fix_wakes_those_who_wait() -> None:
     await harness.resolver.drain(0)
     assert (await probe).allowed is False
     assert (await waiting).allowed is True
+
+
+@in_virtual_time
+async def test_a_probe_that_fails_for_one_stranger_lets_the_next_question_ask_at_once() -> None:
+    harness = Harness()
+    await harness.asks("ann@example.com", "known")
+    await harness.half_opens()
+    held = harness.backend.hold()
+    probe = harness.soon("mallory@example.com", "made-up")
+    await settled()
+    waiting = harness.soon("bob@example.com", "known")
+    await settled()
+    failed_at = now()
+    held.comes(broken())
+    assert (await waiting).allowed is True
+    assert now() == failed_at
+    await probe
+
+
+@pytest.mark.parametrize(("stuck", "changes"), [(True, []), (False, ["open"])])
+def test_a_time_out_while_this_process_was_stuck_is_not_the_backends(stuck: bool, changes: list[str]) -> None:
+    @in_virtual_time
+    async def case() -> None:
+        async def times_out(query: Query, patience: float) -> Outcome:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            await asyncio.sleep(0.1)
+            if stuck:
+                loop.now += 1.0
+            return Unavailable("no complete answer", Failure.TIMEOUT)
+
+        harness = Harness()
+        rooms = [f"room-{number}" for number in range(12)]
+        for room in rooms:
+            await harness.asks(room=room)
+        await harness.passes(FRESH + SWR + 1)
+        harness.backend.always(times_out)
+        for room in rooms:
+            await harness.asks(room=room)
+        assert harness.changes() == changes
+
+    case()

@@ -87,8 +87,12 @@ async def test_what_an_older_version_kept_for_all_guests_is_for_none() -> None:
     harness = Harness()
     shared = Key(Endpoint.VALIDATE_ACCESS, "standup", subject=GUEST)
     body = b'{"allowed":true,"reason":null,"isModerator":true}'
-    harness.cache.put(shared, Entry(Verdict.ALLOW, body, 1.0, 1.0, Lifetimes(15, 15, 3600)))
-    answer = await harness.asks("x1@guest.example.com", guest=True)
+    await harness.passes(10)
+    now = harness.clock.monotonic()
+    harness.cache.put(shared, Entry(Verdict.ALLOW, body, now, now, Lifetimes(15, 15, 3600)))
+    asked = harness.query(Endpoint.VALIDATE_ACCESS, roomName="standup", userJid="x1@guest.example.com", guest=True)
+    assert harness.resolver.at_once(asked) is None
+    answer = await harness.resolver.resolve(asked)
     assert (answer.source, says(answer)) == (Source.BACKEND, {"allowed": True, "reason": None})
 
 
