@@ -55,7 +55,9 @@ local function build(libraries, saved)
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local decisions = libraries.decisions.new { state = state, answers = answers, texts = texts, settings = settings };
 	local login_only = libraries.login_only.new { people = people, messages = messages };
-	local forbidden = libraries.forbidden.new { rooms = rooms, people = people, settings = settings };
+	local forbidden = libraries.forbidden.new {
+		rooms = rooms, people = people, visitors = visitors, settings = settings,
+	};
 	local metadata = libraries.metadata.new { rooms = rooms, forbidden = forbidden, config = config, settings = settings };
 	local features = libraries.features.new { forbidden = forbidden };
 	local auto_record = libraries.auto_record.new {
