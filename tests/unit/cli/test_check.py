@@ -25,15 +25,15 @@ def test_a_good_config_is_good(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"{tmp_path}/f.yaml: good",
-        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 851 MB for this outbox",
+        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 874 MB for this outbox",
     ]
 
 
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ("outbox: {max_events: 10_000}\n", "at least 544 MB"),
-        ("outbox: {max_events: 10}\n", "at least 153 MB"),
+        ("outbox: {max_events: 10_000}\n", "at least 566 MB"),
+        ("outbox: {max_events: 10}\n", "at least 175 MB"),
         ("state_dir: null\n", None),
     ],
 )
