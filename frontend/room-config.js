@@ -58,12 +58,15 @@
         whiteboardEnabled: { config: { "whiteboard.enabled": false }, buttons: ["whiteboard"] },
     };
 
-    /** The buttons of a page whose config does not list any; those that this Jitsi has are added. */
+    /**
+     * The buttons of a page whose config does not list any, as in toolbox/constants.ts of jitsi-meet; those that a newer
+     * Jitsi has are added. Others exist, such as "reactions", that a page has only if its config lists them.
+     */
     const BUTTONS = [
-        "camera", "chat", "closedcaptions", "desktop", "download", "embedmeeting", "etherpad", "feedback",
-        "filesharing", "fullscreen", "hangup", "help", "highlight", "invite", "linktosalesforce", "livestreaming",
-        "microphone", "mute-everyone", "mute-video-everyone", "noisesuppression", "overflowmenu", "participants-pane",
-        "polls", "profile", "raisehand", "reactions", "recording", "security", "select-background", "settings",
+        "audiotranslation", "camera", "chat", "closedcaptions", "custom-panel", "desktop", "download", "embedmeeting",
+        "etherpad", "feedback", "filesharing", "fullscreen", "hangup", "help", "highlight", "invite",
+        "linktosalesforce", "livestreaming", "microphone", "mute-everyone", "mute-video-everyone", "noisesuppression",
+        "participants-pane", "polls", "profile", "raisehand", "recording", "security", "select-background", "settings",
         "shareaudio", "sharedvideo", "shortcuts", "stats", "tileview", "toggle-camera", "videoquality", "whiteboard",
     ];
 

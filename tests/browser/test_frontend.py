@@ -37,7 +37,7 @@ TAKEN_AWAY: dict[str, list[str]] = {
     "pollsEnabled": ["polls"],
     "privateMessagesEnabled": ["write privately"],
     "raiseHandEnabled": ["raisehand"],
-    "reactionsEnabled": ["reactions"],
+    "reactionsEnabled": ["react"],
     "recordingEnabled": ["recording"],
     "screenShareEnabled": ["desktop", "shareaudio"],
     "securityEnabled": ["security"],
