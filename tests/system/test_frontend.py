@@ -17,7 +17,7 @@ NODE = shutil.which("node")
 @pytest.mark.parametrize("file", TESTS, ids=[file.name for file in TESTS])
 def test_its_own_tests_pass(file: Path) -> None:
     assert NODE is not None
-    command = [NODE, "--test", "--test-reporter=tap", file]
+    command = [NODE, "--test", "--test-reporter=tap", str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     if skipped := re.search(r"^ *ok .* # SKIP (.*)", ended.stdout, re.M):
