@@ -24,6 +24,7 @@ faketime         | test                     | ls /usr/lib/*/faketime/libfaketime
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+redis-server     | test                     | command -v redis-server             | the memory that several sidecars share
 chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
 nodejs           | test lint                | command -v node                     | runs the tests of the script in the page of Jitsi
 node-typescript  | test lint                | command -v tsc                      | checks the types in that script
@@ -41,6 +42,7 @@ systemd-container | boot                    | command -v systemd-nspawn         
 debootstrap      | boot container           | command -v debootstrap              | creates that Debian, and a base for the image
 podman           | container                | command -v podman                   | builds the container image and runs it
 runc             | container                | command -v runc                     | starts containers, also on machines with both kinds of cgroups
+lintian          | boot                     | command -v lintian                  | checks the package
 util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='
@@ -49,7 +51,7 @@ debootstrap      | test bench               | command -v debootstrap            
 [ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
 
 # The services that these packages would start, now and at every boot.
-SERVICES=(prosody nginx varnish varnishncsa)
+SERVICES=(prosody nginx varnish varnishncsa redis-server)
 
 STATE=.cache/setup
 LOG=$STATE/last.log
