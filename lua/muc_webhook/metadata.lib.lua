@@ -40,8 +40,11 @@ local function restrict(metadata, is_forbidden)
 	end
 end
 
--- Before the config is applied. Who comes in gets all of the metadata; who is in must be told.
+-- Before the config is applied, so at each join: only a config that the room object does not have yet is written. Who
+-- comes in gets all of the metadata; who is in must be told.
 local function write(room, frontend)
+	if room.muc_webhook_frontend == frontend then return; end
+	room.muc_webhook_frontend = frontend;
 	local metadata = room.jitsiMetadata or {};
 	room.jitsiMetadata = metadata;
 	metadata.roomConfig = with_entities(config.all_of(frontend));

@@ -143,6 +143,25 @@ async def test_what_another_module_has_said_before_the_config_stays(start_prosod
 # -- the settings in the metadata
 
 
+async def test_a_join_sends_the_metadata_to_nobody_else(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+    ):
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        await focus.ping()
+        assert len(metadata_seen(ann)) == 1
+        metadata_seen(focus)
+        await bob.join(room, nick="bob")
+        for client, others in ((ann, 0), (focus, 0), (bob, 1)):
+            await client.ping()
+            assert len(metadata_seen(client)) == others
+
+
 async def test_the_frontends_settings_are_in_the_metadata_and_nothing_secret_is(
     start_prosody: StartProsody, room: str
 ) -> None:
