@@ -71,12 +71,18 @@ end
 -- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
 -- moderators write. Jitsi's modules look for members in the permissions, whatever they are.
 local function on_write(event)
-	if event.key == "roomConfig" then return false; end
-	if event.key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
-	if type(event.data) ~= "table" then return false; end
-	local written, room_jid = { permissions = event.data }, event.room.jid;
+	local key, data = event.key, event.data;
+	if key == "roomConfig" then return false; end
+	local room_jid = event.room.jid;
 	local main_room = jid.host(room_jid) == module.host and event.room or main_room_of(room_jid);
 	if not main_room then return nil; end
+	if key == "recording" and type(data) == "table" and data.isTranscribingEnabled
+		and forbidden.forbids(main_room, "closedCaptionsEnabled") then
+		return false;
+	end
+	if key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
+	if type(data) ~= "table" then return false; end
+	local written = { permissions = data };
 	restrict(written, function (setting) return forbidden.forbids(main_room, setting); end);
 	return written.permissions;
 end

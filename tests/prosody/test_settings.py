@@ -42,8 +42,11 @@ COMPONENTS_WITH_BREAKOUT_ROOMS = BREAKOUT_HOSTS + COMPONENTS.replace(
 async def record(
     client: Client, focus: Client, room: str, mode: str = "file", action: str = "start", attributes: str = ""
 ) -> str:
-    """Asks jicofo to record, who says yes to everything; gives the error, or "" if jicofo was asked."""
-    payload = order_to_record(mode, action, attributes)
+    return await ask_jicofo(client, focus, room, order_to_record(mode, action, attributes))
+
+
+async def ask_jicofo(client: Client, focus: Client, room: str, payload: str) -> str:
+    """Jicofo says yes to everything; gives the error, or "" if jicofo was asked."""
     answer = asyncio.create_task(client.iq("set", payload, to=f"{client.room_jid(room)}/focus"))
     asked = asyncio.create_task(focus.expect(lambda e: e.tag == f"{CLIENT}iq" and e.get("type") == "set"))
     await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -370,6 +373,26 @@ async def test_nobody_streams_where_that_is_forbidden(start_prosody: StartProsod
         await promote(prosody, room, ann)
         assert await record(ann, focus, room, mode="stream") == "auth/forbidden"
         assert await record(ann, focus, room) == ""
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_nobody_starts_a_transcription_where_captions_are_forbidden(
+    start_prosody: StartProsody, room: str, enabled: bool
+) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"closedCaptionsEnabled": enabled}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        await ann.ping()
+        assert (await features_of(prosody, ann))["transcription"] is enabled
+        dial = "<dial xmlns='urn:xmpp:rayo:1' from='fromnumber' to='jitsi_meet_transcribe'/>"
+        assert await ask_jicofo(ann, focus, room, dial) == ("" if enabled else "auth/forbidden")
+        await write_metadata(ann, room, "recording", {"isTranscribingEnabled": True})
+        assert ("recording" in await metadata_of(prosody, room)) is enabled
+        await write_metadata(ann, room, "recording", {"isTranscribingEnabled": False})
+        assert "recording" in await metadata_of(prosody, room), "switching it off is always possible"
 
 
 async def test_a_moderator_is_shown_what_is_forbidden_and_the_others_are_not_touched(
