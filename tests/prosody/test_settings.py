@@ -23,6 +23,7 @@ from tests.prosody.jitsi import (
     write,
     write_metadata,
 )
+from tests.prosody.ordering import order
 from tests.prosody.test_breakout_rooms import HOSTS as BREAKOUT_HOSTS
 from tests.prosody.test_breakout_rooms import close_meeting, open_breakout_room, switch
 from tests.rig.answers import hold, reply
@@ -580,6 +581,24 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
             await write_metadata(client, breakout, "other", client.jid)
         shown["other"] = ann.jid
         assert metadata_seen(bob)[-1] == shown
+        await close_meeting(prosody, room)
+
+
+async def test_a_refresh_reaches_the_pages_in_breakout_rooms(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody, extra=COMPONENTS_WITH_BREAKOUT_ROOMS)
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        breakout = await open_breakout_room(prosody, room)
+        await focus.join(breakout, nick="focus")
+        assert await switch(ann, room, breakout, "ann")
+        prosody.backend.on("room-created", reply({"chatEnabled": False}))
+        assert (await order(prosody, "refresh", room))["status"] == "done"
+        await ann.ping()
+        shown = {"roomConfig": {"chatEnabled": False}, "permissions": {"groupChatRestricted": True}}
+        assert metadata_seen(ann)[-1] == shown
+        assert await write(ann, breakout) == NOT_ALLOWED
         await close_meeting(prosody, room)
 
 
