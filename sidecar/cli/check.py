@@ -19,6 +19,8 @@ from sidecar.errors import ConfigError
 class Report:
     """Lines as `file:line:column: path: text`; the settings are None if the config cannot be used."""
 
+    name: str
+    """The file, or `environment` if there is none."""
     problems: list[str]
     warnings: list[str]
     settings: Settings | None = None
@@ -31,10 +33,10 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
     try:
         examined = examine_with_files(file, environ)
     except ConfigError as error:
-        return Report(error.problems, [])
+        return Report(str(file), error.problems, [])
     notes = () if examined.settings is None else tuple(_volume(examined, examined.settings))
     problems = examined.problem_lines()
-    return Report(problems, examined.warning_lines(), None if problems else examined.settings, notes)
+    return Report(examined.name, problems, examined.warning_lines(), None if problems else examined.settings, notes)
 
 
 def _volume(examined: Examined, settings: Settings) -> Iterator[str]:

@@ -49,7 +49,8 @@ def word(line: str) -> str:
 
 KEY = "a-key-for-the-documents"
 
-OURS = [line for line in lines() if word(line) == "prosody-sidecar"]
+# `--watch` shows the status until it is interrupted.
+OURS = [line for line in lines() if word(line) == "prosody-sidecar" and "--watch" not in line]
 CURL = [line for line in lines() if word(line) == "curl"]
 
 

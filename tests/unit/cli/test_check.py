@@ -93,6 +93,13 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
+def test_settings_of_the_environment_are_good_without_a_file(tmp_path: Path) -> None:
+    environ = {"PROSODY_SIDECAR_BACKEND__URL": "https://api.example.com/hooks"}
+    result = CliRunner(env=environ).invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
+    assert result.exit_code == 0
+    assert result.output.startswith("environment: ")
+
+
 def test_a_systemd_credential_stands_in_for_a_file_only_root_can_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
