@@ -128,8 +128,8 @@ do_install() {
     for file in README.md CHANGELOG.md docs/*.md; do
         put "$file" "$DOC/${file##*/}"
     done
-    for file in docs/runbooks/*.md; do
-        put "$file" "$DOC/runbooks/${file##*/}"
+    for file in docs/images/*.png docs/runbooks/*.md; do
+        put "$file" "$DOC/${file#docs/}"
     done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
     put frontend/room-config.js "$SHARE/frontend/room-config.js"

@@ -37,6 +37,8 @@ from sidecar.facts import (
     OutboxChanged,
     Reloaded,
     Resolved,
+    SharedAsked,
+    SharedChanged,
 )
 
 TEXT_LIMIT = 300
@@ -165,6 +167,12 @@ class Log:
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case SharedAsked(outcome="forged"):
+                self._log.error("the shared memory has a wrong signature: is shared.key_file the same on all?")
+            case SharedAsked():
+                pass
+            case SharedChanged():
+                self._write("info" if fact.in_touch else "warning", "shared memory", fact)
             case LinkChanged():
                 self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
