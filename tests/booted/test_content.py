@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
 
 from tests.booted.build import LOCK, build
 from tests.booted.machine import DEBIANS, ROOT, Debian
@@ -46,8 +47,11 @@ def test_the_name_and_the_dependency_say_which_python(debian: Debian, packages: 
 
 
 def test_it_has_what_the_lock_file_has_and_the_licence_of_each(content: Path, debian: Debian) -> None:
-    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", LOCK.read_text(), re.M))
-    del locked["setuptools"]
+    locked = {
+        name: version
+        for name, version, condition in re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; (.*))? \\$", LOCK.read_text(), re.M)
+        if name != "setuptools" and (not condition or Marker(condition).evaluate({"python_full_version": debian.full}))
+    }
     there = {}
     for folder in (content / HOME / f"python{debian.python}" / "site-packages").glob("*.dist-info"):
         name, _, version = folder.name.removesuffix(".dist-info").partition("-")
