@@ -26,7 +26,7 @@ lock: ## Newer versions of the Python packages that are installed, into packagin
 	@packaging/lock.sh
 
 .PHONY: test-systemd
-test-systemd: ## The package on a booted Debian with a real systemd: reload, restart, watchdog, under load (needs root)
+test-systemd: ## The packages on booted Debian 12 and 13 with a real systemd: upgrade, restart, watchdog, under load (needs root)
 	@tools/setup.sh test boot
 	@$(PYTHON) -m pytest tests/booted -rP $(PYTEST_ARGS)
 
