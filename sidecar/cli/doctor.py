@@ -159,5 +159,5 @@ def judge_events(counts: Mapping[str, Any]) -> Step:
         return Step("events", "unwise", f"the backend refused {parked}; they are parked", advice)
     if waiting and oldest > WAITING_LONG:
         found = f"{waiting} wait, the oldest for {span(oldest)}"
-        return Step("events", "unwise", found, "run: prosody-sidecar outbox list, which shows the reason")
+        return Step("events", "unwise", found, "see the lines with outcome=unavailable in the log")
     return Step("events", "ok", f"{waiting} on their way, none parked")
