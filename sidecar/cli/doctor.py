@@ -13,21 +13,17 @@ import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sidecar.cli.probe import Step
-from sidecar.config.credentials import newer_than_credentials
+from sidecar.config.credentials import OF_THE_SERVICE, newer_than_credentials, restart_for
 from sidecar.config.models import Listen
 from sidecar.core.addresses import is_loopback
 from sidecar.core.durations import span
 
 SHELL_WITHIN = 15.0
 """Seconds for Prosody's shell to answer."""
-
-CREDENTIALS_OF_THE_SERVICE = Path("/run/credentials/prosody-sidecar.service")
-"""Only root may look there."""
 
 WAITING_LONG = 600
 """Seconds after which an event that waits is worth a look."""
@@ -146,9 +142,9 @@ def _sidecar(status: Mapping[str, Any]) -> Iterator[Step]:
 
 
 def _secrets() -> Iterator[Step]:
-    for file in newer_than_credentials({"CREDENTIALS_DIRECTORY": str(CREDENTIALS_OF_THE_SERVICE)}):
-        found = f"{file} is not what the running service was started with"
-        yield Step("secret", "failed", found, "run: systemctl restart prosody-sidecar (a reload does not read it)")
+    for file in newer_than_credentials({"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)}):
+        found, _, advice = restart_for(file).partition("; ")
+        yield Step("secret", "failed", found, advice)
 
 
 def judge_events(counts: Mapping[str, Any]) -> Step:
