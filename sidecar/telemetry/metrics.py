@@ -32,6 +32,7 @@ from sidecar.facts import (
     OrderTaken,
     Reloaded,
     Resolved,
+    SharedAsked,
 )
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -155,6 +156,7 @@ class Metrics:
             registry=self._registry,
         )
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
+        self._shared = self._counter("shared_reads", "Reads of the shared memory by outcome", "outcome")
         self._ignored = Counter(
             "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
         )
@@ -199,7 +201,7 @@ class Metrics:
             self._gauges[full_name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Count one fact."""
         match fact:
             case Resolved():
@@ -225,6 +227,8 @@ class Metrics:
                 self._intruders.inc()
             case Reloaded():
                 self._reloads.labels("refused" if fact.problems else "applied").inc()
+            case SharedAsked():
+                self._shared.labels(fact.outcome).inc()
             case LinkIgnored():
                 self._ignored.inc()
             case Crashed():

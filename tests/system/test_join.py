@@ -9,8 +9,10 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.rig.answers import hold, raw, settings_by_name, settings_of, slow
@@ -189,3 +191,15 @@ async def test_a_field_of_another_kind_is_no_part_of_the_room(backend: Backend) 
         joined = await join(sidecar, "standup", timestamp={"at": [1]})
         assert joined.config == settings_of("standup")
         assert "timestamp" not in backend.requests[1].body
+
+
+async def test_who_lacks_the_listeners_token_opens_no_link(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-of-enough-length")
+    async with Sidecar.start(backend.url, {"listen": {"token_file": str(tmp_path / "token")}}) as sidecar:
+        for headers in ({}, {"X-Webhook-Secret": "another"}):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with Link.open(sidecar.webhooks, headers=headers):
+                    pass
+            assert refused.value.status == 401
+        async with Link.open(sidecar.webhooks, headers={"X-Webhook-Secret": "a-token-of-enough-length"}) as link:
+            assert (await link.asks("join", {"roomName": "standup", "userJid": "ann@example.com"})).status == 200

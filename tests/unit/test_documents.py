@@ -8,18 +8,25 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("bench", "config", "demo", "docs", "frontend", "lua", "packaging", "sidecar", "systemd", "tests", "tools")
 BASES = (ROOT, ROOT / "sidecar", ROOT / "lua", ROOT / "lua" / "muc_webhook")
 """A document may name a file from here."""
 
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?!\.|/)[\w.*/-]+(?:/|\.(?:py|lua|md|yaml|json|sh|mk|toml|cfg|html))")
-MADE_OR_MEANT = {"CHANGELOG.md", "dist/", "meet.example.com.cfg.lua", "prosody.cfg.lua", "sidecar.yaml"}
+MADE_OR_MEANT = {
+    "CHANGELOG.md",
+    "dist/",
+    "meet.example.com.cfg.lua",
+    "plugin.head.html",
+    "prosody.cfg.lua",
+    "sidecar.yaml",
+}
 
 
 def files_of_the_project() -> set[str]:
     """The names of all files, without their folders."""
-    folders = ("bench", "config", "demo", "docs", "lua", "packaging", "sidecar", "systemd", "tests", "tools")
-    return {file.name for folder in folders for file in (ROOT / folder).rglob("*")} | {f.name for f in ROOT.iterdir()}
+    return {file.name for folder in FOLDERS for file in (ROOT / folder).rglob("*")} | {f.name for f in ROOT.iterdir()}
 
 
 def is_there(name: str, known: set[str]) -> bool:
