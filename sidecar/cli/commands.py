@@ -187,10 +187,7 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
     if status is not None:
         steps.append(doctor.judge_events(status["outbox"]))
-    if as_json:
-        click.echo(json.dumps([asdict(step) for step in steps], indent=2))
-    else:
-        render.steps(steps)
+    _show({"steps": [asdict(step) for step in steps]}, as_json, lambda _: render.steps(steps))
     if not all(step.good for step in steps):
         raise click.exceptions.Exit(1)
 

@@ -14,6 +14,7 @@ from tests.prosody.conftest import GATE, Server, StartProsody, eventually
 from tests.rig.answers import reply
 from tests.rig.backend import Backend
 from tests.rig.sidecar import Sidecar
+from tools.command_documents import COMMANDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,7 +23,8 @@ async def look(sidecar: Sidecar, prosodyctl: str) -> tuple[int, dict[str, list[M
     """The exit code, and what was found, by the name of the step."""
     code, said = await sidecar.command("doctor", "--json", "--prosodyctl", prosodyctl)
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for step in json.loads(said):
+    COMMANDS["doctor"].validate_json(said)
+    for step in json.loads(said)["steps"]:
         found.setdefault(step["name"], []).append(step)
     return code, found
 
