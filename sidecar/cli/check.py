@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.config.credentials import OF_THE_SERVICE, newer_than_credentials, restart_for
 from sidecar.config.loader import Examined
 from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
@@ -36,7 +37,10 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
         return Report(str(file), error.problems, [])
     notes = () if examined.settings is None else tuple(_volume(examined, examined.settings))
     problems = examined.problem_lines()
-    return Report(examined.name, problems, examined.warning_lines(), None if problems else examined.settings, notes)
+    passed = {"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE), **environ}
+    unread = [f"{file}: warning: {restart_for(each)}" for each in newer_than_credentials(passed)]
+    found = [*examined.warning_lines(), *unread]
+    return Report(examined.name, problems, found, None if problems else examined.settings, notes)
 
 
 def _volume(examined: Examined, settings: Settings) -> Iterator[str]:
