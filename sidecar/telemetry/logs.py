@@ -124,7 +124,8 @@ class Log:
         self._writes_info = level in ("debug", "info")
         renderer: Any = _as_json
         if style == "console":
-            renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
+            colours = self._stream.isatty() and not os.environ.get("NO_COLOR")
+            renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False)
         self._log = structlog.wrap_logger(
             self._lines,
             processors=[

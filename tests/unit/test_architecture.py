@@ -58,7 +58,7 @@ HOMES: dict[str, frozenset[str]] = {
     "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon.build"}),
     "redis": frozenset({"shared.engine"}),
-    "rich": frozenset({"cli.render", "cli.live_status"}),
+    "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
     "secrets": frozenset({"daemon.build"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
