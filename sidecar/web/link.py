@@ -21,7 +21,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from sidecar import __version__
 from sidecar.clock import Clock
-from sidecar.core.model import Answer, Endpoint, Kind
+from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.wire import BODY_LIMIT
 from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
 from sidecar.web.auth import check_token
@@ -328,14 +328,16 @@ async def _hello(link: _Link) -> Module | None:
 
 
 def _answer(kind: str, ident: str, exchange: Exchange) -> tuple[str, bytes]:
-    """Header and body. With a config, the header has its status and the length of the decision before it."""
+    """Header and body. With a config, the header has its status and the length of the decision before it. It ends with
+    `old` if the answer, without a config, is not one that the backend has given now."""
     word = "taken" if kind == "event" else "answer"
     if exchange.problem is not None:
         return f"{word} {ident} {exchange.problem.status}", document_of(exchange.problem)
     assert exchange.answer is not None, "an exchange ends with an answer or a problem"
     body, config = _body(exchange.answer), exchange.config
     if config is None:
-        return f"{word} {ident} {exchange.answer.status}", body
+        old = " old" if exchange.answer.source in (Source.STALE, Source.POLICY) else ""
+        return f"{word} {ident} {exchange.answer.status}{old}", body
     return f"{word} {ident} {exchange.answer.status} {config.status} {len(body)}", body + _body(config)
 
 
