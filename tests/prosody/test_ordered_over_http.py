@@ -22,14 +22,18 @@ from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-KEY = "a-key-of-the-meeting-service"
+KEY, TOKEN = "a-key-of-the-meeting-service", "a-token-for-the-module"
+AS_MODULE = {"muc_webhook_secret": TOKEN}
 QUICK = 0.1
 """Seconds from the call to what the user sees."""
 
 
-def control(folder: Path) -> dict[str, Any]:
+def ordered(folder: Path) -> dict[str, Any]:
+    """Settings of a sidecar that takes orders."""
     (folder / "key").write_text(KEY)
-    return {"port": free_port(), "token_file": str(folder / "key")}
+    (folder / "token").write_text(TOKEN)
+    control = {"port": free_port(), "token_file": str(folder / "key")}
+    return {"control": control, "listen": {"token_file": str(folder / "token")}}
 
 
 async def orders(sidecar: Sidecar, verb: str, body: Any) -> tuple[int, Any]:
@@ -41,8 +45,8 @@ async def orders(sidecar: Sidecar, verb: str, body: Any) -> tuple[int, Any]:
 async def test_a_kick_and_an_end_reach_the_users_at_once_and_memory_lets_nobody_in_again(
     start_prosody: StartProsody, room: str, tmp_path: Path
 ) -> None:
-    async with Backend() as backend, Sidecar.start(backend.url, {"control": control(tmp_path)}) as sidecar:
-        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks)
+    async with Backend() as backend, Sidecar.start(backend.url, ordered(tmp_path)) as sidecar:
+        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=AS_MODULE)
         await eventually(lambda: sidecar.metric("links"), 1.0)
         async with Client.connect(prosody, user="ann") as ann, Client.connect(prosody, user="carol") as carol:
             times = []
@@ -73,12 +77,12 @@ async def test_a_refresh_while_the_meeting_service_is_away_opens_nothing(
     start_prosody: StartProsody, room: str, tmp_path: Path, remembered: bool
 ) -> None:
     settings = {
-        "control": control(tmp_path),
+        **ordered(tmp_path),
         "default_room_config": {"chatEnabled": True},
         "endpoints": {"room-created": {"on_unavailable": "default"}},
     }
     async with Backend() as backend, Sidecar.start(backend.url, settings) as sidecar:
-        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks)
+        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=AS_MODULE)
         await eventually(lambda: sidecar.metric("links"), 1.0)
         backend.on("room-created", reply({"password": "first"}))
         async with Client.connect(prosody, user="ann") as ann, Client.connect(prosody, user="bob") as bob:
