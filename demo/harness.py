@@ -16,12 +16,15 @@ from tests.rig.prosody import Prosody
 from tests.rig.xmpp import Client
 
 SECRET = "only-the-sidecar-and-the-backend-know"
+MODULE_TOKEN = "only-prosody-and-the-sidecar-know"
+ORDER_KEY = "who-has-this-gives-the-orders"
 FRESH = 0.3
 DEADLINE = 4.0
 
 SIDECAR_CONFIG = """\
-listen: {{host: 127.0.0.1, port: {listen}}}
+listen: {{host: 127.0.0.1, port: {listen}, token_file: {folder}/module-token}}
 admin: {{host: 127.0.0.1, port: {admin}}}
+control: {{host: 127.0.0.1, port: {control}, token_file: {folder}/order-key}}
 state_dir: {folder}/state
 backend:
   url: http://127.0.0.1:{backend}/webhooks/jitsi
@@ -47,6 +50,7 @@ class Harness:
     announce: Announce
     listen: int
     admin: int
+    control: int
     backend_port: int
     backend: Program | None = None
     pids: list[int] = field(default_factory=list)
@@ -83,15 +87,24 @@ class Harness:
         async with self.session.post(url, json=change) as response:
             response.raise_for_status()
 
+    async def order(self, verb: str, **fields: str) -> object:
+        """What the backend does when it speaks first; returns the answer of the sidecar."""
+        url, headers = f"http://127.0.0.1:{self.control}/control/v1/{verb}", {"Authorization": f"Bearer {ORDER_KEY}"}
+        async with self.session.post(url, json=fields, headers=headers) as response:
+            answer: object = await response.json(content_type=None)
+            return answer
+
     async def start_sidecar(self) -> Program:
         begun = time.monotonic()
-        secret, config = self.folder / "webhook-secret", self.folder / "sidecar.yaml"
-        secret.touch(mode=0o600)
-        secret.write_text(SECRET)
+        for name, text in {"webhook-secret": SECRET, "module-token": MODULE_TOKEN, "order-key": ORDER_KEY}.items():
+            (self.folder / name).touch(mode=0o600)
+            (self.folder / name).write_text(text)
+        config = self.folder / "sidecar.yaml"
         config.write_text(
             SIDECAR_CONFIG.format(
                 listen=self.listen,
                 admin=self.admin,
+                control=self.control,
                 backend=self.backend_port,
                 folder=self.folder,
                 fresh=FRESH,
@@ -148,7 +161,9 @@ async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
     """Prosody with the module. If the demonstration fails, its log is kept in its folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(webhook_url=harness.webhooks, log_level="info") as prosody:
+        async with Prosody.start(
+            webhook_url=harness.webhooks, options={"muc_webhook_secret": MODULE_TOKEN}, log_level="info"
+        ) as prosody:
             harness.pids.append(prosody.process.pid)
             harness.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")
@@ -165,15 +180,15 @@ async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
 @asynccontextmanager
 async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
     """Backend, sidecar, Prosody and three users, started in this order and ended in the reverse order."""
-    listen, admin, backend_port = free_ports(3)
+    listen, admin, control, backend_port = free_ports(4)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=5), connector=aiohttp.TCPConnector(force_close=True)
             )
         )
-        harness = Harness(folder, session, announce, listen, admin, backend_port)
-        harness.ports += [listen, admin, backend_port]
+        harness = Harness(folder, session, announce, listen, admin, control, backend_port)
+        harness.ports += [listen, admin, control, backend_port]
         stack.push_async_callback(harness.stop_backend)
         await harness.start_backend()
         stack.push_async_exit(stopper(await harness.start_sidecar()))
