@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -87,12 +88,11 @@ class Harness:
         async with self.session.post(url, json=change) as response:
             response.raise_for_status()
 
-    async def order(self, verb: str, **fields: str) -> object:
-        """What the backend does when it speaks first; returns the answer of the sidecar."""
-        url, headers = f"http://127.0.0.1:{self.control}/control/v1/{verb}", {"Authorization": f"Bearer {ORDER_KEY}"}
-        async with self.session.post(url, json=fields, headers=headers) as response:
-            answer: object = await response.json(content_type=None)
-            return answer
+    async def order(self, call: str, **fields: object) -> int:
+        """Gives an order of the meeting service; returns the status of the answer."""
+        url = f"http://127.0.0.1:{self.control}/control/v1/{call}"
+        async with self.session.post(url, json=fields, headers={"Authorization": f"Bearer {ORDER_KEY}"}) as response:
+            return response.status
 
     async def start_sidecar(self) -> Program:
         begun = time.monotonic()
@@ -157,13 +157,12 @@ class Person:
 
 
 @asynccontextmanager
-async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
-    """Prosody with the module. If the demonstration fails, its log is kept in its folder."""
+async def running_prosody(harness: Harness, **options: Any) -> AsyncIterator[Prosody]:
+    """Prosody with the module and these options. If the demonstration fails, its log is kept in its folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(
-            webhook_url=harness.webhooks, options={"muc_webhook_secret": MODULE_TOKEN}, log_level="info"
-        ) as prosody:
+        options["options"] = {"muc_webhook_secret": MODULE_TOKEN, **options.get("options", {})}
+        async with Prosody.start(webhook_url=harness.webhooks, log_level="info", **options) as prosody:
             harness.pids.append(prosody.process.pid)
             harness.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")
@@ -178,8 +177,8 @@ async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
 
 
 @asynccontextmanager
-async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
-    """Backend, sidecar, Prosody and three users, started in this order and ended in the reverse order."""
+async def set_up(folder: Path, announce: Announce, **options: Any) -> AsyncIterator[tuple[Harness, Prosody]]:
+    """Backend, sidecar and Prosody, started in this order and ended in the reverse order."""
     listen, admin, control, backend_port = free_ports(4)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
@@ -192,10 +191,16 @@ async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harnes
         stack.push_async_callback(harness.stop_backend)
         await harness.start_backend()
         stack.push_async_exit(stopper(await harness.start_sidecar()))
-        prosody = await stack.enter_async_context(running_prosody(harness))
+        yield harness, await stack.enter_async_context(running_prosody(harness, **options))
+    harness.find_leftovers()
+
+
+@asynccontextmanager
+async def set_up_with_people(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
+    """The same, with three users."""
+    async with set_up(folder, announce) as (harness, prosody), AsyncExitStack() as stack:
         people = [
             Person(name, await stack.enter_async_context(Client.connect(prosody, user=name)))
             for name in ("alice", "bob", "carol")
         ]
         yield harness, prosody, people
-    harness.find_leftovers()

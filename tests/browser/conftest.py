@@ -53,9 +53,9 @@ class Meet:
         self.jicofo = await self._stack.enter_async_context(Jicofo.start(self.server))
         return self.server
 
-    async def user(self, **how: str) -> User:
+    async def user(self, page: str = "", **how: str) -> User:
         """Somebody with a page of their own; `transport` and `design` as `user_in_a_page` has them."""
-        opened = meeting.user_in_a_page(self._chromium, self._page, self.server, **how)
+        opened = meeting.user_in_a_page(self._chromium, self._page + page, self.server, **how)
         return await self._stack.enter_async_context(opened)
 
 

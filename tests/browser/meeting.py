@@ -20,6 +20,8 @@ LIBRARY = jitsi.library() if jitsi.INSTALLED else ROOT / ".cache" / "lib-jitsi-m
 JQUERY = Path("/usr/share/javascript/jquery/jquery.min.js")
 """This library needs it in the page; newer ones do not."""
 
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src ws: http: data: blob:"
+
 DESIGNS: Mapping[str, dict[str, str]] = {
     "domain": {"domain": "localhost"},
     "anonymousdomain": {"domain": "auth.localhost", "anonymousdomain": "localhost"},
@@ -41,16 +43,20 @@ def why_missing() -> str | None:
 
 @asynccontextmanager
 async def serving_pages() -> AsyncIterator[str]:
-    """The address of the page."""
+    """The address of the page; with `jitsi` behind it, that of one that stands in for jitsi-meet's."""
     files = {
         "": HERE / "page.html",
+        "jitsi": HERE / "jitsi.html",
+        "jitsi.js": ROOT / "demo" / "page" / "jitsi.js",
+        "page.css": ROOT / "demo" / "page" / "page.css",
+        "room-config.js": ROOT / "frontend" / "room-config.js",
         "page.js": HERE / "page.js",
         "jquery.js": JQUERY,
         "lib-jitsi-meet.js": LIBRARY,
     }
 
     async def serve(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(files[request.match_info["file"]])
+        return web.FileResponse(files[request.match_info["file"]], headers={"Content-Security-Policy": POLICY})
 
     app = web.Application()
     app.router.add_get("/{file:.*}", serve)

@@ -80,7 +80,8 @@ function open(room) {
     for (const [name, event] of Object.entries(JitsiMeetJS.events.conference)) {
         conference.addEventListener(event, (...args) => note(name, ...args));
     }
-    listenToRoom();
+    if (window.APP) window.APP.enter(conference, room);
+    else listenToRoom();
 }
 
 // Resolves with the event that ends the join: CONFERENCE_JOINED, or a failure.

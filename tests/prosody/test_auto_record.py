@@ -18,7 +18,7 @@ from tests.prosody.story import OPTIONS, story
 from tests.rig.answers import hold, reply
 from tests.rig.xmpp import CLIENT, MUC, Client
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 JIBRI = "{http://jitsi.org/protocol/jibri}jibri"
 RECORD = {"autoRecord": True, "recordingEnabled": True, "moderators": ["boss@auth.localhost"]}

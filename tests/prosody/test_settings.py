@@ -28,7 +28,7 @@ from tests.prosody.test_breakout_rooms import close_meeting, open_breakout_room,
 from tests.rig.answers import hold, reply
 from tests.rig.xmpp import CLIENT, JITMEET, Client, error_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.jitsi]
 
 MUTED = {"muteOnJoin": True, "videoOffOnJoin": True}
 NOT_ALLOWED = "cancel/not-allowed"
@@ -39,9 +39,11 @@ COMPONENTS_WITH_BREAKOUT_ROOMS = BREAKOUT_HOSTS + COMPONENTS.replace(
 )
 
 
-async def record(client: Client, focus: Client, room: str, mode: str = "file", action: str = "start") -> str:
+async def record(
+    client: Client, focus: Client, room: str, mode: str = "file", action: str = "start", attributes: str = ""
+) -> str:
     """Asks jicofo to record, who says yes to everything; gives the error, or "" if jicofo was asked."""
-    payload = order_to_record(mode, action)
+    payload = order_to_record(mode, action, attributes)
     answer = asyncio.create_task(client.iq("set", payload, to=f"{client.room_jid(room)}/focus"))
     asked = asyncio.create_task(focus.expect(lambda e: e.tag == f"{CLIENT}iq" and e.get("type") == "set"))
     await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -77,7 +79,8 @@ async def test_newcomers_are_muted_by_the_metadata_that_come_before_their_own_pr
 ) -> None:
     prosody = await start_jitsi(start_prosody)
     prosody.backend.on("room-created", reply(MUTED))
-    async with Client.connect(prosody) as ann:
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
         await ann.begin_join(room, "ann")
         first = await ann.expect(lambda e: e.get("from") in ("metadata.localhost", f"{ann.room_jid(room)}/ann"))
         assert first.get("from") == "metadata.localhost"
@@ -154,7 +157,8 @@ async def test_the_frontends_settings_are_in_the_metadata_and_nothing_secret_is(
         "maxParticipants": 7,
     }
     prosody.backend.on("room-created", reply(config))
-    async with Client.connect(prosody) as ann:
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
         sent = (await ann.join(room, password="s3cret")).config
         [seen] = metadata_seen(ann)
         assert sent is not None
@@ -229,8 +233,9 @@ async def test_without_chat_nobody_writes_and_moderators_neither(
         await bob.join(room, nick="bob")
         await promote(prosody, room, ann)
         for client in (ann, bob):
-            assert await write(client, room) == NOT_ALLOWED
-            assert await whisper(client, room, "ann") == NOT_ALLOWED
+            for namespace in ("jabber:client", "urn:other"):  # the page shows both
+                assert await write(client, room, namespace=namespace) == NOT_ALLOWED
+                assert await whisper(client, room, "ann", namespace=namespace) == NOT_ALLOWED
         assert (await features_of(prosody, ann))["send-groupchat"] is False
         assert (await metadata_of(prosody, room))["permissions"] == {"groupChatRestricted": True}
         if not filters:
@@ -260,6 +265,29 @@ async def test_without_private_messages_the_chat_stays(start_prosody: StartProso
         assert await write(ann, room) == ""
         await bob.expect(lambda e: e.findtext(f"{CLIENT}body") == "hello")
         assert not bob.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+
+
+async def test_an_error_with_a_text_is_no_private_message(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"privateMessagesEnabled": False}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
+        await ann.join(room, nick="ann")
+        await bob.join(room, nick="bob")
+        assert await whisper(ann, room, "bob", kind="error") == "", "no error is answered"
+        await bob.ping()
+        assert not bob.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+
+
+async def test_permissions_that_are_no_object_are_not_written(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"chatEnabled": False, "pollsEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        before = (await metadata_of(prosody, room))["permissions"]
+        for data in ("none", 7, True):
+            await write_metadata(ann, room, "permissions", data)
+        assert (await metadata_of(prosody, room))["permissions"] == before
 
 
 async def test_a_moderator_does_not_allow_the_chat_again(start_prosody: StartProsody, room: str) -> None:
@@ -307,6 +335,9 @@ async def test_nobody_records_or_streams_where_it_is_forbidden(start_prosody: St
         await promote(prosody, room, ann)
         assert await record(ann, focus, room) == "auth/forbidden"
         assert await record(ann, focus, room, action="START", mode="FILE") == "auth/forbidden"
+        for blank in ("", " ", "&#x2003;"):
+            assert await record(ann, focus, room, attributes=f"sip_address='{blank}'") == "auth/forbidden"
+        assert await record(ann, focus, room, attributes="sip_address='a@example.com'") == "", "that is a call"
         assert await record(ann, focus, room, action="stop") == ""
         assert await record(ann, focus, room, mode="stream") == ""
 
@@ -333,8 +364,9 @@ async def test_a_moderator_is_shown_what_is_forbidden_and_the_others_are_not_tou
         assert await features_of(prosody, bob) == {}, "who has none is not given any"
         await promote(prosody, room, bob)
         await bob.ping()
-        shown = {name for name, value in permissions_shown(bob).items() if value == "true"}
-        assert shown == {"livestreaming", "transcription", "send-groupchat"}
+        shown = permissions_shown(bob)
+        assert {shown[name] for name in ("recording", "create-polls")} == {"false"}
+        assert {shown[name] for name in ("livestreaming", "transcription", "send-groupchat")} == {"true"}
         prosody.backend.on("room-created", reply({}))
         await eve.join(f"other-{room}", nick="eve")
         assert set((await features_of(prosody, eve)).values()) == {True}, "the table that moderators share is whole"
@@ -379,6 +411,18 @@ async def test_nobody_makes_polls_where_they_are_forbidden(start_prosody: StartP
         assert await make_poll(bob) == NOT_ALLOWED
 
 
+async def test_features_of_another_meeting_make_no_polls(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"pollsEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await set_session(ann, room, token="t", create_polls=True)
+        await ann.join(room, nick="ann")
+        prosody.backend.on("room-created", reply({}))
+        await ann.join(f"other-{room}", nick="ann")
+        assert (await features_of(prosody, ann))["create-polls"] is True
+        assert await make_poll(ann) == NOT_ALLOWED
+
+
 @pytest.mark.parametrize("enabled", [False, True, None])
 async def test_av_moderation_is_refused_where_it_is_forbidden(
     start_prosody: StartProsody, room: str, enabled: bool | None
@@ -393,6 +437,17 @@ async def test_av_moderation_is_refused_where_it_is_forbidden(
         assert refused == (NOT_ALLOWED if enabled is False else "")
         assert await in_room(prosody, room, "return room.av_moderation ~= nil") is (enabled is not False)
         assert await moderate_media(ann, enable=False) == "", "switching it off is always possible"
+        assert await moderate_media(ann, kind="error") == "", "no error is answered"
+
+
+async def test_the_domain_as_a_tenant_leads_past_nothing(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"avModerationEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await set_session(ann, room, tenant="localhost")
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        assert await moderate_media(ann) == NOT_ALLOWED
 
 
 async def test_what_the_config_does_not_mention_stays_as_it_is(start_prosody: StartProsody, room: str) -> None:
@@ -448,7 +503,8 @@ async def test_jitsis_own_filter_refuses_by_the_features(start_prosody: StartPro
         await promote(prosody, room, ann)
         to = f"{ann.room_jid(room)}/focus"
         answer = await ann.iq("set", order_to_record(mode), to=to)
-        assert error_of(answer).text == "by Jitsi's module"
+        assert str(error_of(answer)) == "auth/forbidden"
+        assert error_of(answer).text is None, "this module gives a text"
 
 
 async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
@@ -468,7 +524,8 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
         await focus.join(breakout, nick="focus")
         assert await switch(ann, room, breakout, "ann")
         assert await switch(bob, room, breakout, "bob")
-        assert metadata_seen(bob)[-1] == {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
+        shown: dict[str, object] = {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
+        assert metadata_seen(bob)[-1] == shown
         await prosody.module(f"""
             local room = prosody.hosts["breakout.localhost"].modules.muc.get_room_from_jid("{breakout}");
             assert(room:set_affiliation(true, "{ann.jid.partition("/")[0]}", "owner"))""")
@@ -478,7 +535,9 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
             assert await record(client, focus, breakout) == "auth/forbidden"
             await write_metadata(client, breakout, "roomConfig", {})
             await write_metadata(client, breakout, "permissions", {"groupChatRestricted": False})
-        assert metadata_seen(bob) == [{"roomConfig": config, "permissions": {"groupChatRestricted": True}}]
+            await write_metadata(client, breakout, "other", client.jid)
+        shown["other"] = ann.jid
+        assert metadata_seen(bob)[-1] == shown
         await close_meeting(prosody, room)
 
 

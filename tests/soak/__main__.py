@@ -32,7 +32,7 @@ def table(result: Result) -> Table:
         it.add_row(name, str(model.counts[name]), "")
     it.add_row("slowest start, s", f"{model.slowest_start:.1f}", "")
     it.add_row("events acknowledged", str(sum(model.accepted.values())), "")
-    missing = sum(model.accepted.values()) - sum(model.arrived.values())
+    missing = sum((model.accepted - model.arrived).values())
     must_be_none = {
         "forbidden allows": len(model.forbidden),
         "invited users refused while the backend was well": len(model.refused),

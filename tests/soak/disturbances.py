@@ -103,10 +103,12 @@ class Disturbances:
 
     async def _restart(self) -> None:
         self._model.counts["restarts"] += 1
+        self._load.stopped_at = time.monotonic()
         code = await self._sidecar.stop()
         if code != 0:
             self._model.defects.append(f"SIGTERM ended it with {code}")
         await self._come_back()
+        self._load.stopped_at = 0.0
 
     async def _come_back(self) -> None:
         begun = time.monotonic()

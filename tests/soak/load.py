@@ -19,6 +19,8 @@ from tests.soak.model import CHANGING, LATE, ROOMS, Model, somebody
 
 JOINERS, TELLERS = 4, 6
 PAUSE = 0.1
+NOT_ACCEPTED = 1.0
+"""Seconds that a connection may wait to be accepted on a busy machine."""
 NOBODY = (aiohttp.ClientError, TimeoutError)
 
 
@@ -31,6 +33,9 @@ class Load:
         self._model = model
         self._chance = chance
         self._enough = asyncio.Event()
+        self.stopped_at = 0.0
+        """When SIGTERM was last sent. The kernel resets connections that the sidecar has not accepted yet: only systemd
+        can keep them."""
         self.killed_at = 0.0
         """When kill -9 last cut off what was under way; infinite while that happens."""
 
@@ -63,7 +68,7 @@ class Load:
 
     def _not_answered(self, error: BaseException, sent_at: float) -> None:
         refused = isinstance(error, aiohttp.ClientConnectorError)
-        if refused or self.killed_at >= sent_at:
+        if refused or self.killed_at >= sent_at or 0 < self.stopped_at < sent_at + NOT_ACCEPTED:
             self._model.counts["found it down"] += 1
         else:
             self._model.defects.append(f"no answer to a join: {error!r}")

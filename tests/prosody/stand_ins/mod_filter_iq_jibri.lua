@@ -15,6 +15,6 @@ module:hook("pre-iq/full", function (event)
 	local is_allowed = occupant and occupant.role == "moderator";
 	if features then is_allowed = features[feature] == true or features[feature] == "true"; end
 	if is_allowed then return; end
-	session.send(st.error_reply(stanza, "auth", "forbidden", "by Jitsi's module"));
+	session.send(st.error_reply(stanza, "auth", "forbidden"));
 	return true;
 end);

@@ -11,8 +11,7 @@ module:hook("message/host", function (event)
 	local occupant = room and room:get_occupant_by_real_jid(stanza.attr.from);
 	if not occupant or poll.command ~= "new-poll" then return; end
 	local features, permissions = session.jitsi_meet_context_features, (room.jitsiMetadata or {}).permissions or {};
-	local has_feature = occupant.role == "moderator";
-	if features then has_feature = features["create-polls"] == true; end
+	local has_feature = features and features["create-polls"] == true; -- a moderator without features has it neither
 	if permissions.pollCreationRestricted and not has_feature then
 		session.send(st.error_reply(stanza, "cancel", "not-allowed", "Creation of polls not allowed for user"));
 	else
