@@ -44,6 +44,29 @@ def test_the_least_file_system_depends_on_the_outbox(tmp_path: Path, extra: str,
     assert [says in note for note in notes if says is not None] == ([] if says is None else [True]), notes
 
 
+@pytest.mark.parametrize("by_credential", [False, True])
+def test_orders_need_a_token_for_the_module_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_credential: bool
+) -> None:
+    for name in ("control-token", "listen-token"):
+        (tmp_path / name).write_text("0123456789abcdef")
+    config = tmp_path / "f.yaml"
+    lines = "backend: {url: 'https://api.example.com/x'}\n"
+    if by_credential:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        (tmp_path / "listen-token").rename(tmp_path / "elsewhere")
+    else:
+        lines += f"control: {{token_file: {tmp_path}/control-token}}\n"
+    config.write_text(lines)
+    refused = CliRunner().invoke(main, ["check", "--config", str(config)])
+    assert (refused.exit_code, "control.token_file: orders need listen.token_file" in refused.output) == (1, True)
+    if by_credential:
+        (tmp_path / "elsewhere").rename(tmp_path / "listen-token")
+    else:
+        config.write_text(f"{lines}listen: {{token_file: {tmp_path}/listen-token}}\n")
+    assert CliRunner().invoke(main, ["check", "--config", str(config)]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("secret", "says"),
     [
