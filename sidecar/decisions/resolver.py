@@ -19,7 +19,7 @@ from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
 from sidecar.core.decision_body import is_personal
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
-from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
+from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled, restricts
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk, Memory
@@ -79,7 +79,7 @@ class Resolver:
             return None
         policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
         view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
-        if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
+        if view.entry is None or view.state is not Freshness.FRESH or restricts(view.entry.verdict, view.entry.body):
             return None
         if query.key.subject == GUEST and is_personal(view.entry.body):
             return None
@@ -246,8 +246,9 @@ class Resolver:
         return unavailable(query, view.entry, view.policy, asked=settled, before=view.state, retry_after=due)
 
     async def _save_deny(self, query: Query, view: View) -> None:
-        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy."""
-        if view.entry is not None and view.entry.verdict is Verdict.DENY:
+        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy; and so is
+        an allow that leads to the lobby."""
+        if view.entry is not None and restricts(view.entry.verdict, view.entry.body):
             await self._disk.save(query.key, query.received_at + view.policy.deadline - ANSWER_MARGIN)
 
     def _due_in(self, query: Query, now: float) -> float:

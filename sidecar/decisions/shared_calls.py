@@ -27,7 +27,7 @@ from sidecar.core.model import (
     Replied,
     Verdict,
 )
-from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
+from sidecar.core.policy import OnUnavailable, Policy, Settled, restricts, settle, useless_in_an_outage
 from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk
@@ -149,8 +149,7 @@ class Calls:
     async def _settle(self, query: Query, policy: Policy, carried: Carried, until: float) -> Settled:
         outcome = carried.outcome
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
-            self._cache.separate_guests(query.key, carried.asked_at)
-            query = query.for_one_guest()
+            query = self._for_one_guest(query, carried.asked_at)
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
             self._emit(CacheControlSeen(query.key.endpoint, forbids))
@@ -161,6 +160,16 @@ class Calls:
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
         await self._remember(query, policy, settled, now, until)
         return settled
+
+    def _for_one_guest(self, query: Query, asked_at: float) -> Query:
+        """From now on the guests of this room share no answer. A deny for all of them that came after this question was
+        asked counts for this guest too."""
+        shared, query = query.key, query.for_one_guest()
+        entry = self._cache.get(shared)
+        self._cache.separate_guests(shared, asked_at)
+        if entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > asked_at:
+            self._cache.put(query.key, entry)
+        return query
 
     def _keep_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> None:
         """The room config that came along with a decision is kept like one that was asked for."""
@@ -185,7 +194,7 @@ class Calls:
             self._cache.put(key, settled.store)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-        if settled.lobby or (settled.reply is not None and settled.reply.verdict is Verdict.DENY):
+        if settled.reply is not None and restricts(settled.reply.verdict, settled.reply.body):
             await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Protocol
 
 from sidecar.core.model import Entry, Key, Verdict
+from sidecar.core.policy import restricts
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.errors import DiskError
@@ -279,7 +280,7 @@ class WriteBehind:
         dirty = self._cache.dirty
         if len(dirty) - self._denies_waiting <= self.MOST_DIRTY:
             return
-        denies = {key: row for key, row in dirty.items() if row is not None and row.verdict in _FIRST}
+        denies = {key: row for key, row in dirty.items() if row is not None and _is_first(row)}
         dirty.clear()
         dirty.update(denies)
         self._denies_waiting = len(denies)
@@ -315,7 +316,8 @@ def _no_collection() -> Iterator[None]:
 
 
 def _is_first(row: Entry | None) -> bool:
-    return row is None or row.verdict in _FIRST
+    """Whether somebody may wait until this is on disk: a deletion, a deny, an allow that leads to the lobby."""
+    return row is None or row.verdict in _FIRST or restricts(row.verdict, row.body)
 
 
 def _settle(waiter: asyncio.Future[None], error: DiskError | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Endpoint, Entry, Key, Verdict
-from sidecar.core.policy import Freshness
+from sidecar.core.policy import LOBBY_TOMBSTONE, Freshness
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.changes import Changes
@@ -227,6 +227,17 @@ async def test_a_deny_does_not_wait_for_allows_and_is_written_on_a_full_disk_too
         assert len(store.rows) == 150
         assert a_key("open") in running.cache.dirty
         assert max(len(rows) for rows, _ in store.commits) == WriteBehind.FULL_DISK
+
+
+async def test_an_allow_that_leads_to_the_lobby_is_on_disk_as_early_as_a_deny() -> None:
+    store = FakeStore()
+    async with Running(store, every=60.0) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.put(a_key("open"), an_entry())
+        running.cache.put(a_key(), an_entry(body=LOBBY_TOMBSTONE))
+        await running.writer.persist()
+        assert a_key() in store.commits[0][0]
+        assert a_key("open") not in store.commits[0][0]
 
 
 @pytest.mark.parametrize("lacks", [True, False])
