@@ -146,6 +146,16 @@ class Resolver:
         except TimeoutError:
             return None
 
+    def is_outdated(self, query: Query) -> bool:
+        """Whether a deny or an order has come since this question was, so that an allow that was its answer counts no
+        more, and the question is to be resolved again."""
+        key = query.key
+        if key.subject == GUEST and self.cache.guests_are_separate(key.room):
+            key = query.for_one_guest().key
+        entry = self.cache.get(key)
+        denied = entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > query.received_at
+        return denied or self.cache.changes.outdate(key, query.received_at)
+
     def preview(self, key: Key) -> View:
         """What a question with this key would meet now; changes nothing."""
         now = self._clock.monotonic()
