@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo run unit test test-jitsi lint format faults crash damage soak long-runs bench clean
+.PHONY: help demo demo-browser run unit test test-jitsi lint format faults crash damage soak long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -19,6 +19,10 @@ help: ## This list
 demo: ## A short demonstration: real Prosody, real sidecar, a backend that stops and starts again
 	@tools/setup.sh demo
 	@$(PYTHON) -m demo
+
+demo-browser: ## A meeting in your own browser: change its settings, and see a refusal
+	@tools/setup.sh demo browser
+	@$(PYTHON) -m demo.browser
 
 run: ## The sidecar in the foreground with a demo backend, for the curl commands in README
 	@tools/setup.sh run
@@ -46,7 +50,7 @@ lint: ## ruff, mypy --strict, luacheck; for the script in the page tsc and eslin
 	@$(PYTHON) -m mypy --strict
 	@luacheck --no-color --quiet lua/
 	@tsc --project frontend
-	@env NODE_PATH=/usr/share/nodejs eslint --format unix frontend tests/frontend
+	@env NODE_PATH=/usr/share/nodejs eslint --format unix frontend tests/frontend demo/page
 
 format: ## Formats the Python files, and fixes what ruff can fix
 	@tools/setup.sh unit

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from demo import figures
-from demo.harness import DEADLINE, FRESH, Harness, Person, set_up
+from demo.harness import DEADLINE, FRESH, Harness, Person, set_up_with_people
 from demo.parts import WentOtherwise
 from tests.rig.prosody import Prosody
 from tests.rig.xmpp import JoinResult
@@ -113,7 +113,7 @@ async def demonstrate(console: Console, folder: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     printer = Printer(console)
     console.print("[bold]The parts[/bold]")
-    async with set_up(folder, printer.part_is_up) as (harness, prosody, (alice, bob, carol)):
+    async with set_up_with_people(folder, printer.part_is_up) as (harness, prosody, (alice, bob, carol)):
         joins = Joins(harness, prosody, printer)
 
         printer.chapter("The backend works")

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -22,6 +23,7 @@ DEADLINE = 4.0
 SIDECAR_CONFIG = """\
 listen: {{host: 127.0.0.1, port: {listen}}}
 admin: {{host: 127.0.0.1, port: {admin}}}
+control: {{host: 127.0.0.1, port: {control}, token_file: {folder}/control-token}}
 state_dir: {folder}/state
 backend:
   url: http://127.0.0.1:{backend}/webhooks/jitsi
@@ -47,6 +49,7 @@ class Harness:
     announce: Announce
     listen: int
     admin: int
+    control: int
     backend_port: int
     backend: Program | None = None
     pids: list[int] = field(default_factory=list)
@@ -83,15 +86,23 @@ class Harness:
         async with self.session.post(url, json=change) as response:
             response.raise_for_status()
 
+    async def order(self, call: str, **fields: object) -> int:
+        """Gives an order of the meeting service; returns the status of the answer."""
+        url = f"http://127.0.0.1:{self.control}/control/v1/{call}"
+        async with self.session.post(url, json=fields, headers={"Authorization": f"Bearer {SECRET}"}) as response:
+            return response.status
+
     async def start_sidecar(self) -> Program:
         begun = time.monotonic()
-        secret, config = self.folder / "webhook-secret", self.folder / "sidecar.yaml"
-        secret.touch(mode=0o600)
-        secret.write_text(SECRET)
+        config = self.folder / "sidecar.yaml"
+        for name in ("webhook-secret", "control-token"):
+            (self.folder / name).touch(mode=0o600)
+            (self.folder / name).write_text(SECRET)
         config.write_text(
             SIDECAR_CONFIG.format(
                 listen=self.listen,
                 admin=self.admin,
+                control=self.control,
                 backend=self.backend_port,
                 folder=self.folder,
                 fresh=FRESH,
@@ -144,11 +155,11 @@ class Person:
 
 
 @asynccontextmanager
-async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
-    """Prosody with the module. If the demonstration fails, its log is kept in its folder."""
+async def running_prosody(harness: Harness, **options: Any) -> AsyncIterator[Prosody]:
+    """Prosody with the module and these options. If the demonstration fails, its log is kept in its folder."""
     begun = time.monotonic()
     try:
-        async with Prosody.start(webhook_url=harness.webhooks, log_level="info") as prosody:
+        async with Prosody.start(webhook_url=harness.webhooks, log_level="info", **options) as prosody:
             harness.pids.append(prosody.process.pid)
             harness.ports += [prosody.c2s_port, prosody.http_port]
             version = await prosody.lua("return prosody.version")
@@ -163,24 +174,30 @@ async def running_prosody(harness: Harness) -> AsyncIterator[Prosody]:
 
 
 @asynccontextmanager
-async def set_up(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
-    """Backend, sidecar, Prosody and three users, started in this order and ended in the reverse order."""
-    listen, admin, backend_port = free_ports(3)
+async def set_up(folder: Path, announce: Announce, **options: Any) -> AsyncIterator[tuple[Harness, Prosody]]:
+    """Backend, sidecar and Prosody, started in this order and ended in the reverse order."""
+    listen, admin, control, backend_port = free_ports(4)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=5), connector=aiohttp.TCPConnector(force_close=True)
             )
         )
-        harness = Harness(folder, session, announce, listen, admin, backend_port)
-        harness.ports += [listen, admin, backend_port]
+        harness = Harness(folder, session, announce, listen, admin, control, backend_port)
+        harness.ports += [listen, admin, control, backend_port]
         stack.push_async_callback(harness.stop_backend)
         await harness.start_backend()
         stack.push_async_exit(stopper(await harness.start_sidecar()))
-        prosody = await stack.enter_async_context(running_prosody(harness))
+        yield harness, await stack.enter_async_context(running_prosody(harness, **options))
+    harness.find_leftovers()
+
+
+@asynccontextmanager
+async def set_up_with_people(folder: Path, announce: Announce) -> AsyncIterator[tuple[Harness, Prosody, list[Person]]]:
+    """The same, with three users."""
+    async with set_up(folder, announce) as (harness, prosody), AsyncExitStack() as stack:
         people = [
             Person(name, await stack.enter_async_context(Client.connect(prosody, user=name)))
             for name in ("alice", "bob", "carol")
         ]
         yield harness, prosody, people
-    harness.find_leftovers()

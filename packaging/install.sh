@@ -24,6 +24,12 @@ case $PREFIX in
     *) UNITS=/usr/local/lib/systemd/system ;; # systemd looks nowhere below another prefix
 esac
 GROUPS_IN=${UNITS%/systemd/system}/sysusers.d
+declare -A COMPLETIONS=(
+    [bash]=$PREFIX/share/bash-completion/completions/prosody-sidecar
+    [zsh]=$PREFIX/share/zsh/vendor-completions/_prosody-sidecar
+    [fish]=$PREFIX/share/fish/vendor_completions.d/prosody-sidecar.fish
+)
+case $PREFIX in /usr) ;; *) COMPLETIONS[zsh]=$PREFIX/share/zsh/site-functions/_prosody-sidecar ;; esac
 root=$DESTDIR
 modules=$DESTDIR$MODULES
 . packaging/module.sh
@@ -41,18 +47,45 @@ make_environment() {
     mkdir -p "$home"
     "$PYTHON" -m venv "$home"
     copy_sources
-    "$home/bin/python3" -m pip install --disable-pip-version-check -qq --no-compile "$sources"
+    install_packages "$home/bin/python3" --require-hashes --requirement packaging/requirements.lock
+    install_packages "$home/bin/python3" --no-deps --no-build-isolation "$sources"
     "$home/bin/python3" -m pip uninstall --quiet --yes pip setuptools
+    put_documents "$home/bin/python3"
     find "$home/bin" -type f ! -name prosody-sidecar -delete
-    rm -rf "$home/include"
+    # These name the folders of this build, and nothing reads them.
+    find "$home/lib" \( -name RECORD -o -name direct_url.json \) -path '*.dist-info/*' -delete
+    rm -rf "$home/include" "$home/.gitignore"
     sed -i "1s|.*|#!$HOME_IN/bin/python3|" "$home/bin/prosody-sidecar"
     sed -i "/^command/d" "$home/pyvenv.cfg"
-    "$home/bin/python3" -m compileall -q -s "$home" -p "$HOME_IN" "$home/lib"
+    # With the hash of the source and not its date, which would differ in each build.
+    PYTHONHASHSEED=0 "$home/bin/python3" -m compileall -q -f --invalidation-mode checked-hash \
+        -s "$home" -p "$HOME_IN" "$home/lib"
     if [ -e "$DESTDIR$HOME_IN" ]; then
         mv -T "$DESTDIR$HOME_IN" "$DESTDIR$HOME_IN.old"
     fi
     mv -T "$home" "$DESTDIR$HOME_IN"
     rm -rf "$DESTDIR$HOME_IN.old"
+}
+
+install_packages() { # PYTHON OPTIONS
+    "$1" -m pip install --disable-pip-version-check -qq --no-compile "${@:2}"
+}
+
+# The man pages, the completion of the command in shells, and the licences, made by what they describe.
+put_documents() { # PYTHON
+    local made=$sources/made page
+    mkdir -p "$made"
+    "$1" -B -m tools.man "$made"
+    for page in 1 5; do
+        gzip -9n "$made/prosody-sidecar.$page"
+        put "$made/prosody-sidecar.$page.gz" "$PREFIX/share/man/man$page/prosody-sidecar.$page.gz"
+    done
+    for shell in "${!COMPLETIONS[@]}"; do
+        _PROSODY_SIDECAR_COMPLETE=${shell}_source "$1" -B "${1%/*}/prosody-sidecar" >"$made/completion"
+        put "$made/completion" "${COMPLETIONS[$shell]}"
+    done
+    "$1" -B packaging/debian/copyright.py "$HOME_IN" >"$made/copyright"
+    put "$made/copyright" "$DOC/copyright"
 }
 
 # Not in place, or setuptools would leave its folders in the sources.
@@ -92,8 +125,11 @@ do_install() {
     for file in config/*; do
         put "$file" "$DOC/examples/${file##*/}"
     done
-    for file in README.md CHANGELOG.md LICENSE docs/*.md; do
+    for file in README.md CHANGELOG.md docs/*.md; do
         put "$file" "$DOC/${file##*/}"
+    done
+    for file in docs/images/*.png docs/runbooks/*.md; do
+        put "$file" "$DOC/${file#docs/}"
     done
     put config/sidecar.schema.json "$SHARE/sidecar.schema.json"
     put frontend/room-config.js "$SHARE/frontend/room-config.js"
@@ -111,7 +147,8 @@ do_uninstall() {
         (cd systemd && systemctl --quiet disable --now -- *) || true
     fi
     rm -rf "$DESTDIR$HOME_IN" "$DESTDIR$HOME_IN".{new,old} "$DESTDIR$DOC" "$DESTDIR$SHARE"
-    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar" "$DESTDIR$GROUPS_IN/prosody-sidecar.conf"
+    rm -f "$DESTDIR$PREFIX/bin/prosody-sidecar" "$DESTDIR$GROUPS_IN/prosody-sidecar.conf" \
+        "${COMPLETIONS[@]/#/$DESTDIR}" "$DESTDIR$PREFIX"/share/man/man[15]/prosody-sidecar.[15].gz
     for unit in systemd/*; do
         rm -f "$DESTDIR$UNITS/${unit##*/}"
     done

@@ -2,9 +2,9 @@
 # MODULES is Prosody's plugin folder, if it is not Jitsi's.
 PREFIX ?= /usr/local
 DESTDIR ?=
-export PREFIX DESTDIR
+export PREFIX DESTDIR MAINTAINER
 
-.PHONY: install install-module uninstall deb
+.PHONY: install install-module uninstall deb debs lock
 
 install: ## Onto this machine, with a virtual environment of its own (PREFIX, DESTDIR)
 	@packaging/install.sh install
@@ -17,6 +17,13 @@ uninstall: ## Off this machine again; config and state stay (PREFIX, DESTDIR)
 
 deb: ## A Debian package in dist/: command, units, config, module; asks nothing
 	@packaging/deb.sh
+
+debs: ## The packages for Debian 12 and 13, each made in that Debian (needs root)
+	@tools/setup.sh unit boot
+	@$(PYTHON) -m tests.booted.build
+
+lock: ## Newer versions of the Python packages that are installed, into packaging/requirements.lock
+	@packaging/lock.sh
 
 .PHONY: test-systemd
 test-systemd: ## The package on a booted Debian with a real systemd: reload, restart, watchdog, under load (needs root)

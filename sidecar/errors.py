@@ -26,6 +26,10 @@ class DiskError(SidecarError):
     """The state on disk cannot be read or written now."""
 
 
+class EngineError(SidecarError):
+    """The engine of the shared memory does not answer in time, or with an error."""
+
+
 class OutboxFull(SidecarError):
     """The outbox is full; the caller keeps its event and sends it again later."""
 

@@ -163,6 +163,21 @@ class LinkIgnored:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedAsked:
+    """The shared memory was asked about a key: hit, suspect, outdated, miss, failed, or forged."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChanged:
+    """This sidecar is in touch with the others, or out of touch."""
+
+    in_touch: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something that an operator should see once: a start, a stop, a renamed file."""
 
@@ -195,6 +210,8 @@ Fact = (
     | Reloaded
     | LinkChanged
     | LinkIgnored
+    | SharedAsked
+    | SharedChanged
     | Notice
     | Crashed
 )

@@ -79,13 +79,14 @@ def _describe(node: dict[str, Any], document: dict[str, Any], said: dict[str, st
         dotted = f"{path}.{name}" if path else name
         if dotted in said:
             child["description"] = _prose(said[dotted])
-        section = _section(child, document)
+        section = section_of(child, document)
         if section is not None:
             section.pop("title", None)
             _describe(section, document, said, dotted)
 
 
-def _section(child: dict[str, Any], document: dict[str, Any]) -> dict[str, Any] | None:
+def section_of(child: dict[str, Any], document: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema of a section, if this setting is one."""
     reference = child.get("$ref") or child.get("items", {}).get("$ref")
     section: dict[str, Any] | None = document["$defs"].get(reference.rpartition("/")[2]) if reference else None
     return section
@@ -106,7 +107,7 @@ def _sections(node: dict[str, Any], whole: dict[str, Any], said: dict[str, str],
     inner: list[str] = []
     for name, child in node["properties"].items():
         dotted = f"{path}.{name}" if path else name
-        section = _section(child, whole)
+        section = section_of(child, whole)
         if section is not None and child.get("type") != "array":
             inner += ["", f"{'##' if not path else '###'} {dotted}", "", _prose(said.get(dotted, "")), ""]
             inner += list(_sections(section, whole, said, dotted))
@@ -115,20 +116,21 @@ def _sections(node: dict[str, Any], whole: dict[str, Any], said: dict[str, str],
                 "",
                 f"## {dotted}",
                 "",
-                f"{_prose(said[dotted])} Takes: {_takes(child)}.",
+                f"{_prose(said[dotted])} Takes: {takes(child)}.",
                 *_example(said[dotted]),
             ]
         else:
             default = "" if name in node.get("required", []) else f"`{json.dumps(child.get('default'))}`"
-            rows.append(f"| `{name}` | {default} | {_takes(child)} | {_prose(said.get(dotted, ''))} |")
+            rows.append(f"| `{name}` | {default} | {takes(child)} | {_prose(said.get(dotted, ''))} |")
     if rows:
         yield from ("| setting | default | takes | meaning |", "|---|---|---|---|", *rows)
     yield from inner
 
 
-def _takes(child: dict[str, Any]) -> str:
+def takes(child: dict[str, Any]) -> str:
+    """In words, which values a setting may have."""
     if "anyOf" in child:
-        return " or ".join(_takes(each) for each in child["anyOf"])
+        return " or ".join(takes(each) for each in child["anyOf"])
     if "enum" in child:
         return " or ".join(f"`{value}`" for value in child["enum"])
     words = {"number": "number", "integer": "whole number", "boolean": "`true` or `false`", "null": "`null`"}
@@ -144,17 +146,17 @@ def _example(comment: str) -> Iterator[str]:
         yield from ("", "```yaml", parts[1].strip("\n"), "```")
 
 
-def main() -> int:
-    """Write the files that are not current, or name them with `--check`."""
-    texts = {SCHEMA: json.dumps(schema(), indent=2) + "\n", DOCUMENT: document() + "\n"}
+def write_or_name(texts: dict[Path, str], program: str) -> int:
+    """Write the files that are not current; with `--check`, name them and return 1."""
     stale = [file for file, text in texts.items() if not file.exists() or file.read_text() != text]
     for file in stale:
         if "--check" in sys.argv[1:]:
-            sys.stderr.write(f"{file.relative_to(ROOT)} is not current; run: python tools/reference.py\n")
+            sys.stderr.write(f"{file.relative_to(ROOT)} is not current; run: python {program}\n")
         else:
             file.write_text(texts[file])
     return 1 if stale and "--check" in sys.argv[1:] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    made = {SCHEMA: json.dumps(schema(), indent=2) + "\n", DOCUMENT: document() + "\n"}
+    sys.exit(write_or_name(made, "tools/reference.py"))

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container ...
+# Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|browser|test|lint|crash|bench|boot|container ...
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
 #   2. the project and its tools are installed into .venv; again only when setup.cfg changes
-#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test`, lib-jitsi-meet
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test` and `browser`, lib-jitsi-meet
 #
 # If everything is installed, it prints nothing.
 set -euo pipefail
@@ -23,12 +23,13 @@ faketime         | test                     | ls /usr/lib/*/faketime/libfaketime
 lua-check        | test lint                | command -v luacheck                 | checks the module for mistakes
 openssl          | unit test                | command -v openssl                  | makes certificates for the tests; comes with ca-certificates
 systemd          | test                     | command -v systemd-analyze          | checks the systemd units
+redis-server     | test                     | command -v redis-server             | the memory that several sidecars share
 chromium         | test                     | command -v chromium                 | a real browser for the pages of the tests, without a window
 nodejs           | test lint                | command -v node                     | runs the tests of the script in the page of Jitsi
 node-typescript  | test lint                | command -v tsc                      | checks the types in that script
 eslint           | test lint                | command -v eslint                   | checks that script for mistakes
-libjs-jquery     | test                     | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
-npm              | test                     | command -v npm                      | gets lib-jitsi-meet
+libjs-jquery     | test browser             | test -e /usr/share/javascript/jquery/jquery.min.js | what lib-jitsi-meet needs in a page
+npm              | test browser             | command -v npm                      | gets lib-jitsi-meet
 prometheus       | test                     | command -v promtool                 | checks alerts and metrics; no Prometheus is started
 wrk              | bench                    | command -v wrk                      | sends requests as fast as possible
 nginx            | bench                    | command -v nginx                    | a caching proxy, compared with the sidecar
@@ -40,6 +41,7 @@ systemd-container | boot                    | command -v systemd-nspawn         
 debootstrap      | boot container           | command -v debootstrap              | creates that Debian, and a base for the image
 podman           | container                | command -v podman                   | builds the container image and runs it
 runc             | container                | command -v runc                     | starts containers, also on machines with both kinds of cgroups
+lintian          | boot                     | command -v lintian                  | checks the package
 util-linux       | boot                     | command -v nsenter                  | runs commands in that Debian
 '
 debootstrap_line='
@@ -48,7 +50,7 @@ debootstrap      | test bench               | command -v debootstrap            
 [ -f tools/prosody13.sh ] && PACKAGES+=$debootstrap_line
 
 # The services that these packages would start, now and at every boot.
-SERVICES=(prosody nginx varnish varnishncsa)
+SERVICES=(prosody nginx varnish varnishncsa redis-server)
 
 STATE=.cache/setup
 LOG=$STATE/last.log
@@ -63,7 +65,7 @@ fail() {
     exit 1
 }
 
-usage() { fail "give a purpose: tools/setup.sh unit|run|demo|test|lint|crash|bench|boot|container"; }
+usage() { fail "give a purpose: tools/setup.sh unit|run|demo|browser|test|lint|crash|bench|boot|container"; }
 
 # Runs a command without its output. Prints a line every 10 seconds, and the output if the command fails.
 quietly() {
@@ -238,7 +240,7 @@ give_back() {
 [ $# -gt 0 ] || usage
 for purpose in "$@"; do
     case $purpose in
-        unit | run | demo | test | lint | crash | bench | boot | container) ;;
+        unit | run | demo | browser | test | lint | crash | bench | boot | container) ;;
         *) usage ;;
     esac
 done
@@ -254,7 +256,7 @@ make_venv
 if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
     bash tools/prosody13.sh || say "Prosody 13 could not be installed (see above); its tests are skipped, with a message."
 fi
-if [[ " $* " =~ \ test\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
+if [[ " $* " =~ \ (test|browser)\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
     sh tools/lib-jitsi-meet.sh || say "lib-jitsi-meet could not be got (see above); the browser is not tested, and the tests say so."
 fi
 give_back $STATE

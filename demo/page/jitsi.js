@@ -1,8 +1,6 @@
 // Stands in for jitsi-meet's page, as far as frontend/room-config.js sees it: the store with its reducers, what the
 // page offers by its config, and a plain drawing of that. Read in jitsi-meet of August 2026; the paths are below
 // react/features/. lib-jitsi-meet is the real one.
-
-/* global JitsiMeetJS */
 "use strict";
 
 const EVENTS = JitsiMeetJS.events.conference;
@@ -188,7 +186,7 @@ function drawing(state) {
             element("h1", "", localSubject || subject || room), element("p", "standing", standing),
         ]),
         element("section", "notifications", "", notices),
-        element("section", "menus", "", menus.map((name) => element("span", "entry", name))),
+        element("section", "menus", "", conference ? menus.map((name) => element("span", "entry", name)) : []),
         element("footer", "", "", conference ? buttons : []),
     ];
 }

@@ -162,7 +162,7 @@ local function new(need)
 	forbidden, metadata = need.forbidden, need.metadata;
 	return {
 		main_room_of = main_room_of; start = start; on_joined = on_joined; on_presence = on_presence;
-		on_denied = on_denied; keep_out = keep_out;
+		on_denied = on_denied; keep_out = keep_out; was_thrown_out = was_thrown_out;
 	};
 end
 

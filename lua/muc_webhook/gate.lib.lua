@@ -18,7 +18,7 @@ local unavailable_text = "The meeting service cannot be reached. Please try agai
 
 -- Handed over by start.lib.lua.
 local state, options, metrics, people, rooms, held, records, access, decisions, login_only, breakout_rooms, messages;
-local put_out, bosh;
+local put_out, lobby_entry, bosh;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -50,6 +50,7 @@ local function is_refused_by_decision(event, room_jid, decision)
 	if decision.verdict == "deny" then
 		metrics.count_join("denied");
 		breakout_rooms.on_denied(room_jid, jid.bare(event.stanza.attr.from));
+		lobby_entry.on_denied(room_jid, jid.bare(event.stanza.attr.from));
 		module:log("info", "A join into %s was denied: %s", room_jid, decision.reason);
 		explain_refusal(event, room_jid, decision.refusal);
 		event.origin.send(messages.refusal(event.stanza, room_jid, decision.refusal));
@@ -130,6 +131,7 @@ local function decide_by_answers(event, room_jid, ticket)
 	end
 	decisions.remember(event.stanza, decision);
 	put_out.on_let_in(event, room_jid);
+	lobby_entry.on_let_in(event, room_jid);
 	metrics.count_join("allowed");
 	return false;
 end
@@ -257,7 +259,7 @@ local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
 	decisions, breakout_rooms, messages = need.decisions, need.breakout_rooms, need.messages;
-	held, put_out, bosh = need.held, need.put_out, need.bosh;
+	held, put_out, lobby_entry, bosh = need.held, need.put_out, need.lobby_entry, need.bosh;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

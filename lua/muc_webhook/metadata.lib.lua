@@ -34,7 +34,7 @@ end
 local function restrict(metadata, is_forbidden)
 	for setting, permission in pairs(restricted_by) do
 		if is_forbidden(setting) then
-			metadata.permissions = metadata.permissions or {};
+			if type(metadata.permissions) ~= "table" then metadata.permissions = {}; end
 			metadata.permissions[permission] = true;
 		end
 	end
@@ -66,10 +66,11 @@ local function on_breakout_room(room)
 end
 
 -- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
--- moderators write.
+-- moderators write. Jitsi's modules look for members in the permissions, whatever they are.
 local function on_write(event)
 	if event.key == "roomConfig" then return false; end
-	if event.key ~= "permissions" or type(event.data) ~= "table" or event.actor.role ~= "moderator" then return nil; end
+	if event.key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
+	if type(event.data) ~= "table" then return false; end
 	local written, room_jid = { permissions = event.data }, event.room.jid;
 	local main_room = jid.host(room_jid) == module.host and event.room or main_room_of(room_jid);
 	if not main_room then return nil; end

@@ -28,7 +28,6 @@ local on_component = {
 	{ "token_security_ondemand", "the token decides about the lobby and the password, also about the config's" };
 	{ "secure_domain_lobby_bypass", "users with an account are led past the config's lobby" };
 	{ "matrix_lobby_bypass", "the token leads past the config's lobby" };
-	{ "jibri_autostart", "it asks for a recording of each room; with autoRecord too, jicofo refuses the second request" };
 	{ "fmuc", "this is a visitor node: who is allowed becomes a visitor, and maxParticipants, membersOnly, lobbyEnabled and "
 		.."moderators are not applied" };
 };

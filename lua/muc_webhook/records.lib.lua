@@ -129,7 +129,7 @@ local function forget_leftovers()
 		end
 	end
 	for room_jid, life in pairs(state.lives) do
-		if not life.timer and not rooms.of(room_jid) then state.lives[room_jid] = nil; end
+		if not life.timer and not state.records[room_jid] and not rooms.of(room_jid) then state.lives[room_jid] = nil; end
 	end
 end
 

@@ -7,8 +7,8 @@ local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
 	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "decisions";
 	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
-	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "bosh"; "gate";
-	"limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
+	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "lobby_entry"; "bosh";
+	"gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
 -- For what must not take its surroundings along when it fails.
@@ -55,7 +55,9 @@ local function build(libraries, saved)
 	local config = libraries.config.new { answers = answers, settings = settings, messages = messages };
 	local decisions = libraries.decisions.new { state = state, answers = answers, texts = texts, settings = settings };
 	local login_only = libraries.login_only.new { people = people, messages = messages };
-	local forbidden = libraries.forbidden.new { rooms = rooms, people = people, settings = settings };
+	local forbidden = libraries.forbidden.new {
+		rooms = rooms, people = people, visitors = visitors, settings = settings,
+	};
 	local metadata = libraries.metadata.new { rooms = rooms, forbidden = forbidden, config = config, settings = settings };
 	local features = libraries.features.new { forbidden = forbidden };
 	local auto_record = libraries.auto_record.new {
@@ -93,10 +95,14 @@ local function build(libraries, saved)
 		state = state, people = people, rooms = rooms, who = who, forbidden = forbidden, metadata = metadata,
 	};
 	local put_out = libraries.put_out.new { state = state, people = people, rooms = rooms, metrics = metrics };
+	local lobby_entry = libraries.lobby_entry.new {
+		people = people, rooms = rooms, put_out = put_out, breakout_rooms = breakout_rooms,
+	};
 	local gate = libraries.gate.new {
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
 		records = records, access = access, decisions = decisions, login_only = login_only,
-		breakout_rooms = breakout_rooms, messages = messages, put_out = put_out, bosh = libraries.bosh.new(),
+		breakout_rooms = breakout_rooms, messages = messages, put_out = put_out, lobby_entry = lobby_entry,
+		bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
@@ -135,7 +141,7 @@ local function build(libraries, saved)
 		locks = locks, members_only = members_only, lobby = lobby, wait_for_host = wait_for_host, duration = duration,
 		records = records, breakout_rooms = breakout_rooms, gate = gate, limit = limit, occupants = occupants, queue = queue,
 		events = events, recordings = recordings, attendance = attendance, neighbours = neighbours, shell = shell, who = who,
-		put_out = put_out, orders = orders,
+		put_out = put_out, lobby_entry = lobby_entry, orders = orders,
 	};
 end
 
@@ -183,6 +189,7 @@ local function watching_hooks(parts)
 		{ "muc-occupant-joined", -1, parts.wait_for_host.on_joined }; -- the host is an owner now
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
+		{ "muc-broadcast-presence", 0, parts.lobby_entry.on_presence };
 		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
 		{ "muc-broadcast-presence", 0, recordings.on_presence };
 		{ "muc-set-affiliation", 0, attendance.on_affiliation };
@@ -206,7 +213,7 @@ local function put_hooks_in(parts)
 		module:hook(event_name, handler, priority);
 	end
 	parts.metadata.start(parts.breakout_rooms.main_room_of);
-	for _, part in ipairs { parts.breakout_rooms, parts.forbidden } do part.start(); end
+	for _, part in ipairs { parts.breakout_rooms, parts.lobby_entry, parts.forbidden } do part.start(); end
 	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
 	local watching = watching_hooks(parts);
 	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import email.utils
 import hmac
+import math
 import ssl
 from dataclasses import dataclass, field, replace
 
@@ -54,11 +55,13 @@ class Backend:
         self.target = target
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
 
     async def __aenter__(self) -> Backend:
         """Prepare the connection pool."""
+        self._pool = Pool()
         self._session = aiohttp.ClientSession(
-            connector=Pool(),
+            connector=self._pool,
             response_class=Response,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -76,6 +79,11 @@ class Backend:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def certificate_end(self) -> float:
+        """Unix time at which the backend's certificate ends; infinite without TLS, or before the first connection."""
+        return math.inf if self._pool is None else self._pool.certificate_end
 
     async def ask(self, query: Query, seconds: float) -> Outcome:
         """Send one question, and wait for the outcome at most so many seconds."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import select
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,8 @@ class Pool(aiohttp.TCPConnector):
     def __init__(self) -> None:
         """Without connections. Must be made inside a running loop."""
         self._names = Names()
+        self.certificate_end = math.inf
+        """Unix time at which the certificate of the newest connection ends; infinite without TLS."""
         super().__init__(limit=0, keepalive_timeout=IDLE_CONNECTION, ttl_dns_cache=ADDRESS_KNOWN, resolver=self._names)
         protocol: Callable[..., ResponseHandler] = _Protocol
         self._factory = functools.partial(protocol, loop=self._loop)
@@ -91,6 +95,8 @@ class Pool(aiohttp.TCPConnector):
             protocol = connection.protocol
             assert isinstance(protocol, _Protocol)
             new, clean = protocol.is_new, protocol.is_clean()
+            if new:
+                self.certificate_end = _certificate_end(protocol.transport)
             if clean and (new or not protocol.is_old()):
                 return connection
             connection.close()
@@ -101,6 +107,12 @@ class Pool(aiohttp.TCPConnector):
         """Close all connections, and end a lookup that is under way."""
         await super().close(abort_ssl=abort_ssl)
         await self._names.close()
+
+
+def _certificate_end(transport: asyncio.Transport | None) -> float:
+    certificate = None if transport is None else transport.get_extra_info("peercert")
+    end = certificate.get("notAfter") if certificate else None
+    return math.inf if end is None else float(ssl.cert_time_to_seconds(end))
 
 
 class _Protocol(ResponseHandler):

@@ -1,4 +1,4 @@
-"""The command `prosody-sidecar`. Exit codes: 0 no problem, 1 problem found, 2 wrong usage, 3 daemon not reachable."""
+"""The command `prosody-sidecar`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sidecar import __version__
 from sidecar.cli import check, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.live_status import watch
+from sidecar.cli.output import discard_unwritten, is_of_output, unwritable
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
@@ -31,6 +32,13 @@ from sidecar.demo_backend.server import serve
 from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
+
+EXIT_CODES = {
+    0: "no problem",
+    1: "a problem was found, or the order was not carried out",
+    2: "wrong usage",
+    3: "the daemon cannot be reached",
+}
 
 DEMO_PORT = 8790
 DEMO_SECRET = "demo-secret"
@@ -46,6 +54,18 @@ log: {{format: console}}
 class _Cli(click.Group):
     """Prints the errors for operators on one line each, without a traceback."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run one command; what cannot be printed (`--help > /dev/full`) is no reason for a traceback."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            if not is_of_output(error):
+                raise
+            discard_unwritten()
+            with contextlib.suppress(OSError):
+                click.echo(unwritable(error), err=True)
+            raise SystemExit(1) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -54,7 +74,11 @@ class _Cli(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Cli,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: " + "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
 @click.version_option(__version__, prog_name="prosody-sidecar")
 def main() -> None:
     """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is down."""
@@ -109,14 +133,14 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
     good = not report.problems and all(step.good for step in steps)
     if as_json:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
-        click.echo(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
+        render.line(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
         for line in (*report.problems, *report.warnings):
             click.echo(line, err=True)
         if not report.problems:
-            click.echo(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+            render.line(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
             for note in report.notes:
-                click.echo(note)
+                render.line(note)
         render.steps(steps)
     if not good:
         raise click.exceptions.Exit(1)
@@ -125,14 +149,17 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
 @main.command()
 @_config_option
 @_json_option
+@click.option("--history", is_flag=True, help="With --json: also the numbers of each of the last 120 seconds.")
 @click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
-def status(file: Path | None, as_json: bool, watching: bool) -> None:
+def status(file: Path | None, as_json: bool, history: bool, watching: bool) -> None:
     """Show the state of the running sidecar on one screen."""
     if watching:
         with contextlib.suppress(KeyboardInterrupt):
             watch(lambda: dict(_ask(file, "GET", "/status")))
         return
     document = _ask(file, "GET", "/status")
+    if not history:
+        document["recent"] = {"last_reload": document["recent"]["last_reload"]}
     _show(document, as_json, render.status)
     if document["reasons"]:
         raise click.exceptions.Exit(1)
@@ -168,7 +195,7 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
         raise click.UsageError("give --room, --user or --all")
     order = {"room": room, "user": user, "all": everything}
     document = _ask(file, "POST", "/purge", body=order)
-    _show(document, as_json, lambda done: click.echo(f"forgotten: {done['purged']}"))
+    _show(document, as_json, lambda done: render.line(f"forgotten: {done['purged']}"))
 
 
 @main.command()
@@ -261,7 +288,7 @@ _numbers = click.argument("numbers", nargs=-1, type=int)
 def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], everything: bool) -> None:
     """Try parked events again: these NUMBERS, or all."""
     document = _ask(file, "POST", "/outbox/retry", body=_which(numbers, everything))
-    _show(document, as_json, lambda done: click.echo(f"waiting again: {done['retried']}"))
+    _show(document, as_json, lambda done: render.line(f"waiting again: {done['retried']}"))
 
 
 @outbox.command("drop")
@@ -274,7 +301,7 @@ def outbox_drop(file: Path | None, as_json: bool, numbers: tuple[int, ...], ever
     """Delete parked events: these NUMBERS, or all. They cannot be restored."""
     body = {**_which(numbers, everything), "waiting": waiting}
     document = _ask(file, "POST", "/outbox/drop", body=body)
-    _show(document, as_json, lambda done: click.echo(f"dropped: {done['dropped']}"))
+    _show(document, as_json, lambda done: render.line(f"dropped: {done['dropped']}"))
 
 
 def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
@@ -330,6 +357,6 @@ def _ask_at(settings: Settings, source: Path, method: str, path: str, **more: An
 
 def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:
     if as_json:
-        click.echo(json.dumps(document, indent=2))
+        render.line(json.dumps(document, indent=2))
     else:
         in_words(document)

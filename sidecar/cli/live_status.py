@@ -12,8 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from sidecar.cli.output import Output
 from sidecar.cli.render import overview
-from sidecar.errors import Unreachable
+from sidecar.errors import SidecarError, Unreachable
 
 EVERY = 1.0
 WIDE = 100
@@ -39,7 +40,9 @@ MEANINGS = {
 
 def watch(ask: Callable[[], dict[str, Any]], console: Console | None = None) -> None:
     """Show until interrupted. If the daemon stops, say so and wait for it."""
-    console = console or Console(highlight=False)
+    console = console or Output()
+    if not console.is_terminal:
+        raise SidecarError("--watch needs a terminal; without one, use: prosody-sidecar status --json")
     pause = threading.Event()
     seen = ask()
     with Live(screen(seen, console.width), console=console, screen=True, auto_refresh=False) as live:

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sidecar.cli.output import Output
 from sidecar.cli.probe import Step
 from sidecar.core.durations import span
 
-_console = Console(highlight=False, soft_wrap=True)
+_console = Output(soft_wrap=True)
+
+
+def line(text: str) -> None:
+    """Text as it is."""
+    _console.print(Text(text))
 
 
 def status(document: dict[str, Any]) -> None:

@@ -14,6 +14,11 @@ from sidecar.errors import StartError
 CREDENTIAL = "webhook-secret"
 """The name in systemd's `LoadCredential=`; if this credential exists, it has priority."""
 
+CREDENTIALS = (CREDENTIAL, "signing-key", "listen-token", "admin-token", "control-token")
+"""All names that are looked for."""
+
+SOURCES = Path("/etc/prosody-sidecar")
+"""The folder from which the unit passes credentials, each under its name."""
 
 FILE_LIMIT = 1024 * 1024
 """Bytes; a bundle of all public CAs is a quarter of it."""
@@ -35,6 +40,40 @@ def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | 
             raise StartError(f"backend.secret_env: the environment variable {settings.secret_env} is not set; set it")
         return _usable(environ[settings.secret_env], f"the webhook secret in ${settings.secret_env}")
     return None
+
+
+def how_to_correct_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str:
+    """What an operator does about a secret that the backend does not accept."""
+    if credential(CREDENTIAL, environ) is not None:
+        return (
+            f"check the webhook secret in {SOURCES / CREDENTIAL}, or what LoadCredential= names, then run: systemctl "
+            "restart prosody-sidecar (a reload does not read a credential again)"
+        )
+    if settings.secret_file is not None:
+        return f"check the webhook secret in {settings.secret_file}, then reload"
+    if settings.secret_env is not None:
+        return f"check the webhook secret in the environment variable {settings.secret_env}, then restart"
+    return "no webhook secret is sent; if the backend requires one, set backend.secret_file, then reload"
+
+
+def newer_than_credentials(environ: Mapping[str, str], sources: Path | None = None) -> list[Path]:
+    """The files of credentials that differ from what systemd passed at the start. A reload does not read them: only a
+    restart does. Where they may not be read, the later of the two times counts."""
+    changed = []
+    for name in CREDENTIALS:
+        passed, source = credential(name, environ), (sources or SOURCES) / name
+        if passed is not None and passed != source and _differs(passed, source):
+            changed.append(source)
+    return changed
+
+
+def _differs(passed: Path, source: Path) -> bool:
+    try:
+        return content_of(passed) != content_of(source)
+    except PermissionError:
+        return source.stat().st_mtime > passed.stat().st_mtime
+    except OSError:
+        return False  # LoadCredential= names another file
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:

@@ -8,6 +8,7 @@ by the rules of the file: `PROSODY_SIDECAR_ROOMS='[{match: "vip-*"}]'`.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from sidecar.config.plain_yaml import FILE_LIMIT, NotPlain, read
 Where = tuple[str | int, ...]
 
 PREFIX = "PROSODY_SIDECAR_"
+
+_KUBERNETES = re.compile(
+    r"SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*", re.S
+)
+"""Kubernetes sets these variables in each container that runs beside a service with the name prosody-sidecar."""
 
 
 @dataclass(slots=True)
@@ -34,38 +40,53 @@ class FromEnvironment:
 
 def has_settings(environ: Mapping[str, str]) -> bool:
     """Whether the environment has any setting."""
-    return any(name.startswith(PREFIX) and environ[name] for name in environ)
+    return bool(_variables(environ))
 
 
 def overlay(data: dict[str, Any], environ: Mapping[str, str]) -> FromEnvironment:
     """Put the settings of the environment into `data`. An empty variable counts as not set."""
     found = FromEnvironment()
-    for variable in sorted(environ):
-        text = environ[variable]
-        if not variable.startswith(PREFIX) or not text:
-            continue
-        path, kind = _setting(variable.removeprefix(PREFIX))
+    for variable in _variables(environ):
+        path, kind, below = _setting(variable.removeprefix(PREFIX))
         home = _section(data, path[:-1])
         if home is None:
             above = ".".join(path[:-1])
             found.problems.append((variable, path, f"{above} is no section, so it has no such setting"))
-            continue
-        home[path[-1]] = _value(found, variable, path, text, kind)
-        found.variables[path] = variable
+        elif below:
+            whole = variable[: -len("__".join(("", *below)))]
+            problem = f"{'.'.join(path)} is one value; write all of it in ${whole}"
+            found.problems.append((variable, (*path, *below), problem))
+        else:
+            home[path[-1]] = None if kind is None else _value(found, variable, path, environ[variable], kind)
+            found.variables[path] = variable
     return found
 
 
-def _setting(name: str) -> tuple[tuple[str, ...], Any]:
-    """The setting that a variable names, and its type. An unknown name is kept: it is refused as in the file."""
+def _variables(environ: Mapping[str, str]) -> list[str]:
+    return sorted(
+        variable
+        for variable, text in environ.items()
+        if variable.startswith(PREFIX) and text and not _KUBERNETES.fullmatch(f"{variable.removeprefix(PREFIX)}={text}")
+    )
+
+
+def _setting(name: str) -> tuple[tuple[str, ...], Any, list[str]]:
+    """The setting that a variable names, its type, and what the name has below it.
+
+    The path ends with the first name that is unknown, and the type is then None: it is refused as in the file.
+    """
     path: list[str] = []
-    section: Any = Settings
-    for part in name.lower().split("__"):
-        fields = section.model_fields if _is_section(section) else {}
-        known = {each.replace("-", "_"): each for each in (f.alias or n for n, f in fields.items())}
-        word = known.get(part, part)
-        section = next((f.annotation for n, f in fields.items() if word in (n, f.alias)), None)
-        path.append(word)
-    return tuple(path), section
+    kind: Any = Settings
+    parts = name.lower().split("__")
+    for n, part in enumerate(parts):
+        if not _is_section(kind):
+            return tuple(path), kind, parts[n:]
+        kinds = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
+        path.append(next((known for known in kinds if known.replace("-", "_") == part), part))
+        if path[-1] not in kinds:
+            return tuple(path), None, []
+        kind = kinds[path[-1]]
+    return tuple(path), kind, []
 
 
 def _section(data: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sidecar.core.durations import span
+from sidecar.core.model import Entry, Verdict
 from sidecar.core.protection import unreadable
 
 TEXT_LIMIT = 2000
@@ -80,6 +81,18 @@ def is_personal(body: bytes) -> bool:
 def requires_lobby(body: bytes) -> bool:
     """Whether the body of a decision says that the user has to wait in the lobby."""
     return b'"requireLobby":true' in body and json.loads(body).get("requireLobby") is True
+
+
+def restricts(verdict: Verdict | None, body: bytes) -> bool:
+    """Whether an answer keeps the user out, or in the lobby. Such an answer is on disk before anybody hears of it, and
+    no answer to an older question takes its place."""
+    return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
+
+
+def is_protective(row: Entry | None) -> bool:
+    """Whether a crash must not bring back what this row replaces: a deny, a deletion (None), an allow that sends the
+    user to the lobby, an answer that an order made suspect."""
+    return row is None or row.verdict is Verdict.PRIVATE or row.suspect or restricts(row.verdict, row.body)
 
 
 def aged(body: bytes, seconds: float) -> bytes:

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import assert_never
 
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import requires_lobby
+from sidecar.core.decision_body import restricts
 from sidecar.core.model import (
     CacheControl,
     Endpoint,
@@ -245,12 +245,6 @@ def _settle_verdict(
 
 TOMBSTONE = b'{"allowed":false,"reason":null}'
 LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
-
-
-def restricts(verdict: Verdict | None, body: bytes) -> bool:
-    """Whether an answer keeps the user out, or in the lobby. Such an answer is on disk before anybody hears of it, and
-    no answer to an older question takes its place."""
-    return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
 
 
 def _is_stricter(entry: Entry, *, restricted: bool) -> bool:

@@ -43,8 +43,16 @@ class Change(Enum):
 
 def named(subject: str, name: str) -> bool:
     """Whether an operator who types this name means that subject of a key."""
+    return name == subject or name in names(subject)
+
+
+def names(subject: str) -> frozenset[str]:
+    """How an operator may call the subject of a key, besides by its own text."""
     kind, _, rest = subject.partition(" ")
     if kind == "jid" or not rest:
-        return name in (subject, rest or kind)
-    known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
-    return name == subject or name in map(str, known if kind.endswith("+email") else [known])
+        return frozenset((rest or kind,))
+    try:
+        known: Any = json.loads(rest)  # a user id or an e-mail, or a list of both; 0.1 had also a JID and an e-mail
+    except ValueError:
+        return frozenset((subject,))
+    return frozenset(map(str, known if kind.endswith("+email") and isinstance(known, list) else [known]))

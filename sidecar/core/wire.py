@@ -69,10 +69,10 @@ def query_of(
     room_jid = text_of(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
         creator = document.get("creator")
-        name = _bare(creator) if isinstance(creator, str) else ""
-        asker = Asker(name, guest=_domain(name) in anonymous_domains)
+        name = creator.split("/", 1)[0] if isinstance(creator, str) else ""
+        asker = Asker(name, guest=name.rpartition("@")[2].lower() in anonymous_domains)
         return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent, asker)
-    caller = _bare(document["userJid"])
+    caller = document["userJid"].split("/", 1)[0]
     token = document.get("bearerToken")
     key = Key(
         endpoint,
@@ -114,17 +114,9 @@ def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset
         return f"email {text_of(email)}"
     if _is_sent(document.get("bearerToken")):
         return "token"  # its digest is a part of the key anyway
-    if document.get("guest") is True or _domain(caller) in anonymous_domains:
+    if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
         return GUEST
     return jid_subject(caller)
-
-
-def _bare(jid: str) -> str:
-    return jid.split("/", 1)[0]
-
-
-def _domain(bare_jid: str) -> str:
-    return bare_jid.rpartition("@")[2].lower()
 
 
 def _is_sent(value: Any) -> bool:

@@ -104,7 +104,8 @@ def build(
 ) -> Parts:
     """`boot` is the kernel's name of this boot, `watchdog` and `notify` are systemd's; no `output`: standard output."""
     log = Log(settings.log.level, settings.log.format, output)
-    metrics, health, recent = Metrics(), Health(), Recent(clock)
+    metrics, health, recent = Metrics(), Health(clock), Recent(clock)
+    health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
     current = Current(settings, secrets.admin_token, now, now, settings, source, secrets.control_keys)
@@ -136,7 +137,7 @@ def build(
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
     metrics.watch("orders_waiting", lambda: orders.waiting)
-    add_gauges(metrics.watch, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
+    add_gauges(metrics.watch, backend, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(
         current=current,
         clock=clock,

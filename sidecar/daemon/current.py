@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_control_keys, read_token
+from sidecar.config.credentials import how_to_correct_secret, read_control_keys, read_token
 from sidecar.config.models import Settings
 from sidecar.config.server_tls import server_tls
 from sidecar.web.keys import ControlKey
@@ -30,6 +30,8 @@ class Secrets:
     control_keys: tuple[ControlKey, ...] = ()
     """What those who give orders have to send or to sign with; without a key, the control listener is off."""
     control_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    secret_advice: str = ""
+    """What an operator does about a webhook secret that the backend does not accept."""
 
 
 def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
@@ -38,7 +40,8 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     target = target_from(settings, environ)
     listen_token = read_token("listen-token", settings.listen.token_file, environ)
     keys = tuple(ControlKey(*key) for key in read_control_keys(settings.control.token_file, environ))
-    return Secrets(target, listen_token, admin_token, keys, server_tls(settings.control))
+    advice = how_to_correct_secret(settings.backend, environ)
+    return Secrets(target, listen_token, admin_token, keys, server_tls(settings.control), advice)
 
 
 RESTART_ONLY = (

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from sidecar.backend.client import Target
+from sidecar.config.credentials import newer_than_credentials
 from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
 from sidecar.config.policies import policies_from
@@ -46,6 +47,7 @@ class _InForce:
     webhooks: WebhookSettings
     breaker: BreakerRules
     control_keys: tuple[ControlKey, ...]
+    secret_advice: str
 
 
 class InThread(Protocol):
@@ -100,6 +102,7 @@ def _in_force(parts: Parts) -> _InForce:
         parts.questions.settings,
         breaker_rules(current.settings),
         current.control_keys,
+        parts.health.secret_advice,
     )
 
 
@@ -120,8 +123,18 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         webhooks,
         breaker_rules(settings),
         secrets.control_keys,
+        secrets.secret_advice,
     )
-    return new, examined.warning_lines()
+    return new, [*examined.warning_lines(), *_left_as_they_were(environ)]
+
+
+def _left_as_they_were(environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for each secret that the operator has changed, and that a reload cannot read."""
+    for file in newer_than_credentials(environ):
+        yield (
+            f"{file} has changed since the start, and a reload does not read it, since systemd passes it as a "
+            "credential; run: systemctl restart prosody-sidecar"
+        )
 
 
 def _check_tokens(started_with: Settings, secrets: Secrets, source: Path) -> None:
@@ -161,6 +174,7 @@ def _assign(parts: Parts, it: _InForce) -> None:
     current = parts.current
     current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
     current.control_keys = it.control_keys
+    parts.health.secret_advice = it.secret_advice
     parts.backend.target = it.target
     parts.resolver.policy_for = it.policy_for
     parts.questions.settings = it.webhooks

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from sidecar import __version__
 from sidecar.backend.bulkhead import Bulkhead
+from sidecar.backend.client import Backend
 from sidecar.backend.guard import Guard
 from sidecar.clock import Clock
 from sidecar.core.breaker import Permit
@@ -18,7 +20,7 @@ from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache
 from sidecar.events.outbox import Outbox
 from sidecar.store import Store
-from sidecar.telemetry.health import Health
+from sidecar.telemetry.health import KINDS, Health
 from sidecar.telemetry.recent import Recent
 from sidecar.web.link import Links
 
@@ -73,6 +75,7 @@ def _memory_bytes() -> int:
 
 def add_gauges(
     watch: Watch,
+    backend: Backend,
     bulkhead: Bulkhead,
     guards: Mapping[Endpoint, Guard],
     cache: Cache,
@@ -106,7 +109,11 @@ def add_gauges(
     for verdict in ANSWERS:
         watch("cache_entries", entries_reader(verdict), verdict=verdict.value)
     watch("loop_lag_seconds", lambda: heartbeat.lag)
+    watch("serving", lambda: health.serving)
     watch("degraded", lambda: len(health.reasons()))
+    for kind in KINDS:
+        watch("degraded_by", partial(health.count, kind), kind=kind)
+    watch("backend_certificate_end_seconds", lambda: backend.certificate_end)
     watch("outbox_pending", outbox.pending)
     watch("outbox_parked", outbox.parked)
     watch("outbox_oldest_seconds", outbox.oldest_age)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sidecar.core.contact import Contact
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector
@@ -62,6 +63,8 @@ class Cache:
         }
         self._suspicions = Suspicions(self._in_use, limits.denies)
         self.changes = Changes()
+        self.contact: Contact | None = None
+        """The contact with other sidecars, if they share a memory."""
 
     def __len__(self) -> int:
         """Entries of all kinds."""
@@ -174,6 +177,11 @@ class Cache:
             for key, entry in lru.items():
                 yield key, self._aged(entry)
 
+    def keys(self, room: str) -> Iterator[Key]:
+        """The keys of a room that have an entry."""
+        for lru in self._by_verdict.values():
+            yield from lru.keys(room)
+
     def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend said `private` for a guest: from now on the guests of the room share no answer."""
         self.drop(shared)
@@ -189,7 +197,8 @@ class Cache:
 
     def suspect_before(self, room: str, now: float, every: float) -> float:
         """Allows of the room that were asked before this instant are suspect now; NEVER: none is."""
-        return self._suspicions.before(room, now, every)
+        before = self._suspicions.before(room, now, every)
+        return before if self.contact is None else max(before, self.contact.suspect_before(now))
 
 
 def _guests_of(room: str) -> Key:

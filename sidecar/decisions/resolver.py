@@ -17,9 +17,9 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import is_personal
+from sidecar.core.decision_body import is_personal, requires_lobby, restricts
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
-from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled, restricts
+from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk, Memory
@@ -73,13 +73,15 @@ class Resolver:
         self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
     def at_once(self, query: Query) -> Answer | None:
-        """The answer, if the cache has a fresh one and nothing is to be waited for: no deny, which is on disk first."""
+        """The answer, if the cache has a fresh one and nothing is to be waited for: none that must be on disk first."""
         endpoint, room = query.key.endpoint, query.key.room
         if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
             return None
         policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
         view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
-        if view.entry is None or view.state is not Freshness.FRESH or restricts(view.entry.verdict, view.entry.body):
+        if view.entry is None or view.state is not Freshness.FRESH:
+            return None
+        if view.entry.verdict is Verdict.DENY or requires_lobby(view.entry.body):
             return None
         if query.key.subject == GUEST and is_personal(view.entry.body):
             return None

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.decision_body import configuration_in
+from sidecar.core.decision_body import configuration_in, restricts
 from sidecar.core.model import (
     GUEST,
     NOBODY,
@@ -27,7 +27,7 @@ from sidecar.core.model import (
     Replied,
     Verdict,
 )
-from sidecar.core.policy import OnUnavailable, Policy, Settled, restricts, settle, useless_in_an_outage
+from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
 from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
+from sidecar.core.decision_body import is_protective
 from sidecar.core.model import Entry, Key, Verdict
-from sidecar.core.policy import restricts
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.errors import DiskError
@@ -36,7 +36,7 @@ class DecisionStore(Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the disk is full: then only a few denies and deletions at a time can be written."""
+        """Whether the disk is full: then only a few rows at a time can be written, and only protective ones."""
         ...
 
     async def lacks_denies(self) -> bool:
@@ -156,7 +156,7 @@ class WriteBehind:
                 self._restore(remembered)
 
     async def persist(self) -> None:
-        """Return when all denies and deletions that are dirty now are synced to the disk. Raises DiskError if they are
+        """Return when all that must not be lost of what is dirty now is synced to the disk. Raises DiskError if it is
         not."""
         if self._store is None or not (self._cache.dirty or self._rewrite):
             return
@@ -232,7 +232,7 @@ class WriteBehind:
                 _settle(waiter, failure)
 
     async def _save_first(self, *, durable: bool) -> None:
-        """What must not be lost: denies and deletions."""
+        """What must not be lost: denies, deletions, and allows that were made weaker."""
         if self._store is None:
             self._cache.dirty.clear()
             return
@@ -240,12 +240,12 @@ class WriteBehind:
             await self._rewrite_if_needed(self._store)
         if not self._cache.dirty:
             await self._store.save({}, durable=durable)  # the clock
-        rows = [row for row in self._cache.dirty.items() if _is_first(row[1])]
+        rows = [row for row in self._cache.dirty.items() if is_protective(row[1])]
         await self._save(self._store, sorted(rows, key=lambda row: row[1] is None), durable=durable)
 
     async def _save_others(self) -> None:
         if self._store is not None:
-            rows = [row for row in self._cache.dirty.items() if not _is_first(row[1])]
+            rows = [row for row in self._cache.dirty.items() if not is_protective(row[1])]
             await self._save(self._store, rows, durable=False)
 
     async def _save(self, store: DecisionStore, rows: list[tuple[Key, Entry | None]], *, durable: bool) -> None:
@@ -280,7 +280,7 @@ class WriteBehind:
         dirty = self._cache.dirty
         if len(dirty) - self._denies_waiting <= self.MOST_DIRTY:
             return
-        denies = {key: row for key, row in dirty.items() if row is not None and _is_first(row)}
+        denies = {key: row for key, row in dirty.items() if row is not None and is_protective(row)}
         dirty.clear()
         dirty.update(denies)
         self._denies_waiting = len(denies)
@@ -313,11 +313,6 @@ def _no_collection() -> Iterator[None]:
         if enabled:
             gc.enable()
         gc.freeze()
-
-
-def _is_first(row: Entry | None) -> bool:
-    """Whether somebody may wait until this is on disk: a deletion, a deny, an allow that leads to the lobby."""
-    return row is None or row.verdict in _FIRST or restricts(row.verdict, row.body)
 
 
 def _settle(waiter: asyncio.Future[None], error: DiskError | None) -> None:

@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sidecar.clock import Clock
+from sidecar.core.decision_body import is_protective
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Emit, Notice
 from sidecar.store.ages import Stamp, advance, is_off_unknown, missed, resume
@@ -114,7 +115,7 @@ class Decisions:
 
     @property
     def full(self) -> bool:
-        """Whether the disk is full: only a few denies and deletions at a time can be written."""
+        """Whether the disk is full: only a few rows at a time can be written, and only protective ones."""
         return self._database.full
 
     async def lacks_denies(self) -> bool:
@@ -126,12 +127,11 @@ class Decisions:
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
         """Write rows, and delete those that are None, in one transaction. Raises DiskError.
 
-        A transaction that holds a deny is synced to the disk, others only if `durable`. One with nothing but denies and
-        deletions is tried on a full disk too.
+        A transaction that holds a deny is synced to the disk, others only if `durable`. One with nothing but denies,
+        deletions and other protective rows is tried on a full disk too.
         """
-        verdicts = {None if row is None else row.verdict for row in rows.values()}
-        durable = durable or Verdict.DENY in verdicts
-        urgent = bool(rows) and verdicts <= {None, Verdict.DENY, Verdict.PRIVATE}
+        durable = durable or any(row is not None and row.verdict is Verdict.DENY for row in rows.values())
+        urgent = bool(rows) and all(map(is_protective, rows.values()))
         await self._database.write(lambda connection: self._save(connection, rows), durable=durable, frees=urgent)
         self._off_unknown = False  # the rows whose age is not known have been deleted with it
 

@@ -2,75 +2,119 @@
 
 from __future__ import annotations
 
-from sidecar.core.model import Endpoint
+from collections import deque
+
+from sidecar.clock import Clock
+from sidecar.core.durations import span
+from sidecar.core.model import Endpoint, Source
 from sidecar.facts import Asked, BreakerChanged, CacheControlSeen, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
+
+KINDS = ("secret", "backend", "breaker", "disk", "outbox", "config")
+"""Of the reasons: the label `kind` of a gauge. `secret` is the backend's distrust of us, or ours of its certificate."""
 
 FAILURES_IN_A_ROW = 3
 """Failed calls in sequence that are a reason, even if they are not enough to open the breaker."""
 
 
+REFUSALS_SHOWN_FOR = 600.0
+"""Seconds for which a refusal by policy is a note."""
+
+MOST_REFUSALS = 10_000
+
+
 class Health:
     """The reasons why the service is degraded now. A degraded service still answers every join."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         """No reason until a fact gives one."""
         self.serving = False
+        self.secret_advice = ""
+        """What an operator does about a wrong secret: it depends on where the secret is read from."""
+        self._clock = clock
         self._failures = 0
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[tuple[str, str], str] = {}
+        """By kind, and by what it is about."""
         self._forbidden: dict[Endpoint, str] = {}
         """Why the last answer of an endpoint cannot be used in an outage."""
+        self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
+        """When users were refused by policy."""
 
     def observe(self, fact: Fact) -> None:
         """Note or clear a reason."""
         match fact:
             case Resolved():
-                pass  # nearly all facts
+                answer = fact.answer  # nearly all facts
+                if answer is not None and answer.source is Source.POLICY and answer.allowed is not True:
+                    self._refused(fact)
             case Asked() | CacheControlSeen():
                 self._asked(fact)
             case BreakerChanged(state="open"):
                 reason = fact.reason or "too many failures"
-                self._reasons[f"breaker {fact.endpoint}"] = (
+                self._reasons["breaker", fact.endpoint] = (
                     f"backend: {fact.endpoint} is not asked for now ({reason}); cached answers and the policy are used"
                 )
             case BreakerChanged():
-                self._reasons.pop(f"breaker {fact.endpoint}", None)
+                self._reasons.pop(("breaker", fact.endpoint), None)
+            case DiskChanged(usable=True):
+                self._reasons.pop(("disk", fact.file), None)
             case DiskChanged():
-                if fact.usable:
-                    self._reasons.pop(f"disk {fact.file}", None)
-                else:
-                    self._reasons[f"disk {fact.file}"] = f"disk: {fact.file}: {fact.reason}"
+                self._reasons["disk", fact.file] = f"disk: {fact.file}: {fact.reason}"
             case OutboxChanged(full=True):
-                self._reasons["outbox"] = f"outbox: {fact.reason}; new events are refused until some are delivered"
+                self._reasons["outbox", ""] = f"outbox: {fact.reason}; new events are refused until some are delivered"
             case OutboxChanged():
-                self._reasons.pop("outbox", None)
+                self._reasons.pop(("outbox", ""), None)
+            case Reloaded(problems=()):
+                self._reasons.pop(("config", ""), None)
             case Reloaded():
-                if fact.problems:
-                    self._reasons["reload"] = f"config: the last reload was refused: {fact.problems[0]}"
-                else:
-                    self._reasons.pop("reload", None)
+                self._reasons["config", ""] = f"config: the last reload was refused: {fact.problems[0]}"
+
+    def _refused(self, fact: Resolved) -> None:
+        if fact.endpoint == Endpoint.VALIDATE_ACCESS:
+            self._refused_at.append(self._clock.monotonic())
 
     def _asked(self, fact: Asked | CacheControlSeen) -> None:
         match fact:
             case CacheControlSeen():
                 self._forbidden[fact.endpoint] = fact.forbids
             case Asked(outcome="misconfigured"):
-                self._reasons["backend"] = (
-                    f"backend: {fact.reason}; check the webhook secret and the backend's certificate, then reload"
-                )
+                advice = _CERTIFICATE if fact.status is None else self.secret_advice
+                self._reasons["secret", ""] = f"backend: {fact.reason}; {advice}"
             case Asked(outcome="unavailable"):
                 self._failures += 1
                 if self._failures >= FAILURES_IN_A_ROW:
-                    self._reasons["backend"] = f"backend: the last {self._failures} calls failed ({fact.reason})"
+                    self._reasons["backend", ""] = f"backend: the last {self._failures} calls failed ({fact.reason})"
             case Asked():
                 self._failures = 0
-                self._reasons.pop("backend", None)
+                self._reasons.pop(("backend", ""), None)
+                self._reasons.pop(("secret", ""), None)
 
     def reasons(self) -> list[str]:
         """Why the service is degraded; empty if it is not."""
         return list(self._reasons.values())
 
+    def count(self, kind: str) -> int:
+        """The reasons of one of the `KINDS`."""
+        return sum(each == kind for each, _ in self._reasons)
+
     def notes(self) -> list[str]:
         """What does no harm now, but an operator should know before it does."""
+        return [*self._refusals(), *self._forbidding()]
+
+    def _refusals(self) -> list[str]:
+        now = self._clock.monotonic()
+        while self._refused_at and now - self._refused_at[0] > REFUSALS_SHOWN_FOR:
+            self._refused_at.popleft()
+        if not self._refused_at:
+            return []
+        how_many = f"{number} joins were" if (number := len(self._refused_at)) > 1 else "1 join was"
+        return [
+            f"joins: {how_many} refused by policy in the last {span(REFUSALS_SHOWN_FOR)}, the last one "
+            f"{span(now - self._refused_at[-1])} ago: the backend could not be asked, and nothing was cached for the "
+            "user. The lines with source=policy in the log name the rooms; prosody-sidecar check --online tests the "
+            "backend"
+        ]
+
+    def _forbidding(self) -> list[str]:
         return [
             f"cache: the answers to {endpoint} must not be kept, says the backend (Cache-Control: {forbids}). "
             f"{_IN_AN_OUTAGE[endpoint]} {_KEEP_ANSWERS}"
@@ -82,6 +126,11 @@ class Health:
         """Whether the last answer of this endpoint cannot be used in an outage."""
         return bool(self._forbidden.get(endpoint))
 
+
+_CERTIFICATE = (
+    "prosody-sidecar check --online says what is wrong with the certificate. No reload is needed after the backend has "
+    "another one; after a change of backend.ca_file, reload"
+)
 
 _KEEP_ANSWERS = (
     "To change this, write backend.cache_control: ignore in the config, or let the backend send these answers without "

@@ -37,6 +37,8 @@ from sidecar.facts import (
     OutboxChanged,
     Reloaded,
     Resolved,
+    SharedAsked,
+    SharedChanged,
 )
 
 TEXT_LIMIT = 300
@@ -122,7 +124,8 @@ class Log:
         self._writes_info = level in ("debug", "info")
         renderer: Any = _as_json
         if style == "console":
-            renderer = structlog.dev.ConsoleRenderer(colors=self._stream.isatty(), sort_keys=False)
+            colours = self._stream.isatty() and not os.environ.get("NO_COLOR")
+            renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False)
         self._log = structlog.wrap_logger(
             self._lines,
             processors=[
@@ -164,6 +167,12 @@ class Log:
                 self._write("info" if fact.usable else "error", "state on disk", fact)
             case Reloaded():
                 self._reloaded(fact)
+            case SharedAsked(outcome="forged"):
+                self._log.error("the shared memory has a wrong signature: is shared.key_file the same on all?")
+            case SharedAsked():
+                pass
+            case SharedChanged():
+                self._write("info" if fact.in_touch else "warning", "shared memory", fact)
             case LinkChanged():
                 self._write("info" if fact.up else "warning", "link", fact)
             case Notice():

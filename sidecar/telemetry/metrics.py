@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import accumulate
+from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -15,6 +15,8 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.core.concurrency import Cause
+from sidecar.core.model import Endpoint, Kind, Source
+from sidecar.core.orders import Verb
 from sidecar.facts import (
     Asked,
     BreakerChanged,
@@ -30,6 +32,7 @@ from sidecar.facts import (
     OrderTaken,
     Reloaded,
     Resolved,
+    SharedAsked,
 )
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -42,7 +45,10 @@ _GAUGES = {
     "backend_limit": "Calls to the backend that may be under way now; it follows the backend",
     "cache_entries": "Answers in memory",
     "loop_lag_seconds": "Seconds by which the event loop was late a moment ago",
+    "serving": "1 while questions of Prosody are answered; 0 while starting or stopping",
     "degraded": "Reasons why /readyz says degraded",
+    "degraded_by": "The same by kind: secret, backend, breaker, disk, outbox, config",
+    "backend_certificate_end_seconds": "Unix time at which the backend's certificate ends; +Inf without TLS",
     "useless_in_an_outage": "1: the last answer of this endpoint must not be cached, and helps nobody in an outage",
     "outbox_pending": "Events not delivered yet",
     "orders_waiting": "Orders that no module has carried out yet",
@@ -56,19 +62,29 @@ _GAUGES = {
 
 _FATES = {EventAccepted: "accepted", EventDelivered: "delivered", EventParked: "parked"}
 
+_OUTCOMES = ("replied", "rejected", "misconfigured", "unavailable", "unreadable")
+_BREAKER_STATES = ("open", "closed", "open for some guests")
+_RESULTS = ("taken", "done", "absent", "failed", "expired")
+_ANSWERED_BY = tuple(source for source in Source if source is not Source.OUTBOX)
+
 
 class _Requests(Collector):
     """Counts each request in plain numbers, which become metrics when Prometheus asks. The library's own counters are
     made for many threads and take four times as long: a tenth of a decision from the cache."""
 
     def __init__(self) -> None:
-        self._answers: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._answers: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
+        """By endpoint, source, and whether the answer lets a user in."""
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_SECONDS) + 1))
+        for endpoint in Endpoint:
+            for source in (*((Source.OUTBOX,) if endpoint.kind is Kind.EVENT else _ANSWERED_BY), "problem"):
+                self._answers[endpoint, source, False] = 0
+            self._buckets[endpoint] = [0] * (len(_SECONDS) + 1)
 
-    def note(self, endpoint: str, source: str, seconds: float) -> None:
+    def note(self, endpoint: str, source: str, seconds: float, *, lets_in: bool) -> None:
         """Count one request."""
-        self._answers[endpoint, source] += 1
+        self._answers[endpoint, source, lets_in] += 1
         self._seconds[endpoint] += seconds
         self._buckets[endpoint][bisect_left(_SECONDS, seconds)] += 1
 
@@ -76,7 +92,10 @@ class _Requests(Collector):
         """The counts as metrics."""
         text = "Requests of Prosody by where the answer came from"
         answers = CounterMetricFamily("prosody_sidecar_requests", text, labels=["endpoint", "source"])
-        for labels, count in self._answers.items():
+        by_source: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for (endpoint, source, _), count in self._answers.items():
+            by_source[endpoint, source] += count
+        for labels, count in by_source.items():
             answers.add_metric(labels, count)
         text = "Seconds from the head of a request to its answer"
         seconds = HistogramMetricFamily("prosody_sidecar_request_seconds", text, labels=["endpoint"])
@@ -84,7 +103,15 @@ class _Requests(Collector):
         for endpoint, counts in self._buckets.items():
             up_to = list(zip(limits, accumulate(counts), strict=True))
             seconds.add_metric([endpoint], up_to, self._seconds[endpoint])
-        return answers, seconds
+        return answers, self._joins(), seconds
+
+    def _joins(self) -> Metric:
+        text = "Decisions about joins: who is let in (allow) or refused (deny), and where the decision came from"
+        joins = CounterMetricFamily("prosody_sidecar_joins", text, labels=["decision", "source"])
+        for source in _ANSWERED_BY:
+            for decision, lets_in in (("allow", True), ("deny", False)):
+                joins.add_metric([decision, source], self._answers.get((Endpoint.VALIDATE_ACCESS, source, lets_in), 0))
+        return joins
 
 
 class Metrics:
@@ -116,8 +143,6 @@ class Metrics:
             ["cause"],
             registry=self._registry,
         )
-        for cause in Cause:
-            self._limit_changes.labels(cause)
         self._events = self._counter("events", "Events that were accepted, delivered, parked", "fate")
         self._orders = Counter(
             "prosody_sidecar_orders",
@@ -131,6 +156,7 @@ class Metrics:
             registry=self._registry,
         )
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
+        self._shared = self._counter("shared_reads", "Reads of the shared memory by outcome", "outcome")
         self._ignored = Counter(
             "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
         )
@@ -139,8 +165,29 @@ class Metrics:
             "Defects of this program that were caught; should stay 0",
             registry=self._registry,
         )
+        self._begin_at_zero()
         build = Gauge("prosody_sidecar_build_info", "The running version", ["version"], registry=self._registry)
         build.labels(__version__).set(1)
+
+    def _begin_at_zero(self) -> None:
+        """Make the series: Prometheus sees an increase only if there was a value before."""
+        for endpoint in Endpoint:
+            self._backend_seconds.labels(endpoint)
+            self._retries.labels(endpoint)
+            for outcome in _OUTCOMES:
+                self._asked.labels(endpoint, outcome)
+            if endpoint.kind is not Kind.EVENT:
+                for state in _BREAKER_STATES:
+                    self._breaker_changes.labels(endpoint, state)
+            if endpoint is not Endpoint.VALIDATE_ACCESS:
+                for fate in _FATES.values():
+                    self._events.labels(endpoint, fate)
+        for cause in Cause:
+            self._limit_changes.labels(cause)
+        for verb, result in product(Verb, _RESULTS):
+            self._orders.labels(verb, result)
+        for result in ("applied", "refused"):
+            self._reloads.labels(result)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"prosody_sidecar_{name}", text, ["endpoint", *labels], registry=self._registry)
@@ -154,12 +201,15 @@ class Metrics:
             self._gauges[full_name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Count one fact."""
         match fact:
             case Resolved():
-                source = fact.answer.source if fact.answer is not None else "problem"
-                self._requests.note(fact.endpoint, source, fact.seconds)
+                answer = fact.answer
+                source = "problem" if answer is None else answer.source
+                self._requests.note(
+                    fact.endpoint, source, fact.seconds, lets_in=answer is not None and answer.allowed is True
+                )
             case Asked():
                 self._asked.labels(fact.endpoint, fact.outcome).inc()
                 self._backend_seconds.labels(fact.endpoint).observe(fact.seconds)
@@ -177,6 +227,8 @@ class Metrics:
                 self._intruders.inc()
             case Reloaded():
                 self._reloads.labels("refused" if fact.problems else "applied").inc()
+            case SharedAsked():
+                self._shared.labels(fact.outcome).inc()
             case LinkIgnored():
                 self._ignored.inc()
             case Crashed():

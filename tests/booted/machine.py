@@ -1,4 +1,4 @@
-"""A Debian 12 with a systemd of its own, booted by systemd-nspawn from a folder in .cache, entered with nsenter.
+"""A Debian 12 or 13 with a systemd of its own, booted by systemd-nspawn from a folder in .cache, entered with nsenter.
 
 What is done in it stays in memory and is gone when it stops. It has a loopback of its own and no other network.
 """
@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-DEBIAN = ROOT / ".cache" / "bookworm"
+CACHE = ROOT / ".cache"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
-ON_TOP = ("prosody", "lua-unbound", "make")
+ON_TOP = ("prosody", "lua-unbound", "make", "python3-venv")
 """Installed when the rest works: Prosody's own installation needs a system that is whole."""
 PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
 ENVIRONMENT = {
@@ -45,34 +46,51 @@ def mirror() -> list[str]:
     return []
 
 
-def debian() -> Path:
-    """The folder with a Debian in it; made once, beside its place and moved there when whole."""
-    made_of = DEBIAN / "made-of"
-    wanted = " ".join([PACKAGES, *ON_TOP])
-    if made_of.exists() and made_of.read_text() == wanted:
-        return DEBIAN
-    for tool, package in (("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")):
-        if shutil.which(tool) is None:
-            raise CannotBoot(f"{tool} is missing; type: apt-get install {package}")
-    if os.geteuid() != 0:
-        raise CannotBoot("booting a Debian needs root; type: sudo make test-systemd")
-    DEBIAN.parent.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="bookworm.", dir=DEBIAN.parent))
-    work.chmod(0o755)
-    try:
-        _make("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(work), *mirror())
-        policy = work / "usr/sbin/policy-rc.d"  # nothing of what is installed may start a daemon
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-        _make("chroot", str(work), "apt-get", "install", "--yes", "--no-install-recommends", *ON_TOP)
-        policy.unlink()
-    except CannotBoot:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    (work / "made-of").write_text(wanted)
-    shutil.rmtree(DEBIAN, ignore_errors=True)
-    work.rename(DEBIAN)
-    return DEBIAN
+@dataclass(frozen=True, slots=True)
+class Debian:
+    """A release, and the version of its Python."""
+
+    number: int
+    suite: str
+    python: str
+
+    def __str__(self) -> str:
+        return f"Debian {self.number}"
+
+    def folder(self) -> Path:
+        """The folder with this Debian in it; made once, beside its place and moved there when whole."""
+        folder = CACHE / self.suite
+        made_of = folder / "made-of"
+        wanted = " ".join([PACKAGES, *ON_TOP])
+        if made_of.exists() and made_of.read_text() == wanted:
+            return folder
+        for tool, package in (("debootstrap", "debootstrap"), ("systemd-nspawn", "systemd-container")):
+            if shutil.which(tool) is None:
+                raise CannotBoot(f"{tool} is missing; type: apt-get install {package}")
+        if os.geteuid() != 0:
+            raise CannotBoot("booting a Debian needs root; type: sudo make test-systemd")
+        CACHE.mkdir(exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f"{self.suite}.", dir=CACHE))
+        work.chmod(0o755)
+        try:
+            _make("debootstrap", "--variant=minbase", f"--include={PACKAGES}", self.suite, str(work), *mirror())
+            policy = work / "usr/sbin/policy-rc.d"  # nothing of what is installed may start a daemon
+            policy.write_text("#!/bin/sh\nexit 101\n")
+            policy.chmod(0o755)
+            _make("chroot", str(work), "apt-get", "install", "--yes", "--no-install-recommends", *ON_TOP)
+            policy.unlink()
+        except CannotBoot:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+        (work / "made-of").write_text(wanted)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+        return folder
+
+
+BOOKWORM = Debian(12, "bookworm", "3.11")
+TRIXIE = Debian(13, "trixie", "3.13")
+DEBIANS = (BOOKWORM, TRIXIE)
 
 
 def _make(*command: str) -> None:
@@ -85,19 +103,26 @@ def _make(*command: str) -> None:
 class Machine:
     """Booted on entry, gone on exit."""
 
-    def __init__(self, shared: Path) -> None:
+    def __init__(self, shared: Path, debian: Debian = BOOKWORM) -> None:
         """`shared` is seen inside as /shared, read-only."""
         name = f"sidecar-{os.getpid()}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._nspawn = subprocess.Popen(
             [
-                *("systemd-nspawn", "--quiet", f"--directory={debian()}", "--volatile=overlay", f"--machine={name}"),
+                *(
+                    "systemd-nspawn",
+                    "--quiet",
+                    f"--directory={debian.folder()}",
+                    "--volatile=overlay",
+                    f"--machine={name}",
+                ),
                 *("--boot", "--register=no", "--keep-unit", "--private-network", "--console=pipe"),
                 f"--bind-ro={shared}:/shared",
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},  # Debian 13 boots with nothing else
         )
         self._leader = 0
 
@@ -184,11 +209,13 @@ def main() -> int:
     """Whether this machine can boot one at all; says why not."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with Machine(Path(folder)):
-                return 0
+            for debian in DEBIANS:
+                with Machine(Path(folder), debian):
+                    pass
         except CannotBoot as reason:
             sys.stderr.write(f"{reason}\n")
             return 1
+    return 0
 
 
 if __name__ == "__main__":

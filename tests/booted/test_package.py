@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.booted.machine import PYTHON, Machine
+from tests.booted.machine import PYTHON, Debian, Machine
 
 SECRET = "canary-0123456789abcdef"
 SERVICE = "prosody-sidecar.service"
@@ -23,12 +23,14 @@ BAD = "backend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n  max_in_flight: m
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Machine]:
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, debian: Debian, packages: dict[Debian, Path]
+) -> Iterator[Machine]:
     shared = tmp_path_factory.mktemp("shared")
-    shutil.copy(package, shared / "sidecar.deb")
+    shutil.copy(packages[debian], shared / "sidecar.deb")
     shutil.copy(Path(__file__).parent / "load.py", shared)
     shared.chmod(0o755)
-    with Machine(shared) as booted:
+    with Machine(shared, debian) as booted:
         yield booted
 
 

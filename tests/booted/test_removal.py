@@ -6,14 +6,14 @@ each other. Prosody's own options that restrict rooms are not set: only the guar
 
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.booted.machine import ROOT, Machine
+from tests.booted.build import install
+from tests.booted.machine import ROOT, Debian, Machine
 
 GUARD = "/usr/share/jitsi-meet/prosody-plugins/mod_muc_webhook.lua"
 MEET = "/etc/prosody/conf.d/meet.cfg.lua"
@@ -42,16 +42,17 @@ DOWN = "wait/internal-server-error: This server cannot check now who may join. P
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Machine]:
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, debian: Debian, packages: dict[Debian, Path]
+) -> Iterator[Machine]:
     shared = tmp_path_factory.mktemp("shared")
-    shutil.copy(package, shared / "sidecar.deb")
-    order = ["make", "--silent", "install", f"DESTDIR={shared / 'installed'}"]
-    subprocess.run(order, cwd=ROOT, check=True, capture_output=True)
+    shutil.copy(packages[debian], shared / "sidecar.deb")
+    install(debian, shared / "installed")
     for name in ("packaging", "systemd", "lua"):
         shutil.copytree(ROOT / name, shared / "checkout" / name)
     shutil.copy(ROOT / "Makefile", shared / "checkout")
     shared.chmod(0o755)
-    with Machine(shared) as booted:
+    with Machine(shared, debian) as booted:
         booted.write("/etc/prosody/prosody.cfg.lua", CONFIGURATION)
         yield booted
 

@@ -150,6 +150,10 @@ class Tab:
             raise ScriptError(details.get("exception", {}).get("description") or details["text"])
         return answer["result"].get("value")
 
+    async def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command of the DevTools protocol for this page."""
+        return await self._chromium.call(method, self._session, **params)
+
     async def call(self, function: str, *args: Any) -> Any:
         """Calls a function of the page with these arguments."""
         return await self.run(f"{function}({', '.join(json.dumps(arg) for arg in args)})")

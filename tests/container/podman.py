@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.booted.machine import mirror
+from tests.booted.build import wheels
+from tests.booted.machine import CannotBoot, mirror
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
-WHEELS = CACHE / "wheels"
 BASE = "localhost/prosody-sidecar-base:12"
 TAG = "localhost/prosody-sidecar:test"
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
@@ -150,9 +150,12 @@ def built() -> Image:
         raise CannotRun("making a base for the image needs root; run: sudo make test-container")
     if _podman("image", "exists", BASE).returncode:
         _make_base()
-    _get_wheels()
+    try:
+        packages = wheels("3.11")  # the base is Debian 12
+    except CannotBoot as error:
+        raise CannotRun(str(error)) from None
     done = _podman(
-        "build", "--isolation=chroot", "--network=host", "--format=docker", f"--volume={WHEELS}:/wheels:ro",
+        "build", "--isolation=chroot", "--network=host", "--format=docker", f"--volume={packages}:/wheels:ro",
         f"--build-arg=BASE={BASE}", "--build-arg=PIP_ARGS=--no-index --find-links /wheels",
         "--file=packaging/container/Containerfile", f"--tag={TAG}", str(ROOT),
     )  # fmt: skip
@@ -170,22 +173,6 @@ def _make_base() -> None:
         done = _podman("import", f"{folder}/base.tar", BASE)
         if done.returncode:
             raise CannotRun(f"podman cannot import a base: {done.stderr}")
-
-
-def _get_wheels() -> None:
-    """The packages for Debian's Python 3.11, whatever this Python is."""
-    wanted = (ROOT / "setup.cfg").read_text()
-    mark = WHEELS / "made-for"
-    if mark.exists() and mark.read_text() == wanted:
-        return
-    shutil.rmtree(WHEELS, ignore_errors=True)
-    _cache()
-    needs = re.findall(
-        r"^    ([a-z-]+[>=<].*)$", wanted.partition("install_requires")[2].partition("[options.p")[0], re.M
-    )
-    only = ("--only-binary=:all:", "--python-version=3.11")
-    _make(sys.executable, "-m", "pip", "download", "-q", *only, f"--dest={WHEELS}", "setuptools>=68", "wheel", *needs)
-    mark.write_text(wanted)
 
 
 def _cache() -> Path:

@@ -64,9 +64,11 @@ async def promote(prosody: Server, room: str, client: Client) -> None:
     await in_room(prosody, room, f'assert(room:set_affiliation(true, "{bare}", "owner"))')
 
 
-async def set_session(client: Client, room: str, *, token: str | None = None, **features: bool) -> None:
+async def set_session(
+    client: Client, room: str, *, tenant: str | None = None, token: str | None = None, **features: bool
+) -> None:
     """The room that the URL names, and what a token allows: `create_polls=False`."""
-    given: dict[str, object] = {"room": room}
+    given: dict[str, object] = {"room": room, "tenant": tenant}
     if token:
         given |= {"token": token, "user": {}, "features": {k.replace("_", "-"): v for k, v in features.items()}}
     await client.iq("set", f"<token xmlns='urn:rig:token'>{escape(json.dumps(given))}</token>")
@@ -84,15 +86,15 @@ async def answer_to(client: Client, message: str) -> str:
     return ""
 
 
-async def write(client: Client, room: str, text: str = "hello") -> str:
-    return await answer_to(
-        client, f"<message type='groupchat' id='said' to='{client.room_jid(room)}'><body>{text}</body></message>"
-    )
+async def write(client: Client, room: str, text: str = "hello", *, namespace: str = "jabber:client") -> str:
+    body = f"<body xmlns='{namespace}'>{text}</body>"
+    return await answer_to(client, f"<message type='groupchat' id='said' to='{client.room_jid(room)}'>{body}</message>")
 
 
-async def whisper(client: Client, room: str, nick: str) -> str:
+async def whisper(client: Client, room: str, nick: str, *, kind: str = "chat", namespace: str = "jabber:client") -> str:
+    body = f"<body xmlns='{namespace}'>psst</body>"
     return await answer_to(
-        client, f"<message type='chat' id='said' to='{client.room_jid(room)}/{nick}'><body>psst</body></message>"
+        client, f"<message type='{kind}' id='said' to='{client.room_jid(room)}/{nick}'>{body}</message>"
     )
 
 
@@ -104,10 +106,10 @@ async def make_poll(client: Client) -> str:
     return await answer_to(client, f"<message id='said' to='polls.localhost'>{element}</message>")
 
 
-async def moderate_media(client: Client, *, enable: bool = True) -> str:
+async def moderate_media(client: Client, *, enable: bool = True, kind: str = "normal") -> str:
     element = f"<av_moderation enable='{str(enable).lower()}' mediaType='audio'/>"
-    return await answer_to(client, f"<message id='said' to='avmoderation.localhost'>{element}</message>")
+    return await answer_to(client, f"<message type='{kind}' id='said' to='avmoderation.localhost'>{element}</message>")
 
 
-def order_to_record(mode: str = "file", action: str = "start") -> str:
-    return f"<jibri xmlns='http://jitsi.org/protocol/jibri' action='{action}' recording_mode='{mode}'/>"
+def order_to_record(mode: str = "file", action: str = "start", attributes: str = "") -> str:
+    return f"<jibri xmlns='http://jitsi.org/protocol/jibri' action='{action}' recording_mode='{mode}' {attributes}/>"

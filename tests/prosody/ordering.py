@@ -19,6 +19,7 @@ SIDE_ROOMS = f"""
 VirtualHost "localhost"
 	main_muc = "conference.localhost"
 	breakout_rooms_muc = "{BREAKOUT}"
+	lobby_muc = "{LOBBY}"
 Component "{BREAKOUT}" "muc"
 	muc_room_locking = false
 Component "{LOBBY}" "muc"

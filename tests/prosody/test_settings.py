@@ -39,9 +39,11 @@ COMPONENTS_WITH_BREAKOUT_ROOMS = BREAKOUT_HOSTS + COMPONENTS.replace(
 )
 
 
-async def record(client: Client, focus: Client, room: str, mode: str = "file", action: str = "start") -> str:
+async def record(
+    client: Client, focus: Client, room: str, mode: str = "file", action: str = "start", attributes: str = ""
+) -> str:
     """Asks jicofo to record, who says yes to everything; gives the error, or "" if jicofo was asked."""
-    payload = order_to_record(mode, action)
+    payload = order_to_record(mode, action, attributes)
     answer = asyncio.create_task(client.iq("set", payload, to=f"{client.room_jid(room)}/focus"))
     asked = asyncio.create_task(focus.expect(lambda e: e.tag == f"{CLIENT}iq" and e.get("type") == "set"))
     await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,8 +233,9 @@ async def test_without_chat_nobody_writes_and_moderators_neither(
         await bob.join(room, nick="bob")
         await promote(prosody, room, ann)
         for client in (ann, bob):
-            assert await write(client, room) == NOT_ALLOWED
-            assert await whisper(client, room, "ann") == NOT_ALLOWED
+            for namespace in ("jabber:client", "urn:other"):  # the page shows both
+                assert await write(client, room, namespace=namespace) == NOT_ALLOWED
+                assert await whisper(client, room, "ann", namespace=namespace) == NOT_ALLOWED
         assert (await features_of(prosody, ann))["send-groupchat"] is False
         assert (await metadata_of(prosody, room))["permissions"] == {"groupChatRestricted": True}
         if not filters:
@@ -262,6 +265,29 @@ async def test_without_private_messages_the_chat_stays(start_prosody: StartProso
         assert await write(ann, room) == ""
         await bob.expect(lambda e: e.findtext(f"{CLIENT}body") == "hello")
         assert not bob.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+
+
+async def test_an_error_with_a_text_is_no_private_message(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"privateMessagesEnabled": False}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as bob:
+        await ann.join(room, nick="ann")
+        await bob.join(room, nick="bob")
+        assert await whisper(ann, room, "bob", kind="error") == "", "no error is answered"
+        await bob.ping()
+        assert not bob.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+
+
+async def test_permissions_that_are_no_object_are_not_written(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"chatEnabled": False, "pollsEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        before = (await metadata_of(prosody, room))["permissions"]
+        for data in ("none", 7, True):
+            await write_metadata(ann, room, "permissions", data)
+        assert (await metadata_of(prosody, room))["permissions"] == before
 
 
 async def test_a_moderator_does_not_allow_the_chat_again(start_prosody: StartProsody, room: str) -> None:
@@ -309,6 +335,9 @@ async def test_nobody_records_or_streams_where_it_is_forbidden(start_prosody: St
         await promote(prosody, room, ann)
         assert await record(ann, focus, room) == "auth/forbidden"
         assert await record(ann, focus, room, action="START", mode="FILE") == "auth/forbidden"
+        for blank in ("", " ", "&#x2003;"):
+            assert await record(ann, focus, room, attributes=f"sip_address='{blank}'") == "auth/forbidden"
+        assert await record(ann, focus, room, attributes="sip_address='a@example.com'") == "", "that is a call"
         assert await record(ann, focus, room, action="stop") == ""
         assert await record(ann, focus, room, mode="stream") == ""
 
@@ -382,6 +411,18 @@ async def test_nobody_makes_polls_where_they_are_forbidden(start_prosody: StartP
         assert await make_poll(bob) == NOT_ALLOWED
 
 
+async def test_features_of_another_meeting_make_no_polls(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"pollsEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await set_session(ann, room, token="t", create_polls=True)
+        await ann.join(room, nick="ann")
+        prosody.backend.on("room-created", reply({}))
+        await ann.join(f"other-{room}", nick="ann")
+        assert (await features_of(prosody, ann))["create-polls"] is True
+        assert await make_poll(ann) == NOT_ALLOWED
+
+
 @pytest.mark.parametrize("enabled", [False, True, None])
 async def test_av_moderation_is_refused_where_it_is_forbidden(
     start_prosody: StartProsody, room: str, enabled: bool | None
@@ -396,6 +437,17 @@ async def test_av_moderation_is_refused_where_it_is_forbidden(
         assert refused == (NOT_ALLOWED if enabled is False else "")
         assert await in_room(prosody, room, "return room.av_moderation ~= nil") is (enabled is not False)
         assert await moderate_media(ann, enable=False) == "", "switching it off is always possible"
+        assert await moderate_media(ann, kind="error") == "", "no error is answered"
+
+
+async def test_the_domain_as_a_tenant_leads_past_nothing(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"avModerationEnabled": False}))
+    async with Client.connect(prosody) as ann:
+        await set_session(ann, room, tenant="localhost")
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        assert await moderate_media(ann) == NOT_ALLOWED
 
 
 async def test_what_the_config_does_not_mention_stays_as_it_is(start_prosody: StartProsody, room: str) -> None:
@@ -472,7 +524,7 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
         await focus.join(breakout, nick="focus")
         assert await switch(ann, room, breakout, "ann")
         assert await switch(bob, room, breakout, "bob")
-        shown = {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
+        shown: dict[str, object] = {"roomConfig": config, "permissions": {"groupChatRestricted": True}}
         assert metadata_seen(bob)[-1] == shown
         await prosody.module(f"""
             local room = prosody.hosts["breakout.localhost"].modules.muc.get_room_from_jid("{breakout}");

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.prosody.conftest import Server, StartProsody
+from tests.prosody.jitsi import whisper
 from tests.prosody.ordering import order
 from tests.rig.answers import deny, reply
 from tests.rig.ports import free_port
-from tests.rig.xmpp import Client, statuses
+from tests.rig.xmpp import CLIENT, Client, error_of, statuses
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -99,6 +100,47 @@ async def test_an_order_is_about_the_visitors_of_the_node(start_prosody: StartPr
         assert await order(prosody, "kick", room, user="ann@remote.test") == {"status": "absent"}
         assert (await order(prosody, "kick", room, user="bob@auth.localhost"))["kicked"] == 1
         assert await prosody.occupants(room) == ["ann", "focus"]
+
+
+@pytest.mark.parametrize("config", [{"privateMessagesEnabled": False}, {"chatEnabled": False}], ids=str)
+async def test_between_visitors_and_participants_there_are_no_private_messages_either(
+    start_prosody: StartProsody, room: str, config: dict[str, bool]
+) -> None:
+    prosody, port = await another_server(start_prosody)
+    prosody.backend.on("room-created", reply(config))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody, user="bob") as bob,
+        Client.remote(prosody, port, "ann") as mirrored,
+    ):
+        await focus.join(room, nick="focus")
+        await mirrored.begin_join(room, "ann")
+        await mirrored.expect(lambda s: s.get("from", "").startswith(room) and "110" in statuses(s))
+        await bob.join(room, nick="bob")
+        assert await whisper(bob, room, "ann") == "cancel/not-allowed"
+        await mirrored.send(f"<message type='chat' id='pm' to='{bob.room_jid(room)}/bob'><body>psst</body></message>")
+        answer = await mirrored.expect(lambda s: s.tag.endswith("message") and s.get("id") == "pm")
+        assert str(error_of(answer)) == "cancel/not-allowed"
+        await bob.ping()
+        assert not bob.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_a_visitor_of_a_node_without_the_module_whispers_only_where_that_is_allowed(
+    start_prosody: StartProsody, room: str, enabled: bool
+) -> None:
+    prosody = await start_prosody(muc_modules=("rig_visitors", "muc_webhook"))
+    prosody.backend.on("room-created", reply({"privateMessagesEnabled": enabled}))
+    async with Client.connect(prosody) as ann, Client.component(prosody, "visitor") as visitor:
+        await ann.join(room, nick="ann")
+        await visitor.send(f"<message type='chat' id='pm' to='{ann.room_jid(room)}/ann'><body>psst</body></message>")
+        if enabled:
+            await ann.expect(lambda e: e.findtext(f"{CLIENT}body") == "psst")
+        else:
+            answer = await visitor.expect(lambda s: s.get("id") == "pm")
+            assert str(error_of(answer)) == "cancel/not-allowed"
+            await ann.ping()
+            assert not ann.has(lambda e: e.findtext(f"{CLIENT}body") == "psst")
 
 
 async def test_a_server_whose_name_only_ends_alike_is_a_stranger(start_prosody: StartProsody, room: str) -> None:

@@ -18,10 +18,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping
 from itertools import product
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -29,7 +31,7 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.rig.answers import Answer, Request, allow, by_name, reply, settings_by_name, taken
-from tests.rig.faults import Fault, spoilt, tls_of
+from tests.rig.faults import Fault, context_of, spoilt, tls_of
 from tests.rig.link import Joined, LinkResponse, Message
 from tests.rig.ports import free_port
 
@@ -49,9 +51,10 @@ BY_NAME: Mapping[str, Answer] = {**OPEN, "validate-access": by_name, "room-creat
 
 
 class Backend:
-    """Use as `async with`. The answers are what it goes back to; with `tls` it speaks https."""
+    """Use as `async with`. The answers are what it goes back to; with `tls` it speaks https, with its own or
+    with the certificate and key in this file."""
 
-    def __init__(self, answers: Mapping[str, Answer] = OPEN, *, tls: bool = False) -> None:
+    def __init__(self, answers: Mapping[str, Answer] = OPEN, *, tls: bool | Path = False) -> None:
         self.requests: list[Request] = []
         self.most_at_once: Counter[str] = Counter()
         """High-water mark of requests under way, by endpoint."""
@@ -94,7 +97,10 @@ class Backend:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         self.port = self.port or free_port()
-        tls = tls_of(self.fault) if self._tls else None
+        if isinstance(self._tls, Path):
+            tls: ssl.SSLContext | None = context_of(self._tls)
+        else:
+            tls = tls_of(self.fault) if self._tls else None
         await web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024, ssl_context=tls).start()
 
     async def stop(self) -> None:

@@ -129,9 +129,10 @@ def _instead(fault: Fault) -> Answer:
 
 
 @functools.cache
-def _context(certificate: str) -> ssl.SSLContext:
+def context_of(certificate: Path) -> ssl.SSLContext:
+    """What a server with this certificate speaks; the file has its key too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / certificate)
+    context.load_cert_chain(certificate)
     return context
 
 
@@ -141,6 +142,6 @@ def tls_of(fault: Fault) -> ssl.SSLContext | None:
         case Fault.TLS_GARBLED:
             return None
         case Fault.TLS_UNTRUSTED:
-            return _context("stranger.pem")
+            return context_of(TLS / "stranger.pem")
         case _:
-            return _context("trusted.pem")
+            return context_of(TLS / "trusted.pem")

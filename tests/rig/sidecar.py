@@ -29,7 +29,7 @@ import aiohttp
 import yaml
 
 from tests.rig.backend import PREFIX
-from tests.rig.ports import free_port
+from tests.rig.ports import free_port, is_listening
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 4.0
@@ -169,9 +169,10 @@ class Sidecar:
             await asyncio.sleep(0.01)
 
     async def _answers(self) -> bool:
+        """The listener for Prosody is the last one that is opened."""
         try:
             async with self.session.get(self.admin + "/livez") as response:
-                return response.status == 200
+                return response.status == 200 and is_listening(self.config["listen"]["port"])
         except aiohttp.ClientConnectionError:
             return False
 

@@ -15,10 +15,11 @@ from tests.rig.module import Module
 from tests.rig.ports import free_port
 from tests.rig.sidecar import ROOT, Sidecar
 
-DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 FOREIGN = {
     "cut",
+    "df",
     "dpkg",
     "grep",
     "install",
@@ -30,6 +31,7 @@ FOREIGN = {
     "systemctl",
     "openssl",
     "tail",
+    "top",
     "usermod",
 }
 """Commands of a server, which a test must not run; the booted machine of tests/booted runs the important ones."""

@@ -46,7 +46,7 @@ def bare(tmp_path: Path) -> Path:
 def test_an_unknown_purpose_is_refused_with_those_that_there_are(tmp_path: Path, bare: Path) -> None:
     done = set_up("dance", folder=tmp_path, path=bare)
     assert done.returncode == 1
-    assert "unit|run|demo|test" in done.stderr
+    assert "unit|run|demo|browser|test" in done.stderr
 
 
 def test_without_root_and_sudo_it_says_what_is_missing_why_and_what_to_run(tmp_path: Path, bare: Path) -> None:
@@ -63,9 +63,11 @@ def test_make_help_names_every_target() -> None:
     ours = {
         "help",
         "demo",
+        "demo-browser",
         "run",
         "unit",
         "test",
+        "test-jitsi",
         "lint",
         "format",
         "faults",

@@ -32,6 +32,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     # adapters
     "backend": VOCABULARY,
     "store": VOCABULARY,
+    "shared": VOCABULARY,
     "telemetry": VOCABULARY,
     # engines
     "decisions": VOCABULARY,
@@ -41,7 +42,8 @@ FOLDERS: dict[str, frozenset[str]] = {
     "web": VOCABULARY | {"decisions", "control"},
     # the config file, and who reads it
     "config": VOCABULARY | {"backend"},
-    "daemon": VOCABULARY | {"backend", "store", "telemetry", "decisions", "events", "control", "web", "config"},
+    "daemon": VOCABULARY
+    | {"backend", "store", "shared", "telemetry", "decisions", "events", "control", "web", "config"},
     "cli": VOCABULARY | {"backend", "config", "daemon", "demo_backend"},
     "demo_backend": frozenset(),
     "__main__": frozenset({"cli"}),
@@ -55,7 +57,8 @@ HOMES: dict[str, frozenset[str]] = {
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon.build"}),
-    "rich": frozenset({"cli.render", "cli.live_status"}),
+    "redis": frozenset({"shared.engine"}),
+    "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
     "secrets": frozenset({"daemon.build"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
@@ -65,8 +68,8 @@ HOMES: dict[str, frozenset[str]] = {
 """The only folders or modules that use a library. All that is not of the standard library must be here."""
 
 PURE = frozenset(
-    {"__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress"}
-    | {"itertools", "json", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
+    {"__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "hmac"}
+    | {"ipaddress", "itertools", "json", "math", "operator", "re", "statistics", "string", "typing", "unicodedata"}
 )
 """What core may use of the standard library: nothing in it knows the time, draws lots, logs or waits."""
 

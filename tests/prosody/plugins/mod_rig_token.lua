@@ -11,6 +11,7 @@ module:hook("iq-set/self/urn:rig:token:token", function (event)
 	origin.jitsi_meet_context_user = given.user;
 	origin.jitsi_meet_context_features = given.features;
 	origin.jitsi_web_query_room = given.room;
+	origin.jitsi_web_query_prefix = given.tenant ~= json.null and given.tenant or nil;
 	origin.send(st.reply(stanza));
 	return true;
 end);

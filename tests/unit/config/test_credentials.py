@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from sidecar.backend.client import Target
-from sidecar.config.credentials import CREDENTIAL, FILE_LIMIT, read_secret
+from sidecar.config.credentials import (
+    CREDENTIAL,
+    FILE_LIMIT,
+    how_to_correct_secret,
+    newer_than_credentials,
+    read_secret,
+)
 from sidecar.config.models import BackendSettings
 from sidecar.errors import StartError
 
@@ -95,3 +102,60 @@ def test_a_folder_of_credentials_that_cannot_be_read_is_named(tmp_path: Path) ->
     folder = tmp_path / ("x" * 300)  # too long a name; root may read every other folder
     with pytest.raises(StartError, match=r"\$CREDENTIALS_DIRECTORY: .* cannot be read"):
         read_secret(settings(), {"CREDENTIALS_DIRECTORY": str(folder)})
+
+
+@pytest.fixture
+def passed(tmp_path: Path) -> tuple[dict[str, str], Path]:
+    """What systemd passed, and the folder with the files that it was read from: `webhook-secret`, the same in both."""
+    credentials, sources = tmp_path / "credentials", tmp_path / "etc"
+    for folder in (credentials, sources):
+        folder.mkdir()
+        (folder / "webhook-secret").write_text("s3cret")
+    return {"CREDENTIALS_DIRECTORY": str(credentials)}, sources
+
+
+def test_a_file_that_is_as_it_was_passed_needs_no_restart(passed: tuple[dict[str, str], Path]) -> None:
+    environ, sources = passed
+    assert newer_than_credentials(environ, sources) == []
+    assert newer_than_credentials({}, sources) == []
+
+
+def test_a_file_that_differs_from_what_was_passed_is_named(passed: tuple[dict[str, str], Path]) -> None:
+    environ, sources = passed
+    (sources / "webhook-secret").write_text("another")
+    (sources / "admin-token").write_text("not passed")
+    assert newer_than_credentials(environ, sources) == [sources / "webhook-secret"]
+
+
+def test_where_no_file_may_be_read_the_later_one_counts(
+    passed: tuple[dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ, sources = passed
+
+    def forbidden(_: Path) -> bytes:
+        raise PermissionError
+
+    monkeypatch.setattr("sidecar.config.credentials.content_of", forbidden)
+    now = time.time()
+    os.utime(sources / "webhook-secret", (now + 5, now + 5))
+    assert newer_than_credentials(environ, sources) == [sources / "webhook-secret"]
+    os.utime(sources / "webhook-secret", (now - 5, now - 5))
+    assert newer_than_credentials(environ, sources) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "advice"),
+    [
+        (settings(file=Path("/x/secret")), "/x/secret, then reload"),
+        (settings(env="SECRET"), "variable SECRET, then restart"),
+        (settings(), "no webhook secret is sent"),
+    ],
+    ids=["file", "environment", "none"],
+)
+def test_the_advice_for_a_wrong_secret_is_about_where_it_is_from(of: BackendSettings, advice: str) -> None:
+    assert advice in how_to_correct_secret(of, {})
+
+
+def test_a_wrong_secret_that_systemd_has_passed_needs_a_restart(passed: tuple[dict[str, str], Path]) -> None:
+    environ, _ = passed
+    assert "restart prosody-sidecar (a reload does not" in how_to_correct_secret(settings(Path("/x")), environ)

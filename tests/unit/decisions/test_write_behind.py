@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.breaker import Permit
-from sidecar.core.model import Endpoint, Entry, Key, Verdict
-from sidecar.core.policy import LOBBY_TOMBSTONE, Freshness
+from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Verdict
+from sidecar.core.policy import Freshness
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.changes import Changes
@@ -229,15 +229,19 @@ async def test_a_deny_does_not_wait_for_allows_and_is_written_on_a_full_disk_too
         assert max(len(rows) for rows, _ in store.commits) == WriteBehind.FULL_DISK
 
 
-async def test_an_allow_that_leads_to_the_lobby_is_on_disk_as_early_as_a_deny() -> None:
+WEAKENED = [an_entry(body=b'{"allowed":true,"requireLobby":true}'), an_entry()._replace(spread=SUSPECT)]
+
+
+@pytest.mark.parametrize("weakened", WEAKENED, ids=["who has to wait", "suspect"])
+async def test_an_allow_that_was_made_weaker_is_on_disk_when_persist_returns(weakened: Entry) -> None:
     store = FakeStore()
     async with Running(store, every=60.0) as running:
         await until(lambda: running.writer.loaded)
-        running.cache.put(a_key("open"), an_entry())
-        running.cache.put(a_key(), an_entry(body=LOBBY_TOMBSTONE))
+        running.cache.put(a_key("other"), an_entry())
+        running.cache.put(a_key(), weakened)
+        store.pages = 1  # whatever comes after the first commit never reaches the disk
         await running.writer.persist()
-        assert a_key() in store.commits[0][0]
-        assert a_key("open") not in store.commits[0][0]
+        assert store.rows == {a_key(): weakened}
 
 
 @pytest.mark.parametrize("lacks", [True, False])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from sidecar.core.model import Endpoint
-from sidecar.telemetry.health import Health
+from sidecar.core.model import Answer, Endpoint, Source
+from sidecar.facts import Asked, BreakerChanged, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
+from sidecar.telemetry.health import KINDS, REFUSALS_SHOWN_FOR, Health
 from tests.unit.builders import ALLOW_LIFETIMES, a_policy
 from tests.unit.harness import CONFIG, DECISION, Harness, allow, broken, config, deny
-from tests.unit.virtual import in_virtual_time
+from tests.unit.virtual import VirtualClock, in_virtual_time
 
 SPRING_SECURITY = "no-cache, no-store, max-age=0, must-revalidate"
 
 
 def seen(harness: Harness) -> Health:
-    health = Health()
+    health = Health(harness.clock)
     for fact in harness.facts:
         health.observe(fact)
     return health
@@ -90,3 +93,69 @@ async def test_a_room_config_that_must_not_be_kept_is_a_note_of_its_own() -> Non
     assert "no room gets its own config" in note
     assert seen(harness).forbids_outage_use(CONFIG)
     assert not seen(harness).forbids_outage_use(Endpoint.VALIDATE_ACCESS)
+
+
+def answered(source: Source, *, allowed: bool, endpoint: Endpoint = DECISION) -> Resolved:
+    return Resolved(endpoint, 200, 0.1, Answer(200, b"", source, allowed))
+
+
+@in_virtual_time
+async def test_a_join_that_was_refused_by_policy_is_a_note_for_ten_minutes() -> None:
+    health = Health(VirtualClock())
+    for _ in range(2):
+        health.observe(answered(Source.POLICY, allowed=False))
+    (note,) = health.notes()
+    assert note.startswith("joins: 2 joins were refused by policy in the last 10.0 min, the last one 0 s ago")
+    await asyncio.sleep(REFUSALS_SHOWN_FOR + 1)
+    assert health.notes() == []
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        answered(Source.BACKEND, allowed=False),
+        answered(Source.POLICY, allowed=True),
+        answered(Source.POLICY, allowed=False, endpoint=CONFIG),
+    ],
+    ids=["a deny of the backend", "let in by policy", "a config by policy"],
+)
+def test_nobody_was_refused_by_policy(fact: Fact) -> None:
+    @in_virtual_time
+    async def observed() -> None:
+        health = Health(VirtualClock())
+        health.observe(fact)
+        assert health.notes() == []
+
+    observed()
+
+
+def test_each_reason_counts_as_one_of_its_kind_until_it_is_over() -> None:
+    health = Health(VirtualClock())
+    begins: dict[str, Fact] = {
+        "secret": Asked(DECISION, "misconfigured", 0.1, 401),
+        "breaker": BreakerChanged(DECISION, "open"),
+        "disk": DiskChanged("events.db", usable=False, reason="full"),
+        "outbox": OutboxChanged(full=True),
+        "config": Reloaded(problems=("sidecar.yaml:1:1: wrong",)),
+    }
+    ends = (
+        Asked(DECISION, "replied", 0.1, 200),
+        BreakerChanged(DECISION, "closed"),
+        DiskChanged("events.db", usable=True),
+        OutboxChanged(full=False),
+        Reloaded(),
+    )
+    for fact in begins.values():
+        health.observe(fact)
+    assert {kind: health.count(kind) for kind in KINDS} == {kind: int(kind in begins) for kind in KINDS}
+    for end in ends:
+        health.observe(end)
+    assert health.reasons() == []
+
+
+@pytest.mark.parametrize(("status", "advice"), [(401, "write it again"), (None, "check --online")])
+def test_a_wrong_secret_and_a_wrong_certificate_have_their_own_advice(status: int | None, advice: str) -> None:
+    health = Health(VirtualClock())
+    health.secret_advice = "write it again"
+    health.observe(Asked(DECISION, "misconfigured", 0.1, status))
+    assert advice in health.reasons()[0]

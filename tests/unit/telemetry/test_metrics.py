@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Asked, BreakerChanged, Crashed, Resolved
+from sidecar.facts import Asked, BreakerChanged, Crashed, EventParked, OrderTaken, Reloaded, Resolved
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -56,3 +57,37 @@ def test_every_name_begins_with_the_products() -> None:
     assert found["prosody_sidecar_breaker_state", (("endpoint", "validate-access"),)] == 2
     assert found["prosody_sidecar_defects_total", ()] == 1
     assert all(name.startswith(("prosody_sidecar_", "process_", "python_")) for name, _ in found)
+
+
+@pytest.mark.parametrize(("allowed", "decision"), [(True, "allow"), (False, "deny"), (None, "deny")])
+def test_a_join_counts_as_allowed_or_denied(allowed: bool | None, decision: str) -> None:
+    metrics = Metrics()
+    metrics.observe(Resolved("validate-access", 200, 0.1, Answer(200, b"", Source.POLICY, allowed)))
+    joins = {
+        labels: value for (name, labels), value in samples(metrics).items() if name == "prosody_sidecar_joins_total"
+    }
+    assert {labels for labels, value in joins.items() if value} == {(("decision", decision), ("source", "policy"))}
+
+
+def test_what_alerts_ask_for_is_there_with_0_before_anything_has_happened() -> None:
+    metrics = Metrics()
+    before = samples(metrics)
+    for fact in (
+        Resolved("validate-access", 200, 0.1, Answer(200, b"", Source.POLICY, allowed=False)),
+        Asked(Endpoint.VALIDATE_ACCESS, "misconfigured", 0.1, 401, retry=True),
+        Asked(Endpoint.ROOM_CREATED, "unreadable", 0.1, 200),
+        BreakerChanged(Endpoint.VALIDATE_ACCESS, "open"),
+        EventParked(Endpoint.USER_JOINED, "standup", 400, "no"),
+        OrderTaken("1", "kick", "standup", "root"),
+        Reloaded(problems=("wrong",)),
+        Crashed("call", LookupError()),
+    ):
+        metrics.observe(fact)
+    changed = {
+        series
+        for series, value in samples(metrics).items()
+        if series[0].startswith("prosody_sidecar_") and before.get(series) != value
+    }
+    new = {series for series in changed if series not in before and not series[0].endswith("_created")}
+    assert len(changed) > 12
+    assert new == set()

@@ -1,0 +1,141 @@
+"""Whether this sidecar knows what the others have said: where it is in their stream, and since when.
+
+Each message in the stream has the number after the one before it. The epoch names one unbroken history of the engine:
+after a restart, a promoted replica, or a loss of its data it is another one, and numbers of two epochs say nothing
+about each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from sidecar.core.policy import NEVER
+
+UNHEARD = 5.0
+"""Seconds. If the stream was last read longer ago, the sidecar is out of touch."""
+
+STEP = 1.0
+"""Seconds by which the engine's clock may be behind what is expected of it."""
+
+
+class Batch(NamedTuple):
+    """One read of the stream."""
+
+    epoch: str
+    now_ms: int
+    """The engine's clock: Unix milliseconds."""
+    tail: int
+    """The number of the last message that there was."""
+    messages: tuple[tuple[int, bytes], ...] = ()
+    """Those after the position that was asked for, oldest first; perhaps not all."""
+
+
+class Taken(NamedTuple):
+    """What follows from a read."""
+
+    messages: tuple[bytes, ...] = ()
+    lost: str = ""
+    """Why messages may have been missed; empty: none were. When what is `to_be_said_again` has been, call `joined`."""
+    to_be_said_again: bool = False
+    """The engine may have lost what this sidecar has said."""
+    renew: bool = False
+    """The ages of what the engine remembers are not known any more: a new epoch must begin."""
+
+
+@dataclass(slots=True)
+class Contact:
+    """The state of one sidecar. Instants are seconds of its monotonic clock."""
+
+    epoch: str = ""
+    position: int = 0
+    heard_at: float = NEVER
+    """Everything that was said before this instant has been read."""
+    lost_before: float = NEVER
+    """Messages from before this instant may have been missed."""
+    lag: int = 0
+    """Messages that were waiting at the last read."""
+    _joining: bool = False
+    _now_ms: int = 0
+    _read_at: float = NEVER
+
+    def take(self, batch: Batch, sent_at: float, received_at: float) -> Taken:
+        """Take one read of the stream, which was asked for at `sent_at` from `position` on."""
+        stepped = batch.epoch == self.epoch and self._has_stepped_back(batch.now_ms, sent_at)
+        self._now_ms, self._read_at = batch.now_ms, received_at
+        lost, another = self._why_lost(batch), batch.epoch != self.epoch
+        if stepped:
+            lost = lost or "the clock of the engine was set back"
+        if lost:
+            self.epoch, self.position, self.lag = batch.epoch, batch.tail, 0
+            self.lost_before, self._joining = received_at, True
+            return Taken((), lost, another, stepped)
+        messages = tuple(content for number, content in batch.messages)
+        if batch.messages:
+            self.position = batch.messages[-1][0]
+        self.lag = batch.tail - self.position
+        if not self.lag and not self._joining:
+            self.heard_at = sent_at
+        return Taken(messages)
+
+    def joined(self) -> None:
+        """What had to be said again has been said."""
+        self._joining = False
+
+    def in_touch(self, now: float) -> bool:
+        """Whether what the engine remembers can be used without asking the backend."""
+        return not self._joining and now - self.heard_at <= UNHEARD
+
+    def suspect_before(self, now: float) -> float:
+        """Allows that were asked before this instant may have been taken away without this sidecar having heard."""
+        unheard = now - UNHEARD if now - self.heard_at > UNHEARD else NEVER
+        return max(self.lost_before, unheard)
+
+    def engine_ms(self, now: float) -> int | None:
+        """The engine's clock now, or a little earlier; None: it was never read."""
+        if self._read_at == NEVER:
+            return None
+        return self._now_ms + int((now - self._read_at) * 1000)
+
+    def _why_lost(self, batch: Batch) -> str:
+        if batch.epoch != self.epoch:
+            return "another epoch of the engine" if self.epoch else "the first contact with the engine"
+        numbers = [number for number, _ in batch.messages]
+        expected = range(self.position + 1, self.position + 1 + len(numbers))
+        complete = numbers == list(expected) and (numbers or batch.tail == self.position)
+        return "" if complete and batch.tail >= self.position else "messages are missing in the stream"
+
+    def _has_stepped_back(self, now_ms: int, sent_at: float) -> bool:
+        expected = self.engine_ms(sent_at)
+        return expected is not None and now_ms < expected - STEP * 1000
+
+
+@dataclass(slots=True)
+class Trust:
+    """Stops the questions to an engine that fails or is slow, and tries again after a while."""
+
+    failures: int = 0
+    until: float = NEVER
+
+    MOST: ClassVar[int] = 3
+    """Failures in sequence after which it is left alone."""
+    PAUSE: ClassVar[float] = 1.0
+    """Seconds until the next try."""
+
+    def allows(self, now: float) -> bool:
+        """Whether to ask. After the pause, one question is the try."""
+        if now < self.until:
+            return False
+        if self.failures >= self.MOST:
+            self.until = now + self.PAUSE
+        return True
+
+    def good(self) -> None:
+        """The engine has answered well."""
+        self.failures, self.until = 0, NEVER
+
+    def bad(self, now: float, *, forged: bool = False) -> None:
+        """It has not answered in time, or with an error. `forged`: what it remembers has a wrong signature."""
+        self.failures = self.MOST if forged else self.failures + 1
+        if self.failures >= self.MOST:
+            self.until = now + self.PAUSE

@@ -1,0 +1,206 @@
+"""What sidecars write into their shared memory, and how it is read: with a signature, and without names of users.
+
+An answer   signature, header (JSON), body     under the digest of its key
+A message   signature, header (JSON), attached answer
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from sidecar.core.fences import Fence, Standing, Vector, standing
+from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.selection import Change, Selector, names
+
+_MAC = 64
+"""Characters of a signature: SHA-256 in hex."""
+
+
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+
+
+class Forged(Exception):
+    """A signature is wrong, or what was signed cannot be read."""
+
+
+class Kept(NamedTuple):
+    """An answer as it is kept for all sidecars."""
+
+    verdict: Verdict
+    body: bytes
+    epoch: str
+    asked_ms: int
+    """When the backend was asked, on the engine's clock."""
+    lifetimes: Lifetimes
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """Signs and digests with one secret."""
+
+    secret: bytes = field(repr=False)
+    one_domain: tuple[str, ...] = ()
+    """MUC domains under which a room is the same room, as on visitor nodes."""
+
+    def digest(self, *parts: str) -> str:
+        """A name for these texts, from which they cannot be found."""
+        return self._sign(json.dumps(parts).encode())[:32]
+
+    def key(self, key: Key) -> str:
+        """The name of a key, the same on all sidecars."""
+        key = self.everywhere(key)
+        return self.digest("key", key.endpoint.value, *(part or "" for part in key[1:]))
+
+    def everywhere(self, key: Key) -> Key:
+        """The key as it is on all sidecars: the domains of one deployment's visitor nodes count as one."""
+        if key.room_jid is None or not self.one_domain:
+            return key
+        known: Any = json.loads(key.room_jid)
+        if not isinstance(known, str):
+            return key
+        node, at, domain = known.rpartition("@")
+        if not at or domain.lower() not in self.one_domain:
+            return key
+        return key._replace(room_jid=json.dumps(f"{node}@{self.one_domain[0]}"))
+
+    def jid_everywhere(self, room_jid: str | None) -> str | None:
+        """The JID of a room as it is on all sidecars."""
+        if room_jid is None:
+            return None
+        everywhere = self.everywhere(Key(Endpoint.ROOM_CREATED, "", json.dumps(room_jid))).room_jid
+        return None if everywhere is None else str(json.loads(everywhere))
+
+    def pack(self, name: str, kept: Kept) -> bytes:
+        """Sign an answer, under the name of its key."""
+        header = [kept.verdict.value, kept.epoch, kept.asked_ms, kept.lifetimes, kept.vector]
+        return self._seal(f"answer {name}", json.dumps(header).encode() + b"\n" + kept.body)
+
+    def unpack(self, name: str, content: bytes) -> Kept:
+        """The answer under a name; raises Forged."""
+        header, _, body = self._open(f"answer {name}", content).partition(b"\n")
+        try:
+            verdict, epoch, asked_ms, lifetimes, vector = json.loads(header)
+            fences = tuple(Fence(*fence) for fence in vector)
+            return Kept(_VERDICTS[verdict], body, str(epoch), int(asked_ms), Lifetimes(*map(float, lifetimes)), fences)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Forged(f"an answer that cannot be read: {type(error).__name__}") from None
+
+    def say(self, document: dict[str, Any], attached: bytes = b"") -> bytes:
+        """Sign a message."""
+        return self._seal("message", json.dumps(document).encode() + b"\n" + attached)
+
+    def hear(self, content: bytes) -> tuple[dict[str, Any], bytes]:
+        """A message, and what is attached to it; raises Forged."""
+        header, _, attached = self._open("message", content).partition(b"\n")
+        try:
+            document = json.loads(header)
+        except ValueError:
+            raise Forged("a message that cannot be read") from None
+        if not isinstance(document, dict):
+            raise Forged("a message that is no object")
+        return document, attached
+
+    def _seal(self, what: str, content: bytes) -> bytes:
+        return self._sign(what.encode() + b"\n" + content).encode() + content
+
+    def _open(self, what: str, sealed: bytes) -> bytes:
+        signature, content = sealed[:_MAC], sealed[_MAC:]
+        if not hmac.compare_digest(signature, self._sign(what.encode() + b"\n" + content).encode()):
+            raise Forged("a wrong signature")
+        return content
+
+    def _sign(self, content: bytes) -> str:
+        return hmac.digest(self.secret, content, "sha256").hex()
+
+
+class Found(NamedTuple):
+    """What one read of the engine says about a key."""
+
+    epoch: str
+    now_ms: int
+    """The engine's clock."""
+    fences: Vector
+    content: bytes | None = None
+    settled_ms: int = 0
+    """When the answer was written."""
+
+
+def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | None:
+    """What a kept answer is for this sidecar, at its own instant `now`; None: nothing.
+
+    Only an answer of this epoch whose fences are the same is as good as an own one.
+    """
+    now_ms = found.now_ms
+    worth = standing(kept.verdict, kept.vector, found.fences)
+    if worth is Standing.GONE:
+        return None
+    asked_at = now - max(0, now_ms - kept.asked_ms) / 1000
+    settled_at = max(asked_at, now - max(0, now_ms - found.settled_ms) / 1000)
+    same_history = found.epoch == kept.epoch and in_touch and kept.asked_ms <= now_ms
+    unsure = worth is Standing.SUSPECT or not (same_history or kept.verdict is Verdict.DENY)
+    return Entry(kept.verdict, kept.body, asked_at, settled_at, kept.lifetimes, SUSPECT if unsure else 0.0)
+
+
+def has_password(body: bytes) -> bool:
+    """Whether an answer holds a room's password, however deep; or cannot be read."""
+    try:
+        return _has_password(json.loads(body))
+    except (ValueError, RecursionError):
+        return True
+
+
+def _has_password(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.get("password") not in (None, "") or any(map(_has_password, value.values()))
+    return isinstance(value, list) and any(map(_has_password, value))
+
+
+@dataclass(frozen=True)
+class Masked(Selector):
+    """What another sidecar means, without the name of the user: `masks` are digests of names."""
+
+    masks: frozenset[str] = frozenset()
+    sealer: Sealer = field(default=Sealer(b""), repr=False, compare=False)
+
+    def fits(self, key: Key) -> bool:
+        """Whether this key is meant."""
+        key = self.sealer.everywhere(key)
+        return super().fits(key) and (not self.masks or (key.subject is not None and self._is_meant(key.subject)))
+
+    def _is_meant(self, subject: str) -> bool:
+        return any(self.sealer.digest("name", name) in self.masks for name in {subject, *names(subject)})
+
+    @classmethod
+    def of(cls, document: dict[str, Any], sealer: Sealer) -> Self:
+        """What a message means; raises Forged."""
+        try:
+            return cls(
+                room=document.get("room"),
+                room_jid=document.get("roomJid"),
+                meeting_id=document.get("meetingId"),
+                endpoint=Endpoint(document["endpoint"]) if document.get("endpoint") else None,
+                masks=frozenset(document.get("masks", ())),
+                sealer=sealer,
+            )
+        except (TypeError, ValueError):
+            raise Forged("a change that cannot be read") from None
+
+
+def masked(selector: Selector, change: Change, sealer: Sealer) -> dict[str, Any]:
+    """A change as a message."""
+    subject = selector.subject
+    hidden = {subject, *names(subject)} if subject is not None else set()
+    document = {
+        "kind": "change",
+        "change": change.name,
+        "room": selector.room,
+        "roomJid": sealer.jid_everywhere(selector.room_jid),
+        "meetingId": selector.meeting_id,
+        "endpoint": selector.endpoint and selector.endpoint.value,
+        "masks": sorted(sealer.digest("name", name) for name in hidden),
+    }
+    return {name: value for name, value in document.items() if value}

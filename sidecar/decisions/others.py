@@ -1,0 +1,85 @@
+"""What other sidecars have said, carried out on the cache of this one.
+
+A message names no user. Which key it is about is found by the digests of the keys that are known here: those of the
+room that are in the cache, and those that the backend is being asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sidecar.core.model import GUEST, Entry, Key, Verdict
+from sidecar.core.sealed import Forged, Masked, Sealer
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache
+
+
+class Others:
+    """Carries out messages. Nothing here waits."""
+
+    def __init__(self, cache: Cache, sealer: Sealer, asked_about: Callable[[str], Iterable[Key]]) -> None:
+        """`asked_about` gives the keys of a room that the backend is being asked about."""
+        self._cache = cache
+        self._sealer = sealer
+        self._asked_about = asked_about
+
+    def denied(self, document: dict[str, Any], attached: bytes, now_ms: int, now: float, every: float) -> None:
+        """Somebody was denied on another shard. `now_ms` is the engine's clock; `every`: see `Cache.suspect`. Raises
+        Forged."""
+        room, name, settled_ms = _text(document, "room"), _text(document, "key"), _number(document, "at")
+        kept = self._sealer.unpack(name, attached)
+        settled_at = now - max(0, now_ms - settled_ms) / 1000
+        asked_at = min(settled_at, now - max(0, now_ms - kept.asked_ms) / 1000)
+        for key in self._keys(room, name):
+            if kept.verdict is Verdict.PRIVATE:
+                if key.subject == GUEST:
+                    self._cache.separate_guests(key, asked_at)
+                continue
+            current = self._cache.get(key)
+            if current is None or current.asked_at <= settled_at:
+                self._cache.put(key, Entry(Verdict.DENY, kept.body, asked_at, settled_at, kept.lifetimes))
+        if kept.verdict is Verdict.DENY:
+            self._cache.suspect(room, now, every)
+
+    def change_of(self, document: dict[str, Any]) -> tuple[Selector, Change]:
+        """What another sidecar takes away; raises Forged."""
+        try:
+            change = Change[document["change"]]
+        except (KeyError, TypeError):
+            raise Forged("a change that cannot be read") from None
+        return Masked.of(document, self._sealer), change
+
+    def _keys(self, room: str, name: str) -> Iterator[Key]:
+        for key in {*self._cache.keys(room), *self._asked_about(room)}:
+            if self._sealer.key(key) == name:
+                yield key
+
+
+def take(cache: Cache, key: Key, entry: Entry) -> None:
+    """Put what the shared memory has for a key into the cache, unless that knows something newer."""
+    if entry.verdict is Verdict.PRIVATE:
+        if key.subject == GUEST:
+            cache.separate_guests(key, entry.asked_at)
+        return
+    current = cache.get(key)
+    if current is not None:
+        is_since = entry.settled_at if entry.verdict is Verdict.DENY else entry.asked_at
+        known_since = current.settled_at if current.verdict is Verdict.DENY else current.asked_at
+        if known_since >= is_since:
+            return
+    cache.put(key, entry)
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str):
+        raise Forged(f"a message without {name}")
+    return value
+
+
+def _number(document: dict[str, Any], name: str) -> int:
+    value = document.get(name)
+    if not isinstance(value, int):
+        raise Forged(f"a message without {name}")
+    return value

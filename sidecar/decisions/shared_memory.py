@@ -1,0 +1,399 @@
+"""The memory that several sidecars share: read on a miss, written behind, heard of in a stream.
+
+recall    engine.read -> cache      before the backend is asked, for at most 20 ms
+learned   denied   said             queues: what was learned is written by `run`, and nobody waits for it
+listen    engine.beat -> contact, others -> cache
+
+The engine has no authority. Whatever it does, the questions are answered as without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sidecar.clock import Clock
+from sidecar.core.contact import Batch, Contact, Trust
+from sidecar.core.fences import PARTS, Vector, moved, scopes
+from sidecar.core.model import GUEST, Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.policy import TOMBSTONE, PolicyFor
+from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, masked, usable
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache
+from sidecar.decisions.others import Others, take
+from sidecar.decisions.single_flight import SingleFlight
+from sidecar.errors import EngineError
+from sidecar.facts import Crashed, Emit, SharedAsked, SharedChanged
+
+QUICK = 0.02
+"""Seconds a question waits for the engine at the most."""
+
+AGAIN = 0.5
+"""Seconds between two tries to reach the engine."""
+
+MOST_LEARNED = 2_000
+"""Answers that may wait to be written; with more, the oldest are left out: another shard asks for them."""
+
+PRIVATE_FOR = 86_400.0
+"""Seconds for which all sidecars remember that the guests of a room share no answer."""
+
+
+class Engine(Protocol):
+    """What is needed of the engine; everything raises EngineError."""
+
+    async def beat(self, position: int, renew: str = "") -> Batch:
+        """Show that this sidecar is there, and read the stream after `position`."""
+        ...
+
+    async def wait_for_message(self, position: int) -> None:
+        """Return when there is a message after `position`, or after a while."""
+        ...
+
+    async def read(self, name: str, scopes: Sequence[str]) -> Found:
+        """The answer of that name, and the fences of its key."""
+        ...
+
+    async def keep(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        verdict: str,
+        epoch: str,
+        vector: Vector,
+        asked_ms: int,
+        lifetime_ms: int,
+        content: bytes,
+    ) -> str:
+        """Keep an answer that is no deny, if its fences are still the same."""
+        ...
+
+    async def deny(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        verdict: str,
+        asked_ms: int,
+        settled_ms: int,
+        lifetime_ms: int,
+        content: bytes,
+        every_ms: int,
+        message: bytes,
+    ) -> bool:
+        """Keep a deny and say so; whether a replica has it, if there is one."""
+        ...
+
+    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
+        """Replace a part of these fences and say so; whether a replica has it, if there is one."""
+        ...
+
+    async def withdraw(self, name: str) -> None:
+        """Keep nothing under this name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    key: Key
+    entry: Entry | None
+    found: Found | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Denied:
+    key: Key
+    entry: Entry
+    found: Found | None
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    selector: Selector
+    change: Change
+    made_at: float
+
+
+class SharedMemory:
+    """One sidecar's part of it. `run` must run beside it."""
+
+    KEPT = 86_400.0
+    """Seconds for which a change is said again, whenever the engine has lost its memory."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        engine: Engine,
+        sealer: Sealer,
+        policy_for: Callable[[], PolicyFor],
+        asked_about: Callable[[str], Iterable[Key]],
+        purge: Callable[[Selector, Change], Awaitable[Any]],
+        member: str,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        """`asked_about`: the keys of a room that the backend is being asked about; `purge` changes the memory of this
+        sidecar alone, and raises nothing; `member` names this sidecar."""
+        self.contact = cache.contact = Contact()
+        self._cache = cache
+        self._engine = engine
+        self._sealer = sealer
+        self._policy_for = policy_for
+        self._purge = purge
+        self._member = member
+        self._clock = clock
+        self._emit = emit
+        self._others = Others(cache, sealer, asked_about)
+        self._reads: SingleFlight[Key, Found | None] = SingleFlight(lambda error: emit(Crashed("shared memory", error)))
+        self._trust = Trust()
+        self._wake = asyncio.Event()
+        self._learned: deque[_Learned] = deque(maxlen=MOST_LEARNED)
+        self._denied: dict[Key, _Denied] = {}
+        self._said: deque[_Said] = deque()
+        self._all_said: deque[_Said] = deque(maxlen=10_000)
+        self._unsaid = asyncio.Event()
+        self._was_in_touch: bool | None = None
+
+    # ---- for questions
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether this sidecar knows what the others say."""
+        return self.contact.in_touch(self._clock.monotonic())
+
+    @property
+    def unsaid(self) -> int:
+        """Denies and changes that the engine has not acknowledged yet."""
+        return len(self._denied) + len(self._said)
+
+    async def recall(self, key: Key) -> Found | None:
+        """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
+        now = self._clock.monotonic()
+        call = self._reads.get(key)
+        if call is None:
+            if not self._trust.allows(now):
+                return None
+            call = self._reads.start(key, now, self._read(key))
+        found = await call.within(QUICK)
+        return found if isinstance(found, Found) else None
+
+    async def _read(self, key: Key) -> Found | None:
+        name = self._sealer.key(key)
+        try:
+            found = await self._engine.read(name, self._scopes(key))
+        except EngineError:
+            self._trust.bad(self._clock.monotonic())
+            self._emit(SharedAsked("failed"))
+            return None
+        self._trust.good()
+        now = self._clock.monotonic()
+        if found.content is None:
+            self._emit(SharedAsked("miss"))
+            return found
+        try:
+            kept = self._sealer.unpack(name, found.content)
+        except Forged:
+            self._trust.bad(now, forged=True)
+            self._emit(SharedAsked("forged"))
+            return None
+        touch = self.contact.in_touch(now) and found.epoch == self.contact.epoch
+        entry = usable(kept, found, now, in_touch=touch)
+        if entry is None:
+            self._emit(SharedAsked("outdated"))
+        else:
+            take(self._cache, key, entry)
+            self._emit(SharedAsked("suspect" if entry.suspect else "hit"))
+        return found
+
+    def learned(self, key: Key, entry: Entry, found: Found | None) -> None:
+        """The backend has answered. `found`: what the engine said before it was asked."""
+        if entry.verdict is Verdict.DENY:
+            every = self._policy_for()(key.endpoint, key.room).deny.fresh
+            self._denied[key] = _Denied(key, entry, found, every)
+        elif entry.verdict is Verdict.PRIVATE:
+            self._denied[key] = _Denied(key, entry, found, 0.0)
+        elif found is not None:
+            self._learned.append(_Learned(key, None if has_password(entry.body) else entry, found))
+        self._wake.set()
+
+    def withdraw(self, key: Key) -> None:
+        """The backend says that what it answered earlier is not to be remembered."""
+        self._learned.append(_Learned(key, None, None))
+        self._wake.set()
+
+    async def say(self, selector: Selector, change: Change, within: float = 1.0) -> bool:
+        """An operator or an order has taken something away here; returns whether the engine has it by now."""
+        said = _Said(selector, change, self._clock.monotonic())
+        self._said.append(said)
+        self._all_said.append(said)
+        self._unsaid.clear()
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within if self.in_touch else 0):
+                await self._unsaid.wait()
+        return said not in self._said
+
+    # ---- beside the listeners
+
+    async def run(self) -> None:
+        """Listen to the others and write behind, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._write())
+
+    async def _listen(self) -> None:
+        renew = ""
+        while True:
+            try:
+                renew = await self._hear(renew)
+                await self._engine.wait_for_message(self.contact.position)
+            except EngineError as error:
+                self._note(str(error))
+                await asyncio.sleep(AGAIN)
+            except Exception as error:  # noqa: BLE001 - a defect of ours: out of touch, as with any other failure
+                self._emit(Crashed("shared memory", error))
+                await asyncio.sleep(AGAIN)
+
+    async def _hear(self, renew: str) -> str:
+        sent_at = self._clock.monotonic()
+        batch = await self._engine.beat(self.contact.position, renew)
+        taken = self.contact.take(batch, sent_at, self._clock.monotonic())
+        if taken.to_be_said_again:
+            self._repeat()
+        if taken.lost:
+            self._wake.set()
+            self._note(taken.lost)
+        for content in taken.messages:
+            await self._carry_out(content, batch.now_ms)
+        self._note("")
+        return batch.epoch if taken.renew else ""
+
+    async def _carry_out(self, content: bytes, now_ms: int) -> None:
+        if not content:
+            return
+        try:
+            document, attached = self._sealer.hear(content)
+            if document.get("from") == self._member:
+                return
+            match document.get("kind"):
+                case "deny":
+                    every = self._policy_for()(Endpoint.VALIDATE_ACCESS, str(document.get("room"))).deny.fresh
+                    self._others.denied(document, attached, now_ms, self._clock.monotonic(), every)
+                case "change":
+                    await self._purge(*self._others.change_of(document))
+        except Forged:
+            self._trust.bad(self._clock.monotonic(), forged=True)
+            self._emit(SharedAsked("forged"))
+
+    def _repeat(self) -> None:
+        """The engine may have lost what was said: say all of it that still counts."""
+        now = self._clock.monotonic()
+        for key, entry in self._cache.items():
+            if entry.verdict is Verdict.PRIVATE and key.subject is None:
+                guests = key._replace(subject=GUEST)
+                self._denied.setdefault(guests, _Denied(guests, entry, None, 0.0))
+            elif entry.verdict is Verdict.DENY and now - entry.asked_at < entry.lifetimes.total:
+                every = self._policy_for()(key.endpoint, key.room).deny.fresh
+                self._denied.setdefault(key, _Denied(key, entry, None, every))
+        waiting = set(map(id, self._said))
+        self._said.extend(said for said in self._all_said if id(said) not in waiting and now - said.made_at < self.KEPT)
+        self._wake.set()
+
+    def _note(self, why_not: str) -> None:
+        now_in_touch = self.in_touch
+        if now_in_touch != self._was_in_touch and (now_in_touch or why_not):
+            self._was_in_touch = now_in_touch
+            self._emit(SharedChanged(now_in_touch, "" if now_in_touch else why_not))
+
+    async def _write(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._write_firm()
+                if not self.unsaid:
+                    self.contact.joined()
+                await self._write_learned()
+            except EngineError:
+                await asyncio.sleep(AGAIN)
+                self._wake.set()
+            except Exception as error:  # noqa: BLE001 - a defect of ours: what is written behind is only a copy
+                self._emit(Crashed("shared memory", error))
+                await asyncio.sleep(AGAIN)
+
+    async def _write_firm(self) -> None:
+        """Changes and denies, until the engine has them. One that no replica has yet is written again."""
+        while self._said:
+            said = self._said[0]
+            scopes_ = [self._sealer.digest(scope) for scope in moved(said.selector)]
+            document = {**masked(said.selector, said.change, self._sealer), "from": self._member}
+            done = await self._engine.change(PARTS[said.change], scopes_, self._sealer.say(document))
+            if not done:
+                raise EngineError("no replica has it yet")
+            self._said.popleft()
+        self._unsaid.set()
+        for key, denied in list(self._denied.items()):
+            if not await self._write_deny(denied):
+                raise EngineError("no replica has it yet")
+            if self._denied.get(key) is denied:
+                del self._denied[key]
+
+    async def _write_deny(self, denied: _Denied) -> bool:
+        key, entry = denied.key, denied.entry
+        name, labels = self._sealer.key(key), self._scopes(key)
+        lifetimes = Lifetimes(0, 0, PRIVATE_FOR) if entry.verdict is Verdict.PRIVATE else entry.lifetimes
+        now = self._clock.monotonic()
+        left = lifetimes.total - (now - entry.asked_at)
+        found = denied.found or await self._engine.read(name, labels)
+        now_ms = self.contact.engine_ms(now)
+        if now_ms is None:
+            raise EngineError("the clock of the engine is not known yet")
+        asked_ms = now_ms - round((now - entry.asked_at) * 1000)
+        settled_ms = now_ms - round((now - entry.settled_at) * 1000)
+        body = TOMBSTONE if has_password(entry.body) and entry.verdict is Verdict.DENY else entry.body
+        kept = Kept(entry.verdict, body, found.epoch, asked_ms, lifetimes, found.fences)
+        content = self._sealer.pack(name, kept)
+        document = {"kind": "deny", "room": key.room, "key": name, "at": settled_ms, "from": self._member}
+        return await self._engine.deny(
+            name,
+            labels,
+            entry.verdict.value,
+            asked_ms,
+            settled_ms,
+            max(1000, round(left * 1000)),
+            content,
+            round(denied.every * 1000),
+            self._sealer.say(document, content),
+        )
+
+    async def _write_learned(self) -> None:
+        while self._learned:
+            learned = self._learned.popleft()
+            key, entry, found = learned.key, learned.entry, learned.found
+            name = self._sealer.key(key)
+            if entry is None or found is None:
+                await self._engine.withdraw(name)
+                continue
+            left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
+            if left <= 0:
+                continue
+            kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
+            content = self._sealer.pack(name, kept)
+            await self._engine.keep(
+                name,
+                self._scopes(key),
+                entry.verdict.value,
+                found.epoch,
+                found.fences,
+                found.now_ms,
+                round(left * 1000),
+                content,
+            )
+
+    def _scopes(self, key: Key) -> list[str]:
+        return [self._sealer.digest(scope) for scope in scopes(key)]

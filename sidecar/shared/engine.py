@@ -1,0 +1,227 @@
+"""The engine: Valkey or Redis, through one script (script.lua).
+
+Nothing is retried here, and each call has a time limit. Any failure is an EngineError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from sidecar.core.contact import Batch
+from sidecar.core.fences import Fence, Vector
+from sidecar.core.sealed import Found
+from sidecar.errors import EngineError
+
+QUICK = 0.02
+"""Seconds a question waits for the engine at the most."""
+SLOW = 1.0
+"""Seconds for all that no question waits for."""
+BLOCK = 1.0
+"""Seconds a read of the stream waits for a message."""
+CONNECTIONS = 16
+"""Connections for questions."""
+MOST = 500
+"""Messages in one read of the stream."""
+
+SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the engine is."""
+
+    url: str = field(repr=False)
+    """May hold a user and a password."""
+    namespace: str = "prosody-sidecar"
+    password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+
+class Engine:
+    """One engine. `nonce` gives a new random text on each call."""
+
+    def __init__(self, place: Place, nonce: Callable[[], str], member: str) -> None:
+        """Nothing is opened yet. `member` names this sidecar."""
+        self._place = place
+        self._nonce = nonce
+        self._member = member
+        self._questions = _client(place, QUICK, CONNECTIONS)
+        self._stream = _client(place, SLOW + BLOCK, 1)
+        self._writes = _client(place, SLOW, 1)
+        self._sha = ""
+        self.replicas = 0
+        """Replicas of the engine at the last beat."""
+        self.members = 0
+        """Sidecars that have been there in the last ten seconds."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in (self._questions, self._stream, self._writes):
+            with suppress(RedisError, OSError):
+                await client.aclose()
+
+    async def beat(self, position: int, renew: str = "") -> Batch:
+        """Show that this sidecar is there, and read the stream after `position`. `renew`: the epoch that is to end."""
+        answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, self._member)
+        with _errors():
+            epoch, now_ms, tail, self.members, self.replicas, messages = answer
+            numbered = tuple((int(number), bytes(content)) for number, content in messages)
+            return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def wait_for_message(self, position: int) -> None:
+        """Return when the stream has a message after `position`, or after a while."""
+        key = self._key("stream")
+        with _errors():
+            async with asyncio.timeout(SLOW + BLOCK):
+                await self._stream.xread({key: f"{position}-0"}, count=1, block=int(BLOCK * 1000))
+
+    async def read(self, name: str, scopes: Sequence[str]) -> Found:
+        """The answer of that name, and the fences of its key."""
+        async with _within(QUICK):
+            answer = await self._call(self._questions, _names(name, scopes), "read")
+        with _errors():
+            epoch, now_ms, fences, content, settled_ms = answer
+            vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
+            return Found(epoch.decode(), int(now_ms), vector, content, int(settled_ms or 0))
+
+    async def keep(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        verdict: str,
+        epoch: str,
+        vector: Vector,
+        asked_ms: int,
+        lifetime_ms: int,
+        content: bytes,
+    ) -> str:
+        """Keep an allow or a config, if its fences are still the same; returns `kept`, or why not."""
+        parts = [part for fence in vector for part in fence]
+        names = _names(name, scopes)
+        answer = await self._call(self._writes, names, "keep", verdict, epoch, asked_ms, lifetime_ms, content, *parts)
+        return str(answer[2].decode())
+
+    async def deny(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        verdict: str,
+        asked_ms: int,
+        settled_ms: int,
+        lifetime_ms: int,
+        content: bytes,
+        every_ms: int,
+        message: bytes,
+    ) -> bool:
+        """Keep a deny, and say so; returns whether a replica has it, if there is one."""
+        arguments = (verdict, asked_ms, settled_ms, lifetime_ms, content, every_ms, message)
+        return await self._write_through(_names(name, scopes), "deny", *arguments)
+
+    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
+        """Replace a part of these fences, and say so; returns whether a replica has it, if there is one."""
+        return await self._write_through([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+
+    async def say(self, message: bytes) -> bool:
+        """Say something to the other sidecars; returns whether a replica has it, if there is one."""
+        return await self._write_through([], "change", "s", message)
+
+    async def withdraw(self, name: str) -> None:
+        """Keep nothing under this name."""
+        await self._call(self._writes, [f"answer:{name}"], "withdraw")
+
+    async def inform(self) -> dict[str, Any]:
+        """What the engine says about itself and how it is configured, for `check --online`."""
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                told = dict(await self._questions.info())
+                for name in ("maxmemory-policy", "min-replicas-to-write", "appendonly", "save"):
+                    try:
+                        told[name] = (await self._questions.config_get(name)).get(name)
+                    except RedisError:
+                        told[name] = None  # a managed engine may not say it
+                return told
+
+    async def _write_through(self, names: Sequence[str], operation: str, *arguments: Any) -> bool:
+        keys = self._keys(names)
+        with _errors():
+            async with asyncio.timeout(SLOW), self._writes.pipeline(transaction=False) as pipeline:
+                pipeline.eval(SCRIPT, len(keys), *keys, operation, self._nonce(), *arguments)
+                pipeline.execute_command("WAIT", 1 if self.replicas else 0, int(SLOW * 500))
+                _, replicas = await pipeline.execute()
+                return int(replicas) >= min(1, self.replicas)
+
+    async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
+        keys = self._keys(names)
+        values = (len(keys), *keys, operation, self._nonce(), *arguments)
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                if not self._sha:
+                    self._sha = str(await client.script_load(SCRIPT))
+                try:
+                    return await client.evalsha(self._sha, *values)
+                except NoScriptError:
+                    return await client.eval(SCRIPT, *values)
+
+    def _keys(self, names: Sequence[str]) -> list[str]:
+        return [self._key("generation"), self._key("stream"), *map(self._key, names)]
+
+    def _key(self, name: str) -> str:
+        """All keys have one hash tag, so that a cluster keeps them together."""
+        return f"{{{self._place.namespace}}}:{name}"
+
+
+def _names(name: str, scopes: Sequence[str]) -> list[str]:
+    return [f"answer:{name}", *(f"fence:{scope}" for scope in scopes)]
+
+
+def _client(place: Place, timeout: float, connections: int) -> Redis:
+    options: dict[str, Any] = {} if place.ca_file is None else {"ssl_ca_certs": place.ca_file}
+    if place.password is not None:
+        options["password"] = place.password
+    pool = BlockingConnectionPool.from_url(
+        place.url,
+        max_connections=connections,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        **options,
+    )
+    return Redis.from_pool(pool)
+
+
+class _errors:
+    """Every failure of the client is an EngineError, which names no address and no password."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        match error:
+            case TimeoutError():
+                raise EngineError("no answer in time") from None
+            case RedisError() | OSError() | ssl.SSLError():
+                raise EngineError(f"{type(error).__name__}: {str(error)[:200]}") from None
+            case TypeError() | ValueError() | AttributeError():
+                raise EngineError("an answer that cannot be read") from None
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise EngineError("no answer in time") from None

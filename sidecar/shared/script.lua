@@ -1,0 +1,178 @@
+-- Everything that a sidecar does in the engine, in one step each. docs/shards.md describes the keys.
+--
+-- KEYS: generation, stream, and those of the operation. ARGV: operation, a random text, and those of the operation.
+-- Each answer begins with the epoch and the engine's clock in milliseconds.
+
+local operation, nonce = ARGV[1], ARGV[2]
+local generation_key, stream = KEYS[1], KEYS[2]
+local MOST = 100000 -- messages in the stream
+local HOUR = 3600000
+
+local seconds = redis.call("TIME")
+local now = seconds[1] * 1000 + math.floor(seconds[2] / 1000)
+
+local function epoch()
+	local generation = redis.call("GET", generation_key)
+	if not generation or redis.call("EXISTS", stream) == 0 then
+		generation = nonce
+		redis.call("SET", generation_key, generation)
+		redis.call("DEL", stream)
+		redis.call("XADD", stream, "1-0", "m", "")
+	end
+	local run = redis.call("INFO", "server"):match("run_id:(%x+)")
+	local replication = redis.call("INFO", "replication"):match("master_replid:(%x+)")
+	return run:sub(1, 16) .. "-" .. replication:sub(1, 16) .. "-" .. generation
+end
+
+local function tail()
+	local last = redis.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
+	return last[1] and tonumber(last[1][1]:match("^%d+")) or 0
+end
+
+local function say(message)
+	redis.call("XADD", stream, "MAXLEN", "~", MOST, string.format("%d-0", tail() + 1), "m", message)
+end
+
+local function keep_for(key, milliseconds)
+	if redis.call("PTTL", key) < milliseconds then
+		redis.call("PEXPIRE", key, milliseconds)
+	end
+end
+
+-- The parts of a fence: drop, revoke, suspect, denied; then when the last was replaced, and whether it waits to be.
+local function read_fence(key)
+	local fence = redis.call("HMGET", key, "d", "r", "s", "k", "at", "waits", "every")
+	if not fence[1] then
+		redis.call("HSET", key, "d", nonce, "r", nonce, "s", nonce, "k", nonce)
+		redis.call("PEXPIRE", key, HOUR)
+		return { nonce, nonce, nonce, nonce }
+	end
+	if fence[6] and now - fence[5] >= tonumber(fence[7]) then
+		redis.call("HSET", key, "k", nonce, "at", now)
+		redis.call("HDEL", key, "waits")
+		fence[4] = nonce
+	end
+	return { fence[1], fence[2], fence[3], fence[4] }
+end
+
+local function read_fences(first)
+	local fences = {}
+	for index = first, #KEYS do
+		fences[#fences + 1] = read_fence(KEYS[index])
+	end
+	return fences
+end
+
+local function denied_in(room, every)
+	local fence = redis.call("HMGET", room, "k", "at")
+	if not fence[1] then
+		return
+	end
+	if not fence[2] or now - fence[2] >= every then
+		redis.call("HSET", room, "k", nonce, "at", now)
+		redis.call("HDEL", room, "waits")
+	else
+		redis.call("HSET", room, "waits", 1, "every", every)
+	end
+end
+
+local function store(key, verdict, settled, asked, content, lifetime)
+	redis.call("HSET", key, "v", verdict, "w", settled, "a", asked, "c", content)
+	redis.call("PEXPIRE", key, lifetime)
+	for index = 4, #KEYS do
+		keep_for(KEYS[index], lifetime + HOUR)
+	end
+end
+
+local does = {}
+
+-- KEYS: members. ARGV: position, most, the epoch that is to end, this sidecar
+function does.beat()
+	local position, most, renew, member = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+	local current = epoch()
+	if renew == current then
+		redis.call("SET", generation_key, nonce)
+		current = epoch()
+	end
+	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write
+	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - 10000)
+	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
+	local numbered = {}
+	for index, message in ipairs(messages) do
+		numbered[index] = { tonumber(message[1]:match("^%d+")), message[2][2] }
+	end
+	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
+	return { current, now, tail(), redis.call("ZCARD", KEYS[3]), tonumber(replicas), numbered }
+end
+
+-- KEYS: the answer, its fences
+function does.read()
+	local current, fences = epoch(), read_fences(4)
+	local kept = redis.call("HMGET", KEYS[3], "c", "w")
+	return { current, now, fences, kept[1], kept[2] }
+end
+
+-- KEYS: the answer, its fences. ARGV: verdict, epoch, asked, lifetime, content, the fences as they were
+function does.keep()
+	local verdict, of, asked, lifetime, content = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+	local current, fences = epoch(), read_fences(4)
+	if of ~= current then
+		return { current, now, "epoch" }
+	end
+	for index, fence in ipairs(fences) do
+		for part = 1, 4 do
+			if fence[part] ~= ARGV[3 + index * 4 + part] then
+				return { current, now, "fences" }
+			end
+		end
+	end
+	local kept = redis.call("HMGET", KEYS[3], "v", "w", "a")
+	if kept[1] == "private" or (kept[1] == "deny" and tonumber(kept[2]) >= asked) then
+		return { current, now, "denied" }
+	end
+	if kept[3] and tonumber(kept[3]) > asked then
+		return { current, now, "older" }
+	end
+	store(KEYS[3], verdict, now, asked, content, lifetime)
+	return { current, now, "kept" }
+end
+
+-- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, asked, settled, lifetime, content,
+-- every, message
+function does.deny()
+	local verdict, asked, settled = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
+	local current = epoch()
+	local kept = redis.call("HMGET", KEYS[3], "v", "a")
+	local newer = kept[1] and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
+	if newer or (kept[1] == "private" and verdict == "deny") then
+		return { current, now, "older" }
+	end
+	store(KEYS[3], verdict, settled, asked, content, lifetime)
+	if verdict == "deny" then
+		denied_in(KEYS[5], every)
+	end
+	say(message)
+	return { current, now, "kept" }
+end
+
+-- KEYS: the fences. ARGV: the part, message
+function does.change()
+	local current = epoch()
+	for index = 3, #KEYS do
+		if redis.call("EXISTS", KEYS[index]) == 1 then
+			redis.call("HSET", KEYS[index], ARGV[3], nonce)
+			keep_for(KEYS[index], HOUR)
+		end
+	end
+	say(ARGV[4])
+	return { current, now, "kept" }
+end
+
+-- KEYS: the answer
+function does.withdraw()
+	redis.call("DEL", KEYS[3])
+	return { epoch(), now, "kept" }
+end
+
+return does[operation]()

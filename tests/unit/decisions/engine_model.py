@@ -1,0 +1,164 @@
+"""What the script in the engine does, in Python: a model for tests without an engine. tests/shards compares the two."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sidecar.core.contact import Batch
+from sidecar.core.fences import MISSING, Fence, Vector
+from sidecar.core.sealed import Found
+
+
+@dataclass
+class Kept:
+    verdict: str
+    settled_ms: int
+    asked_ms: int
+    content: bytes
+
+
+@dataclass
+class Room:
+    """When a fence was last replaced because of a deny, and whether it has to be again."""
+
+    at: int = 0
+    waiting: bool = False
+    every: int = 0
+
+
+@dataclass
+class Data:
+    """What the engine holds."""
+
+    generation: str = ""
+    first: int = 0
+    stream: list[bytes] = field(default_factory=list)
+    entries: dict[str, Kept] = field(default_factory=dict)
+    fences: dict[str, Fence] = field(default_factory=dict)
+    denied: dict[str, Room] = field(default_factory=dict)
+
+
+class EngineModel:
+    """One engine."""
+
+    def __init__(self) -> None:
+        self.data = Data()
+        self.run = 1
+        self.now_ms = 1_000_000
+        self._nonces = 0
+
+    def copy_of_data(self) -> Data:
+        return copy.deepcopy(self.data)
+
+    def nonce(self) -> str:
+        self._nonces += 1
+        return f"n{self._nonces}"
+
+    def become(self, data: Data) -> None:
+        """A restart, a restored backup, or a promoted replica."""
+        self.data = copy.deepcopy(data)
+        self.run += 1
+
+    def trim(self, keep: int) -> None:
+        cut = max(0, len(self.data.stream) - keep)
+        self.data.first += cut
+        del self.data.stream[:cut]
+
+    def beat(self, position: int, most: int = 3, renew: str = "") -> Batch:
+        epoch = self._epoch()
+        if renew == epoch:
+            self.data.generation = self.nonce()
+            epoch = self._epoch()
+        first, stream = self.data.first, self.data.stream
+        numbered = [(first + index, each) for index, each in enumerate(stream) if first + index > position]
+        return Batch(epoch, self.now_ms, self._tail(), tuple(numbered[:most]))
+
+    def read(self, name: str, scopes: Sequence[str]) -> Found:
+        epoch = self._epoch()
+        nonce = self.nonce()
+        fences = tuple(self._fence(scope, nonce) for scope in scopes)
+        kept = self.data.entries.get(name)
+        content, settled_ms = (kept.content, kept.settled_ms) if kept else (None, 0)
+        return Found(epoch, self.now_ms, fences, content, settled_ms)
+
+    def keep(
+        self, name: str, scopes: Sequence[str], verdict: str, epoch: str, vector: Vector, asked_ms: int, content: bytes
+    ) -> str:
+        """An allow or a config."""
+        if False:
+            return "epoch"
+        nonce = self.nonce()
+        if tuple(self._fence(scope, nonce) for scope in scopes) != vector:
+            return "fences"
+        kept = self.data.entries.get(name)
+        if kept is not None:
+            if kept.verdict == "private" or (kept.verdict == "deny" and kept.settled_ms >= asked_ms):
+                return "denied"
+            if kept.asked_ms > asked_ms:
+                return "older"
+        self.data.entries[name] = Kept(verdict, self.now_ms, asked_ms, content)
+        return "kept"
+
+    def deny(
+        self,
+        name: str,
+        room: str,
+        verdict: str,
+        asked_ms: int,
+        settled_ms: int,
+        every: int,
+        content: bytes,
+        said: bytes,
+    ) -> str:
+        """A deny, or that guests are separate."""
+        self._epoch()
+        kept = self.data.entries.get(name)
+        if kept is not None and kept.verdict not in ("deny", "private") and kept.asked_ms > settled_ms:
+            return "older"
+        if kept is not None and kept.verdict == "private" and verdict == "deny":
+            return "older"
+        self.data.entries[name] = Kept(verdict, max(settled_ms, 0), asked_ms, content)
+        if verdict == "deny":
+            self._denied(room, every)
+        self._say(said)
+        return "kept"
+
+    def change(self, part: str, scopes: Iterable[str], said: bytes) -> None:
+        self._epoch()
+        for scope in scopes:
+            if scope in self.data.fences:
+                self.data.fences[scope] = self.data.fences[scope]._replace(**{part: self.nonce()})
+        self._say(said)
+
+    def _epoch(self) -> str:
+        if not self.data.generation:
+            self.data.generation = self.nonce()
+            self.data.first, self.data.stream = 1, [b""]
+        return f"{self.run}-{self.data.generation}"
+
+    def _tail(self) -> int:
+        return self.data.first + len(self.data.stream) - 1
+
+    def _say(self, said: bytes) -> None:
+        self.data.stream.append(said)
+
+    def _fence(self, scope: str, nonce: str) -> Fence:
+        fence = self.data.fences.setdefault(scope, Fence(nonce, nonce, nonce, nonce))
+        waits = self.data.denied.get(scope)
+        if waits is not None and waits.waiting and self.now_ms - waits.at >= waits.every:
+            fence = self.data.fences[scope] = fence._replace(denied=nonce)
+            self.data.denied[scope] = Room(self.now_ms, waiting=False, every=waits.every)
+        return fence
+
+    def _denied(self, room: str, every: int) -> None:
+        fence = self.data.fences.get(room, MISSING)
+        if fence is MISSING:
+            return
+        last = self.data.denied.get(room)
+        if last is None or self.now_ms - last.at >= every:
+            self.data.fences[room] = fence._replace(denied=self.nonce())
+            self.data.denied[room] = Room(self.now_ms, waiting=False, every=every)
+        else:
+            self.data.denied[room] = Room(last.at, waiting=True, every=every)

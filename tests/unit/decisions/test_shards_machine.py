@@ -1,0 +1,311 @@
+"""Every history of several sidecars with one shared memory, on the pure core, the cache, and a model of the engine.
+
+Sidecars are cut off and come back, questions are under way while others are denied or kicked, and the engine restarts
+empty, falls back to an old copy of its data, loses messages, answers with what it said before, or has its clock set.
+`SHARDS_STEPS=100000` makes as many steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from sidecar.core.breaker import Permit
+from sidecar.core.contact import UNHEARD, Batch, Contact
+from sidecar.core.fences import PARTS, moved, scopes
+from sidecar.core.model import Entry, Key, Lifetimes, Query, Replied, Verdict
+from sidecar.core.policy import Act, settle
+from sidecar.core.sealed import Found, Kept, Sealer, masked, usable
+from sidecar.core.selection import Change, Selector
+from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.others import Others, take
+from sidecar.decisions.view import look
+from tests.unit.builders import a_key, a_policy
+from tests.unit.decisions.engine_model import Data, EngineModel
+
+STEP_COUNT = 80
+SETTINGS = settings(
+    max_examples=max(100, int(os.environ.get("SHARDS_STEPS", "0")) // STEP_COUNT),
+    stateful_step_count=STEP_COUNT,
+    deadline=None,
+)
+
+KEYS = [a_key("standup", "jid ann@example.org"), a_key("standup", 'id "bob"')]
+POLICY = a_policy(Lifetimes(12, 3, 60), Lifetimes(3, 0, 60))
+EVERY = POLICY.deny.fresh
+SEALER = Sealer(b"secret")
+SHARDS = range(2)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What the backend said, between two instants of the world's clock."""
+
+    allowed: bool
+    asked: float
+
+
+@dataclass
+class Denied:
+    """A deny, a kick or a purge: answers to questions that were asked before `at` are out of date."""
+
+    key: Key
+    at: float
+    said_at: float = float("inf")
+    """When the engine acknowledged it."""
+    known_to: set[int] = field(default_factory=set)
+    strictly: bool = True
+    """Known to a sidecar, it is never masked. A purge for safety only is."""
+
+
+@dataclass
+class Call:
+    key: Key
+    asked: float
+    allowed: bool
+    found: Found | None
+
+
+class Shard:
+    """One sidecar, without anything that waits."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.offset = 1000.0 * (number + 1)
+        self.reachable = True
+        self.cache = Cache(Limits())
+        self.contact = self.cache.contact = Contact()
+        self.calls: list[Call] = []
+        self.others = Others(self.cache, SEALER, lambda room: [c.key for c in self.calls if c.key.room == room])
+        self.said: list[tuple[Denied, bytes, int, Selector | None, Change | None]] = []
+
+
+class ShardsMachine(RuleBasedStateMachine):
+    """What may happen, and what must be true of each answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 50.0
+        self.engine = EngineModel()
+        self.shards = [Shard(number) for number in SHARDS]
+        self.words: list[Word] = []
+        self.denied: list[Denied] = []
+        self.copy = self.engine.copy_of_data()
+        self.batches: list[Batch] = []
+
+    @initialize()
+    def everybody_listens(self) -> None:
+        for number in SHARDS:
+            self.listen(number)
+
+    # ---- the world
+
+    @rule(seconds=st.sampled_from([0.01, 0.4, 1.0, 2.5, 6.0]), deaf=st.sampled_from([None, None, *SHARDS]))
+    def time_passes(self, seconds: float, deaf: int | None) -> None:
+        self.now += seconds
+        self.engine.now_ms += round(seconds * 1000)
+        for number in SHARDS:
+            if number != deaf:
+                self.listen(number)
+
+    @rule(number=st.sampled_from(SHARDS), reachable=st.booleans())
+    def a_cable_is_pulled(self, number: int, reachable: bool) -> None:
+        self.shards[number].reachable = reachable
+
+    @rule(trouble=st.sampled_from(["saved", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth"]))
+    def the_engine_has_trouble(self, trouble: str) -> None:
+        engine = self.engine
+        match trouble:
+            case "saved":
+                self.copy = engine.copy_of_data()
+            case "old copy":
+                engine.become(self.copy)
+            case "restart":
+                engine.become(engine.data)
+            case "emptied":
+                engine.data = Data()
+            case "evicted":
+                engine.data.fences.clear()
+            case "trimmed":
+                engine.trim(1)
+            case _:
+                engine.now_ms += -20_000 if trouble == "back" else 20_000
+                for number in SHARDS:  # each reads the clock once a second
+                    self.listen(number)
+
+    # ---- listening
+
+    @rule(number=st.sampled_from(SHARDS))
+    def listen(self, number: int) -> None:
+        shard = self.shards[number]
+        if shard.reachable:
+            batch = self.engine.beat(shard.contact.position)
+            self.batches.append(batch)
+            self.hear(shard, batch)
+
+    @rule(number=st.sampled_from(SHARDS), data=st.data())
+    def the_engine_repeats_itself(self, number: int, data: st.DataObject) -> None:
+        self.hear(self.shards[number], data.draw(st.sampled_from(self.batches[-8:])))
+
+    def hear(self, shard: Shard, batch: Batch) -> None:
+        now = self.now + shard.offset
+        taken = shard.contact.take(batch, now, now)
+        if taken.renew and shard.reachable:
+            self.engine.beat(0, renew=batch.epoch)
+        for content in taken.messages:
+            if content:
+                document, attached = SEALER.hear(content)
+                self.carry_out(shard, document, attached, batch.now_ms)
+        if taken.lost and shard.reachable:
+            for each in shard.said if taken.to_be_said_again else ():
+                self.say(shard, *each)
+            shard.contact.joined()
+
+    def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, now_ms: int) -> None:
+        now = self.now + shard.offset
+        if document["kind"] == "deny":
+            shard.others.denied(document, attached, now_ms, now, EVERY)
+        else:
+            shard.cache.purge(now, *shard.others.change_of(document))
+        number = document["number"]
+        assert isinstance(number, int)
+        self.denied[number].known_to.add(shard.number)
+
+    # ---- asking
+
+    @rule(seconds=st.sampled_from([0.4, 2.5, 5.5]), key=st.sampled_from(KEYS), up=st.booleans())
+    def everybody_joins_after_a_while(self, seconds: float, key: Key, up: bool) -> None:
+        self.time_passes(seconds, None)
+        for number in SHARDS:
+            self.somebody_joins(number, key, up, allowed=True, at_once=True)
+
+    @rule(
+        number=st.sampled_from(SHARDS),
+        key=st.sampled_from(KEYS),
+        up=st.sampled_from([True, True, True, False]),
+        allowed=st.sampled_from([True, True, False]),
+        at_once=st.sampled_from([True, True, False]),
+    )
+    def somebody_joins(self, number: int, key: Key, up: bool, allowed: bool, at_once: bool) -> None:
+        shard, now = self.shards[number], self.now + self.shards[number].offset
+        permit = Permit.CLOSED if up else Permit.OPEN
+        view = look(shard.cache, key, POLICY, now, permit)
+        found = None
+        if view.plan.act is not Act.ANSWER and shard.reachable:
+            name = SEALER.key(key)
+            found = self.engine.read(name, [SEALER.digest(scope) for scope in scopes(key)])
+            if found.content is not None:
+                touch = shard.contact.in_touch(now) and found.epoch == shard.contact.epoch
+                entry = usable(SEALER.unpack(name, found.content), found, now, in_touch=touch)
+                if entry is not None:
+                    take(shard.cache, key, entry)
+            view = look(shard.cache, key, POLICY, now, permit)
+        if view.plan.act is Act.ANSWER:
+            self.check(shard, key, view.entry, up)
+        elif view.plan.act is Act.ASK:
+            shard.calls.append(Call(key, self.now, allowed, found))
+            if at_once:
+                self.answered(shard, len(shard.calls) - 1)
+
+    def check(self, shard: Shard, key: Key, entry: Entry | None, up: bool) -> None:
+        assert entry is not None
+        if entry.verdict is not Verdict.ALLOW:
+            return
+        word = self.words[json.loads(entry.body)["n"]]
+        assert word.allowed
+        for denied in self.denied:
+            if denied.key == key and word.asked < denied.at - 0.002:
+                known = shard.number in denied.known_to and denied.strictly
+                assert not known, "let in although this sidecar knows that he is to stay out"
+                assert not (up and self.now > denied.said_at + UNHEARD + 0.01), "let in although it was said long ago"
+
+    @rule(number=st.sampled_from(SHARDS), latest=st.booleans())
+    def the_backend_answers(self, number: int, latest: bool) -> None:
+        if self.shards[number].calls:
+            self.answered(self.shards[number], -1 if latest else 0)
+
+    def answered(self, shard: Shard, index: int) -> None:
+        call = shard.calls.pop(index)
+        key, now, allowed = call.key, self.now + shard.offset, call.allowed
+        self.words.append(Word(allowed, call.asked))
+        verdict = Verdict.ALLOW if allowed else Verdict.DENY
+        body = b'{"allowed":%s,"n":%d}' % (b"true" if allowed else b"false", len(self.words) - 1)
+        asked_at = call.asked + shard.offset
+        outcome = Replied(200, body, verdict)
+        if shard.cache.changes.outdate(key, asked_at):
+            return  # the resolver asks again
+        settled = settle(now, Query(key, b"", asked_at), asked_at, shard.cache.get(key), outcome, POLICY)
+        if settled.reply is not None and settled.reply.verdict is Verdict.ALLOW:
+            self.check(shard, key, Entry(Verdict.ALLOW, body, asked_at, now, POLICY.allow), up=False)
+        if settled.store is None or not shard.cache.put(key, settled.store):
+            return
+        if settled.denied:
+            shard.cache.suspect(key.room, now, EVERY)
+            self.deny(shard, key, settled.store)
+        elif shard.reachable and call.found is not None:
+            self.keep(key, settled.store, call.found)
+
+    def keep(self, key: Key, entry: Entry, found: Found) -> None:
+        name = SEALER.key(key)
+        labels = [SEALER.digest(scope) for scope in scopes(key)]
+        kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
+        content = SEALER.pack(name, kept)
+        self.engine.keep(name, labels, "allow", found.epoch, found.fences, found.now_ms, content)
+
+    def deny(self, shard: Shard, key: Key, entry: Entry) -> None:
+        denied = Denied(key, self.now)
+        denied.known_to.add(shard.number)
+        self.denied.append(denied)
+        said = (denied, entry.body, len(self.denied) - 1, None, None)
+        shard.said.append(said)
+        if shard.reachable:
+            self.say(shard, *said)
+
+    @rule(
+        number=st.sampled_from(SHARDS),
+        key=st.sampled_from(KEYS),
+        change=st.sampled_from([Change.DROP, Change.REVOKE, Change.SUSPECT]),
+    )
+    def somebody_is_kicked(self, number: int, key: Key, change: Change) -> None:
+        shard, now = self.shards[number], self.now + self.shards[number].offset
+        name = "ann@example.org" if "ann" in str(key.subject) else "bob"
+        selector = Selector(key.room, name)
+        shard.cache.purge(now, selector, change)
+        denied = Denied(key, self.now, strictly=change is not Change.SUSPECT)
+        denied.known_to.add(number)
+        self.denied.append(denied)
+        said = (denied, b"", len(self.denied) - 1, selector, change)
+        shard.said.append(said)
+        if shard.reachable:
+            self.say(shard, *said)
+
+    def say(
+        self, shard: Shard, denied: Denied, body: bytes, number: int, selector: Selector | None, change: Change | None
+    ) -> None:
+        """To the engine, which is reachable."""
+        if selector is not None and change is not None:
+            labels = [SEALER.digest(scope) for scope in moved(selector)]
+            content = SEALER.say({**masked(selector, change, SEALER), "number": number})
+            self.engine.change(PARTS[change], labels, content)
+        else:
+            now_ms = shard.contact.engine_ms(self.now + shard.offset)
+            if now_ms is None:
+                return
+            settled_ms = now_ms - round((self.now - denied.at) * 1000)
+            name, labels = SEALER.key(denied.key), [SEALER.digest(scope) for scope in scopes(denied.key)]
+            found = self.engine.read(name, labels)
+            kept = Kept(Verdict.DENY, body, found.epoch, settled_ms, POLICY.deny, found.fences)
+            content = SEALER.pack(name, kept)
+            document = {"kind": "deny", "room": denied.key.room, "key": name, "at": settled_ms, "number": number}
+            said = SEALER.say(document, content)
+            self.engine.deny(name, labels[1], "deny", settled_ms, settled_ms, int(EVERY * 1000), content, said)
+        denied.said_at = min(denied.said_at, self.now)
+
+
+TestShards = ShardsMachine.TestCase
+TestShards.settings = SETTINGS

@@ -1,0 +1,176 @@
+"""What each command prints with `--json`. tools/commands.py makes the JSON Schema of these, and a test compares them
+with what a real daemon answers."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
+
+
+class Document(TypedDict):
+    """With the fields that are named here, and no others."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+
+class OnlineStep(Document):
+    """A step of `check --online`."""
+
+    name: str
+    state: Literal["ok", "unwise", "failed"]
+    found: str
+    advice: str
+
+
+class Check(Document):
+    """`check`: lines as `file:line:column: setting: text`."""
+
+    problems: list[str]
+    warnings: list[str]
+    notes: list[str]
+    online: NotRequired[list[OnlineStep]]
+
+
+class EndpointStatus(Document):
+    """The guard of one endpoint of the backend."""
+
+    breaker: Literal["closed", "open", "probe_free", "probe_out"]
+    calls_under_way: int
+    calls_waiting: int
+
+
+class Reload(Document):
+    """The last reload."""
+
+    at: float
+    problems: list[str]
+    needs_restart: list[str]
+
+
+class Recent(Document):
+    """The last reload; with `--history`, lists of a number for each second too, the oldest first."""
+
+    last_reload: Reload | None
+    seconds: NotRequired[int]
+    sources: NotRequired[dict[str, list[int]]]
+    median_ms: NotRequired[list[float | None]]
+    slow_ms: NotRequired[list[float | None]]
+    backend_failures: NotRequired[list[int]]
+
+
+class Counts(Document):
+    """The events in the outbox."""
+
+    pending: int
+    oldest_seconds: float
+    parked: int
+
+
+class Module(Document):
+    """A module of Prosody with a link."""
+
+    host: str
+    boot: str
+    version: str
+    up_seconds: float
+    under_way: int
+
+
+class Status(Document):
+    """`status`: times are seconds since 1970."""
+
+    serving: bool
+    reasons: list[str]
+    notes: list[str]
+    version: str
+    uptime_seconds: float
+    started_at: float
+    memory_bytes: int
+    loop_lag_seconds: float
+    recent: Recent
+    config: str
+    config_read_at: float
+    backend: str
+    state_dir: str | None
+    files_set_aside: list[str]
+    modules: list[Module]
+    endpoints: dict[str, EndpointStatus]
+    cache: dict[str, int]
+    outbox: Counts
+
+
+class Explained(Document):
+    """One cached answer, or one that would be asked for."""
+
+    endpoint: str
+    room: str
+    subject: str | None
+    state: str
+    remembered: str
+    rule: str
+    breaker: str
+    now: str
+    if_backend_failed_now: str
+
+
+class Explain(Document):
+    """`explain`."""
+
+    room: str
+    answers: list[Explained]
+    left_out: int
+
+
+class Event(Document):
+    """An event in the outbox; `size` in bytes, times in seconds since 1970."""
+
+    number: int
+    endpoint: str
+    room: str
+    idempotency_key: str
+    accepted_at: float
+    size: int
+    parked_at: float | None
+    reason: str | None
+    status: int | None
+    answer: str | None
+
+
+class OutboxList(Document):
+    """`outbox list`."""
+
+    counts: Counts
+    parked: list[Event]
+    waiting: list[Event]
+
+
+class Purged(Document):
+    """`purge`: how many answers are not cached any more."""
+
+    purged: int
+
+
+class Retried(Document):
+    """`outbox retry`."""
+
+    retried: int
+
+
+class Dropped(Document):
+    """`outbox drop`."""
+
+    dropped: int
+
+
+COMMANDS: dict[str, TypeAdapter[Document]] = {
+    "check": TypeAdapter(Check),
+    "status": TypeAdapter(Status),
+    "explain": TypeAdapter(Explain),
+    "outbox list": TypeAdapter(OutboxList),
+    "outbox retry": TypeAdapter(Retried),
+    "outbox drop": TypeAdapter(Dropped),
+    "purge": TypeAdapter(Purged),
+}
+"""The orders (`forget`, `kick`, `end`, `refresh`, `who`) print what docs/orders.md says."""
