@@ -1,7 +1,8 @@
 -- What a room's config forbids is refused here.
 --
--- That is recordings, live streams, captions, chat, private messages, polls and A/V moderation. It holds for moderators too. What was forbidden is read from the room's data, where it stays as long as the room
--- does, also while this module or mod_muc is reloaded.
+-- That is recordings, live streams, captions, chat, private messages, polls and A/V moderation. It holds for moderators
+-- too. What was forbidden is read from the room's data, where it stays as long as the room does, also while this module
+-- or mod_muc is reloaded.
 
 local configmanager = require "core.configmanager";
 local jid = require "util.jid";
