@@ -173,6 +173,7 @@ class SharedMemory:
         self._all_said: deque[_Said] = deque(maxlen=10_000)
         self._unsaid = asyncio.Event()
         self._was_in_touch: bool | None = None
+        self._stopping = False
         self._purging: set[asyncio.Future[Any]] = set()
 
     # ---- for operators
@@ -284,6 +285,10 @@ class SharedMemory:
 
     # ---- beside the listeners
 
+    async def stop(self) -> None:
+        """Begin no further round. The client of the engine can take a cancellation for a failure of its own."""
+        self._stopping = True
+
     async def close(self) -> None:
         """Close what `run` has opened, after a last try to say what is unsaid."""
         with contextlib.suppress(EngineError, TimeoutError):
@@ -299,7 +304,7 @@ class SharedMemory:
 
     async def _listen(self) -> None:
         renew = ""
-        while True:
+        while not self._stopping:
             try:
                 renew = await self._hear(renew)
                 await self._engine.wait_for_message(self.contact.position)
@@ -364,7 +369,7 @@ class SharedMemory:
             self._emit(SharedChanged(now_in_touch, "" if now_in_touch else why_not))
 
     async def _write(self) -> None:
-        while True:
+        while not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._wake.wait()

@@ -68,8 +68,9 @@ class Engine:
     async def close(self) -> None:
         """Close all connections."""
         for client in (self._questions, self._stream, self._writes):
-            with suppress(RedisError, OSError):
-                await client.aclose()
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(SLOW):
+                    await client.aclose()
 
     async def beat(self, position: int, renew: str = "") -> Batch:
         """Show that this sidecar is there, and read the stream after `position`. `renew`: the epoch that is to end."""
