@@ -105,7 +105,7 @@ async def test_a_volume_that_is_full_when_the_daemon_is_killed_comes_back_too(tm
 
 
 async def test_a_volume_full_of_events_that_the_backend_refuses_comes_back_too(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 24 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 40 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with Backend() as backend, Sidecar.start(backend.url, {**SETTINGS, **state}) as sidecar:
             volume = Volume(sidecar, backend, disk)
@@ -166,4 +166,4 @@ async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path
             sidecar.write()
             code, printed = await sidecar.command("check")
     assert code == 0
-    assert f"warning: state_dir: the file system of {disk.folder}/state has 21 MB, but the outbox may need" in printed
+    assert f"warning: state_dir: the file system of {disk.folder}/state has 26 MB, but the outbox may need" in printed
