@@ -31,10 +31,10 @@ test-systemd: ## The packages on booted Debian 12 and 13 with a real systemd: up
 	@$(PYTHON) -m pytest tests/booted -rP $(PYTEST_ARGS)
 
 .PHONY: image test-container
-# make image BUILDER=docker
+# make image BUILDER=docker; podman's own format has no health check
 BUILDER ?= podman
 image: ## A container image of the sidecar, prosody-sidecar:VERSION (BUILDER)
-	@$(BUILDER) build -f packaging/container/Containerfile \
+	@$(BUILDER) build $(if $(findstring podman,$(BUILDER)),--format=docker) -f packaging/container/Containerfile \
 	    -t prosody-sidecar:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py) .
 
 test-container: ## The image, and the overlay for docker-jitsi-meet, with real containers (needs root)

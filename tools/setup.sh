@@ -3,7 +3,8 @@
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
 #   2. the project and its tools are installed into .venv; again only when setup.cfg or the lock file changes
-#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test` and `browser`, lib-jitsi-meet
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test` and `browser`, lib-jitsi-meet;
+#      for `test`, jitsi-meet's own sources
 #
 # If everything is installed, it prints nothing.
 set -euo pipefail
@@ -261,5 +262,8 @@ if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
 fi
 if [[ " $* " =~ \ (test|browser)\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
     sh tools/lib-jitsi-meet.sh || say "lib-jitsi-meet could not be got (see above); the browser is not tested, and the tests say so."
+fi
+if [[ " $* " =~ \ test\  ]] && [ -f tools/jitsi-meet.sh ]; then
+    sh tools/jitsi-meet.sh || say "jitsi-meet could not be got (see above); the script in its page is not tested with it."
 fi
 give_back $STATE
