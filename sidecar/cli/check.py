@@ -20,6 +20,8 @@ from sidecar.errors import ConfigError
 class Report:
     """Lines as `file:line:column: path: text`; the settings are None if the config cannot be used."""
 
+    name: str
+    """The file, or `environment` if there is none."""
     problems: list[str]
     warnings: list[str]
     settings: Settings | None = None
@@ -32,12 +34,13 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
     try:
         examined = examine_with_files(file, environ)
     except ConfigError as error:
-        return Report(error.problems, [])
+        return Report(str(file), error.problems, [])
     notes = () if examined.settings is None else tuple(_volume(examined, examined.settings))
     problems = examined.problem_lines()
     passed = {"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE), **environ}
     unread = [f"{file}: warning: {restart_for(each)}" for each in newer_than_credentials(passed)]
-    return Report(problems, [*examined.warning_lines(), *unread], None if problems else examined.settings, notes)
+    found = [*examined.warning_lines(), *unread]
+    return Report(examined.name, problems, found, None if problems else examined.settings, notes)
 
 
 def _volume(examined: Examined, settings: Settings) -> Iterator[str]:

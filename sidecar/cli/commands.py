@@ -139,7 +139,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         for line in (*report.problems, *report.warnings):
             click.echo(line, err=True)
         if not report.problems:
-            render.line(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+            render.line(f"{report.name}: {'can be used, with the warnings above' if report.warnings else 'good'}")
             for note in report.notes:
                 render.line(note)
         render.steps(steps)

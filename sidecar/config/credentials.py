@@ -14,7 +14,15 @@ from sidecar.errors import StartError
 CREDENTIAL = "webhook-secret"
 """The name in systemd's `LoadCredential=`; if this credential exists, it has priority."""
 
-CREDENTIALS = (CREDENTIAL, "signing-key", "listen-token", "admin-token", "control-token")
+CREDENTIALS = (
+    CREDENTIAL,
+    "signing-key",
+    "listen-token",
+    "admin-token",
+    "control-token",
+    "shared-key",
+    "shared-password",
+)
 """All names that are looked for."""
 
 SOURCES = Path("/etc/prosody-sidecar")
@@ -109,6 +117,20 @@ def read_control_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[tu
     """The keys for orders, one on each line, from the credential `control-token` or a file: each as it is sent, and as
     bytes to sign with. Raises StartError."""
     return tuple((text, _signing_key(text)) for text in _read_keys("control-token", file, environ))
+
+
+def read_shared_key(file: Path | None, environ: Mapping[str, str]) -> bytes:
+    """The key that signs what several sidecars share, from the credential `shared-key` or a file. Raises StartError."""
+    key = read_token("shared-key", file, environ)
+    if key is None:
+        raise StartError("shared.key_file is missing; create a file for all sidecars: openssl rand -hex 32")
+    if len(key) < SHORTEST_KEY:
+        raise StartError(f"the shared-key has {len(key)} characters and can be guessed; create a longer one")
+    return key.encode()
+
+
+SHORTEST_KEY = 16
+"""Characters of a key that is used for signatures."""
 
 
 def _read_keys(name: str, file: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ local function epoch()
 		generation = nonce
 		redis.call("SET", generation_key, generation)
 		redis.call("DEL", stream)
-		redis.call("XADD", stream, "1-0", "m", "")
+		redis.call("XADD", stream, "1-0", "m", "", "at", now)
 	end
 	local run = redis.call("INFO", "server"):match("run_id:(%x+)")
 	local replication = redis.call("INFO", "replication"):match("master_replid:(%x+)")
@@ -29,8 +29,8 @@ local function tail()
 	return last[1] and tonumber(last[1][1]:match("^%d+")) or 0
 end
 
-local function say(message)
-	redis.call("XADD", stream, "MAXLEN", "~", MOST, string.format("%d-0", tail() + 1), "m", message)
+local function say(message, at)
+	redis.call("XADD", stream, "MAXLEN", "~", MOST, string.format("%d-0", tail() + 1), "m", message, "at", at)
 end
 
 local function keep_for(key, milliseconds)
@@ -99,7 +99,7 @@ function does.beat()
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
 	local numbered = {}
 	for index, message in ipairs(messages) do
-		numbered[index] = { tonumber(message[1]:match("^%d+")), message[2][2] }
+		numbered[index] = { tonumber(message[1]:match("^%d+")), tonumber(message[2][4]), message[2][2] }
 	end
 	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
 	return { current, now, tail(), redis.call("ZCARD", KEYS[3]), tonumber(replicas), numbered }
@@ -137,10 +137,10 @@ function does.keep()
 	return { current, now, "kept" }
 end
 
--- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, asked, settled, lifetime, content,
--- every, message
+-- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, milliseconds since it was asked and
+-- since it was answered, lifetime, content, every, message
 function does.deny()
-	local verdict, asked, settled = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+	local verdict, asked, settled = ARGV[3], now - ARGV[4], now - ARGV[5]
 	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
 	local current = epoch()
 	local kept = redis.call("HMGET", KEYS[3], "v", "a")
@@ -152,7 +152,7 @@ function does.deny()
 	if verdict == "deny" then
 		denied_in(KEYS[5], every)
 	end
-	say(message)
+	say(message, settled)
 	return { current, now, "kept" }
 end
 
@@ -165,7 +165,7 @@ function does.change()
 			keep_for(KEYS[index], HOUR)
 		end
 	end
-	say(ARGV[4])
+	say(ARGV[4], now)
 	return { current, now, "kept" }
 end
 
