@@ -30,7 +30,7 @@ from sidecar.config.named_files import examine_with_files
 from sidecar.config.running_daemon import examine_running
 from sidecar.daemon import lifecycle
 from sidecar.demo_backend.server import serve
-from sidecar.errors import SidecarError, StartError, Unreachable
+from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -182,7 +182,9 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         why_away = str(error)
     steps += doctor.judge(doctor.ask_prosody(prosodyctl), status, settings.listen, why_away)
     try:
-        steps += asyncio.run(look(settings, target_from(settings, os.environ)))
+        steps += asyncio.run(look(examined.usable(), target_from(settings, os.environ)))
+    except ConfigError:
+        steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
     except StartError as error:
         steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
     if status is not None:

@@ -137,6 +137,10 @@ def _sidecar(status: Mapping[str, Any]) -> Iterator[Step]:
         yield Step("sidecar", "failed", reason)
     for note in status["notes"]:
         yield Step("sidecar", "unwise", note)
+    last = status["recent"]["last_reload"]
+    if last is not None and last["needs_restart"]:
+        found = f"the last reload left as it was: {', '.join(last['needs_restart'])}"
+        yield Step("sidecar", "unwise", found, "run: systemctl restart prosody-sidecar")
     if not status["reasons"]:
         yield Step("sidecar", "ok", f"version {status['version']}, up for {span(status['uptime_seconds'])}")
 

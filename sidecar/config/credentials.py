@@ -92,11 +92,12 @@ def restart_for(file: Path) -> str:
 
 def _differs(passed: Path, source: Path) -> bool:
     try:
-        return content_of(passed) != content_of(source)
-    except PermissionError:
-        return source.stat().st_mtime > passed.stat().st_mtime
+        try:
+            return content_of(passed) != content_of(source)
+        except PermissionError:
+            return source.stat().st_mtime > passed.stat().st_mtime
     except OSError:
-        return False  # LoadCredential= names another file
+        return False  # LoadCredential= names another file, or this user may not even look
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:

@@ -53,3 +53,16 @@ async def test_a_socket_that_systemd_holds_for_a_service_that_does_not_start_is_
         assert code == 3, said
         assert "systemctl status prosody-sidecar" in said
         assert time.monotonic() - begun < READ_WITHIN + 10
+
+
+@pytest.mark.parametrize("mistake", BREAK.values(), ids=BREAK)
+async def test_doctor_names_the_mistake_and_examines_the_rest(mistake: str) -> None:
+    async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
+        sidecar.file.write_text(sidecar.file.read_text() + mistake)
+        code, said = await sidecar.command("doctor", "--prosodyctl", "/nowhere/prosodyctl")
+        assert code == 1
+        assert "✗ config" in said
+        assert "! module  not examined: there is no command /nowhere/prosodyctl here" in said
+        assert "! backend not examined: the config file has a mistake" in said
+        assert "✓ sidecar" in said
+        assert "✓ events" in said
