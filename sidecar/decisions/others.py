@@ -66,6 +66,8 @@ def take(cache: Cache, key: Key, entry: Entry) -> None:
         return
     current = cache.get(key)
     if current is not None:
+        if entry.suspect and current.verdict is Verdict.DENY:
+            return  # the times may be of another clock
         is_since = entry.settled_at if entry.verdict is Verdict.DENY else entry.asked_at
         known_since = current.settled_at if current.verdict is Verdict.DENY else current.asked_at
         if known_since >= is_since:

@@ -24,9 +24,14 @@ local function epoch()
 	return run:sub(1, 16) .. "-" .. replication:sub(1, 16) .. "-" .. generation
 end
 
+-- The number of the last message, also if it was trimmed.
 local function tail()
-	local last = redis.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
-	return last[1] and tonumber(last[1][1]:match("^%d+")) or 0
+	local said = redis.call("XINFO", "STREAM", stream)
+	for index = 1, #said, 2 do
+		if said[index] == "last-generated-id" then
+			return tonumber(said[index + 1]:match("^%d+"))
+		end
+	end
 end
 
 local function say(message, at)
@@ -76,8 +81,8 @@ local function denied_in(room, every)
 	end
 end
 
-local function store(key, verdict, settled, asked, content, lifetime)
-	redis.call("HSET", key, "v", verdict, "w", settled, "a", asked, "c", content)
+local function store(key, current, verdict, settled, asked, content, lifetime)
+	redis.call("HSET", key, "e", current, "v", verdict, "w", settled, "a", asked, "c", content)
 	redis.call("PEXPIRE", key, lifetime)
 	for index = 4, #KEYS do
 		keep_for(KEYS[index], lifetime + HOUR)
@@ -133,7 +138,7 @@ function does.keep()
 	if kept[3] and tonumber(kept[3]) > asked then
 		return { current, now, "older" }
 	end
-	store(KEYS[3], verdict, now, asked, content, lifetime)
+	store(KEYS[3], current, verdict, now, asked, content, lifetime)
 	return { current, now, "kept" }
 end
 
@@ -143,12 +148,13 @@ function does.deny()
 	local verdict, asked, settled = ARGV[3], now - ARGV[4], now - ARGV[5]
 	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
 	local current = epoch()
-	local kept = redis.call("HMGET", KEYS[3], "v", "a")
-	local newer = kept[1] and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
+	local kept = redis.call("HMGET", KEYS[3], "v", "a", "e")
+	-- Times of two epochs cannot be compared: then the deny counts.
+	local newer = kept[3] == current and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
 	if newer or (kept[1] == "private" and verdict == "deny") then
 		return { current, now, "older" }
 	end
-	store(KEYS[3], verdict, settled, asked, content, lifetime)
+	store(KEYS[3], current, verdict, settled, asked, content, lifetime)
 	if verdict == "deny" then
 		denied_in(KEYS[5], every)
 	end

@@ -17,6 +17,7 @@ class Kept:
     settled_ms: int
     asked_ms: int
     content: bytes
+    epoch: str
 
 
 @dataclass
@@ -98,7 +99,7 @@ class EngineModel:
                 return "denied"
             if kept.asked_ms > asked_ms:
                 return "older"
-        self.data.entries[name] = Kept(verdict, self.now_ms, asked_ms, content)
+        self.data.entries[name] = Kept(verdict, self.now_ms, asked_ms, content, epoch)
         return "kept"
 
     def deny(
@@ -113,14 +114,15 @@ class EngineModel:
         said: bytes,
     ) -> str:
         """A deny, or that guests are separate."""
-        self._epoch()
+        epoch = self._epoch()
         asked_ms, settled_ms = self.now_ms - asked_for_ms, self.now_ms - settled_for_ms
         kept = self.data.entries.get(name)
-        if kept is not None and kept.verdict not in ("deny", "private") and kept.asked_ms > settled_ms:
+        is_allow = kept is not None and kept.verdict not in ("deny", "private")
+        if kept is not None and is_allow and kept.epoch == epoch and kept.asked_ms > settled_ms:
             return "older"
         if kept is not None and kept.verdict == "private" and verdict == "deny":
             return "older"
-        self.data.entries[name] = Kept(verdict, settled_ms, asked_ms, content)
+        self.data.entries[name] = Kept(verdict, settled_ms, asked_ms, content, epoch)
         if verdict == "deny":
             self._denied(room, every)
         self._say(said, settled_ms)

@@ -132,7 +132,7 @@ class ShardsMachine(RuleBasedStateMachine):
             case "evicted":
                 engine.data.fences.clear()
             case "trimmed":
-                engine.trim(1)
+                engine.trim(0)
             case _:
                 engine.now_ms += -20_000 if trouble == "back" else 20_000
                 for number in SHARDS:  # each reads the clock once a second
