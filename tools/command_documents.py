@@ -84,6 +84,16 @@ class Module(Document):
     under_way: int
 
 
+class Shared(Document):
+    """The memory that several sidecars share; `behind` in seconds."""
+
+    in_touch: bool
+    members: int
+    replicas: int
+    behind: float
+    unsaid: int
+
+
 class Status(Document):
     """`status`: times are seconds since 1970."""
 
@@ -102,6 +112,7 @@ class Status(Document):
     state_dir: str | None
     files_set_aside: list[str]
     modules: list[Module]
+    shared: Shared | None
     endpoints: dict[str, EndpointStatus]
     cache: dict[str, int]
     outbox: Counts

@@ -40,14 +40,15 @@ async def test_each_json_document_is_as_its_schema_says(backend: Backend, tmp_pa
             "status --history",
             "explain standup alice@example.com",
             "explain nowhere",
+            "doctor --prosodyctl false",
             "outbox list",
             "outbox retry --all",
             "outbox drop --all",
             "purge --all",
         ):
-            code, printed = await sidecar.command(*line.split(), "--json")
             name = next(name for name in COMMANDS if line.startswith(name))
-            assert code == 0, printed
+            code, printed = await sidecar.command(*line.split(), "--json")
+            assert code == (1 if name == "doctor" else 0), printed  # there is no Prosody
             try:
                 COMMANDS[name].validate_json(printed)
             except ValidationError as error:
