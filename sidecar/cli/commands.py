@@ -22,7 +22,7 @@ from sidecar.cli.output import discard_unwritten, is_of_output, unwritable
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_token
+from sidecar.config.credentials import as_the_service, read_token
 from sidecar.config.environment import has_settings
 from sidecar.config.loader import parse
 from sidecar.config.models import Settings
@@ -130,7 +130,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
     report = check.check(source, os.environ)
     steps: list[Step] = []
     if online and report.settings is not None:
-        steps = asyncio.run(look(report.settings, target_from(report.settings, os.environ)))
+        steps = asyncio.run(look(report.settings, target_from(report.settings, as_the_service(os.environ))))
     good = not report.problems and all(step.good for step in steps)
     if as_json:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
@@ -182,7 +182,7 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         why_away = str(error)
     steps += doctor.judge(doctor.ask_prosody(prosodyctl), status, settings.listen, why_away)
     try:
-        steps += asyncio.run(look(examined.usable(), target_from(settings, os.environ)))
+        steps += asyncio.run(look(examined.usable(), target_from(settings, as_the_service(os.environ))))
     except ConfigError:
         steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
     except StartError as error:

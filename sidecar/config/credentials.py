@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,14 @@ def newer_than_credentials(environ: Mapping[str, str], sources: Path | None = No
         if passed is not None and passed != source and _differs(passed, source):
             changed.append(source)
     return changed
+
+
+def as_the_service(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment with what systemd has passed to the running service, for a command of root, which asks the
+    backend with the same secret."""
+    if "CREDENTIALS_DIRECTORY" in environ or os.geteuid() != 0 or not OF_THE_SERVICE.exists():
+        return environ
+    return {**environ, "CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)}
 
 
 def restart_for(file: Path) -> str:
