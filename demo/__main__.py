@@ -22,11 +22,13 @@ from demo import figures
 from demo.harness import DEADLINE, FRESH, Harness, Person, set_up_with_people
 from demo.parts import WentOtherwise
 from tests.rig.prosody import Prosody
-from tests.rig.xmpp import JoinResult
+from tests.rig.xmpp import MUC_USER, JoinResult
 
 LOG_LINES = 15
 NO_CHAT = {"chatEnabled": False, "meetingTitle": "Stand-up"}
 REASON = "Meeting has been cancelled"
+OVER = "The meeting is over"
+DESTROYED = f"{MUC_USER}x/{MUC_USER}destroy"
 
 
 class Printer:
@@ -100,6 +102,20 @@ class Joins:
         self._printer.tick(words, result.took, source)
         self._printer.remark(f"“{text}”")
 
+    async def sees_the_end(self, person: Person, room: str, words: str, *, reason: str) -> None:
+        """The backend ends the meeting; the user gets the reason, and the room is gone."""
+        begun = time.monotonic()
+        status = await self._harness.order("end", room=room, reason=reason)
+        check(status == 200, f"the sidecar should say that {room} has ended", status)
+        end = await person.client.expect(lambda stanza: stanza.find(DESTROYED) is not None)
+        seconds = time.monotonic() - begun
+        text = end.findtext(f"{DESTROYED}/{MUC_USER}reason")
+        check(text == reason, f"{person.name} should get the reason {reason!r}", ET.tostring(end, "unicode"))
+        rooms = await self._prosody.rooms()
+        check(room not in rooms, f"the room {room} should not exist any more", rooms)
+        self._printer.tick(words, seconds)
+        self._printer.remark(f"“{text}”")
+
 
 def check(held: bool, promise: str, saw: object) -> None:
     if not held:
@@ -136,6 +152,9 @@ async def demonstrate(console: Console, folder: Path) -> None:
         printer.chapter("The backend starts again")
         await harness.start_backend()
         await joins.joins(carol, "planning", "carol joins planning", source="backend", chat=True)
+
+        printer.chapter("The backend ends a meeting")
+        await joins.sees_the_end(carol, "planning", "planning ends, and carol sees it", reason=OVER)
     printer.chapter("All parts are stopped")
     printer.remark(f"{len(harness.pids)} processes ended, {len(harness.ports)} ports closed")
 

@@ -17,13 +17,15 @@ from tests.rig.prosody import Prosody
 from tests.rig.xmpp import Client
 
 SECRET = "only-the-sidecar-and-the-backend-know"
+MODULE_TOKEN = "only-prosody-and-the-sidecar-know"
+ORDER_KEY = "who-has-this-gives-the-orders"
 FRESH = 0.3
 DEADLINE = 4.0
 
 SIDECAR_CONFIG = """\
-listen: {{host: 127.0.0.1, port: {listen}}}
+listen: {{host: 127.0.0.1, port: {listen}, token_file: {folder}/module-token}}
 admin: {{host: 127.0.0.1, port: {admin}}}
-control: {{host: 127.0.0.1, port: {control}, token_file: {folder}/control-token}}
+control: {{host: 127.0.0.1, port: {control}, token_file: {folder}/order-key}}
 state_dir: {folder}/state
 backend:
   url: http://127.0.0.1:{backend}/webhooks/jitsi
@@ -89,15 +91,15 @@ class Harness:
     async def order(self, call: str, **fields: object) -> int:
         """Gives an order of the meeting service; returns the status of the answer."""
         url = f"http://127.0.0.1:{self.control}/control/v1/{call}"
-        async with self.session.post(url, json=fields, headers={"Authorization": f"Bearer {SECRET}"}) as response:
+        async with self.session.post(url, json=fields, headers={"Authorization": f"Bearer {ORDER_KEY}"}) as response:
             return response.status
 
     async def start_sidecar(self) -> Program:
         begun = time.monotonic()
-        config = self.folder / "sidecar.yaml"
-        for name in ("webhook-secret", "control-token"):
+        for name, text in {"webhook-secret": SECRET, "module-token": MODULE_TOKEN, "order-key": ORDER_KEY}.items():
             (self.folder / name).touch(mode=0o600)
-            (self.folder / name).write_text(SECRET)
+            (self.folder / name).write_text(text)
+        config = self.folder / "sidecar.yaml"
         config.write_text(
             SIDECAR_CONFIG.format(
                 listen=self.listen,
@@ -159,6 +161,7 @@ async def running_prosody(harness: Harness, **options: Any) -> AsyncIterator[Pro
     """Prosody with the module and these options. If the demonstration fails, its log is kept in its folder."""
     begun = time.monotonic()
     try:
+        options["options"] = {"muc_webhook_secret": MODULE_TOKEN, **options.get("options", {})}
         async with Prosody.start(webhook_url=harness.webhooks, log_level="info", **options) as prosody:
             harness.pids.append(prosody.process.pid)
             harness.ports += [prosody.c2s_port, prosody.http_port]

@@ -47,7 +47,7 @@ end
 local function ask_for_join(body, question, on_answer)
 	local room_jid, record = question.roomJid, nil;
 	if not state.records[room_jid] then record = records.begin(room_jid, rooms.of(room_jid), question.userJid); end
-	webhook.ask(record and "join config" or "join", body, function (code, decision, config_status, room_config)
+	webhook.ask(record and "join config" or "join", body, function (code, decision, _, config_status, room_config)
 		if record then safely("Taking in the config of "..room_jid, settle_lead, record, config_status, room_config); end
 		on_answer(code, decision, record and record.state ~= "pending" and record or nil);
 	end);

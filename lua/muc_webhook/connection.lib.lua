@@ -80,7 +80,8 @@ function connection_mt:tell(header, body)
 	return ok and sent ~= nil;
 end
 
--- Sends what is to be answered: exchange:answered(status, body, config_status, config) is called, or exchange:lost(why).
+-- Sends what is to be answered: exchange:answered(status, body, is_old, config_status, config) is called, see
+-- webhook.lib.lua, or exchange:lost(why).
 -- Returns false if nothing was sent.
 function connection_mt:send(kind, id, exchange)
 	local size = #exchange.body;
@@ -110,13 +111,15 @@ end
 
 function connection_mt:take_answer(id, words, body)
 	local exchange = self.under_way[id];
-	local status, config_status, length = words:match("^(%d%d%d) ?(%d*) ?(%d*)$");
+	local numbers, marks = words:gsub(" old$", "");
+	local status, config_status, length = numbers:match("^(%d%d%d) (%d%d%d) (%d+)$");
+	status = status or numbers:match("^%d%d%d$");
 	if not exchange or not status then return self:ignore("an answer to "..id); end
 	self:forget(exchange);
 	self.has_answered = true;
-	length = tonumber(length);
-	if not length then return exchange:answered(tonumber(status), body); end
-	exchange:answered(tonumber(status), body:sub(1, length), tonumber(config_status), body:sub(length + 1));
+	status, config_status, length = tonumber(status), tonumber(config_status), tonumber(length);
+	if not length then return exchange:answered(status, body, marks > 0); end
+	exchange:answered(status, body:sub(1, length), marks > 0, config_status, body:sub(length + 1));
 end
 
 function connection_mt:take(message)

@@ -47,22 +47,23 @@ local function body_of(received, answer, response)
 	return answer;
 end
 
--- Calls on_end(code, body) once, with code 0 and the reason if there is no answer; not at all if the function that it
--- returns, which hangs up, is called first. It has no time-out. An error thrown in a callback would leak the socket.
+-- Calls on_end(code, body, headers) once, with code 0 and the reason if there is no answer; not at all if the function
+-- that it returns, which hangs up, is called first. It has no time-out. An error thrown in a callback would leak the
+-- socket.
 local function post(url, body, headers, on_end)
 	local received, is_over, request = {}, false, nil;
 
-	local function finish(code, answer)
+	local function finish(code, answer, answer_headers)
 		if is_over then return; end
 		is_over = true;
-		safely("Taking in an answer", on_end, code, answer);
+		safely("Taking in an answer", on_end, code, answer, answer_headers or {});
 	end
 
 	local function on_answer(answer, code, response)
 		if request then request.is_over = true; end
 		if code == 0 then return finish(0, received.failure or answer or "connection failed"); end
 		local text, problem = body_of(received, answer, response);
-		finish(text and code or 0, text or problem);
+		finish(text and code or 0, text or problem, response.headers);
 	end
 
 	local ok, result, reason = pcall(http.request, url, {

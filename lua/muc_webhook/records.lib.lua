@@ -97,16 +97,16 @@ local function settle(record, outcome, detail, relaxes)
 	for _, wake in ipairs(waiters) do safely("A join into "..record.jid, wake); end
 end
 
--- Calls on_answer(outcome, detail, headers) with what config.read_answer says.
+-- Calls on_answer(outcome, detail, is_old) with what config.read_answer says.
 local function ask(record, on_answer)
 	record.asked_at = now();
 	local body = {
 		roomName = jid.node(record.jid) or record.jid; roomJid = record.jid; timestamp = os.time();
 		creator = record.creator;
 	};
-	webhook.ask("room-created", json.encode(body), function (code, answer, headers)
+	webhook.ask("room-created", json.encode(body), function (code, answer, is_old)
 		local outcome, detail = config.read_answer(record.jid, code, answer);
-		on_answer(outcome, detail, headers);
+		on_answer(outcome, detail, is_old);
 	end);
 end
 

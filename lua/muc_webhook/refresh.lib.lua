@@ -7,12 +7,6 @@ local json = require "util.json";
 
 local state, safely, rooms, held, records, config, settings, members_only, occupants; -- handed over by start.lib.lua
 
--- The sidecar's own answer, or an old one, when the meeting service cannot be asked. It may open nothing.
-local function is_no_new_answer(headers)
-	local caches = headers and headers["cache-status"] or "";
-	return caches:find("detail=default", 1, true) ~= nil or caches:find("detail=stale-if-error", 1, true) ~= nil;
-end
-
 -- The names of the settings that are not the same.
 local function changes(before, after)
 	local names, list = {}, array {};
@@ -50,12 +44,13 @@ local function start_over(room_jid, room)
 	return records.begin(room_jid, room);
 end
 
-local function settle(record, order, outcome, detail, headers, done)
+-- An old answer is the sidecar's own, or was given before the order. It may open nothing.
+local function settle(record, order, outcome, detail, is_old, done)
 	local room = rooms.of(record.jid);
 	if state.records[record.jid] ~= record or not room then
 		return done { status = "absent"; error = "the meeting ended meanwhile" };
 	end
-	if outcome == "ready" and is_no_new_answer(headers) then
+	if outcome == "ready" and is_old then
 		outcome, detail = "failed", "the meeting service cannot be reached";
 	end
 	local changed = outcome == "ready" and changes(records.applied_config(room), detail);
@@ -72,9 +67,9 @@ local function carry_out(order, room, done)
 	record.refreshed_for = order;
 	if type(order.configuration) == "table" and order.configuration ~= json.null then
 		local outcome, detail = config.read_answer(room.jid, 200, json.encode(order.configuration));
-		return settle(record, order, outcome, detail, nil, done);
+		return settle(record, order, outcome, detail, false, done);
 	end
-	records.ask(record, function (outcome, detail, headers) settle(record, order, outcome, detail, headers, done); end);
+	records.ask(record, function (outcome, detail, is_old) settle(record, order, outcome, detail, is_old, done); end);
 end
 
 local function new(need)

@@ -45,12 +45,18 @@ function exchange_mt:lost(reason)
 	self:send();
 end
 
+-- Whether a sidecar says that the meeting service has not given this answer now.
+local function is_old(headers)
+	local status = headers["cache-status"] or "";
+	return status:find("^prosody%-sidecar;.*detail=") ~= nil;
+end
+
 function exchange_mt:post(url, secret, on_end)
 	local headers = http.headers_for(secret, self.id and { ["Idempotency-Key"] = self.id });
 	local endpoint = http_endpoints[self.endpoint] or self.endpoint;
-	self.hang_up = http.post(url.."/"..endpoint, self.body, headers, function (...)
+	self.hang_up = http.post(url.."/"..endpoint, self.body, headers, function (code, answer, answer_headers)
 		self.hang_up = nil;
-		on_end(...);
+		on_end(code, answer, is_old(answer_headers));
 	end);
 end
 
@@ -65,8 +71,8 @@ function exchange_mt:ask_fallback()
 end
 
 function exchange_mt:ask_over_http()
-	self:post(options.url, options.secret, function (code, answer)
-		if code ~= 0 or not options.fallback_url then return self:finish(code, answer); end
+	self:post(options.url, options.secret, function (code, answer, ...)
+		if code ~= 0 or not options.fallback_url then return self:finish(code, answer, ...); end
 		pass_by(answer);
 		self:ask_fallback();
 	end);
@@ -96,8 +102,9 @@ local function begin(exchange)
 	exchange:send();
 end
 
--- Calls on_answer(status, body) once, never later than after muc_webhook_timeout; status 0 says that there was no answer,
--- and body why. With a config in the answer to "join config", also its status and body.
+-- Calls on_answer(status, body, is_old) once, never later than after muc_webhook_timeout; status 0 says that there was no
+-- answer, and body why. `is_old`: it is from the sidecar's memory or policy, since the meeting service could not be asked.
+-- With a config in the answer to "join config", its status and body come after that.
 local function ask(endpoint, body, on_answer)
 	begin { endpoint = endpoint; body = body; on_answer = on_answer; measured = metrics.question_begins() };
 end

@@ -199,12 +199,6 @@ def _exposure(settings: Settings) -> Iterator[Advice]:
     if control.token_file is None and control != Control():
         text = "is off, because it has no token_file; set it, unless systemd passes a credential control-token"
         yield Advice(("control",), text)
-    if control.token_file is not None and settings.listen.token_file is None:
-        text = (
-            "without listen.token_file, any program on this machine can connect as the module and receive the orders; "
-            "set it, and muc_webhook_secret in Prosody to the same token"
-        )
-        yield Advice(("control", "token_file"), text)
 
 
 def _lifetimes(settings: Settings) -> Iterator[Advice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
     if examined.settings is not None:
         _secret(examined, examined.settings, environ)
         _other_files(examined, examined.settings, environ)
+        _orders(examined, examined.settings, environ)
     return examined
 
 
@@ -79,6 +81,19 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         except SidecarError as error:
             setting, _, text = str(error).partition(": ")
             examined.complain(tuple(setting.split(".")), text)
+
+
+def _orders(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
+    """Orders go to whoever connects as the module, so that needs a token. What cannot be read is a problem already."""
+    with suppress(SidecarError):
+        keys = read_control_keys(settings.control.token_file, environ)
+        if keys and read_token("listen-token", settings.listen.token_file, environ) is None:
+            text = (
+                "orders need listen.token_file (or the systemd credential listen-token): without it, any program on "
+                "this machine can connect as the module and receive the orders; set it, and muc_webhook_secret in "
+                "Prosody to the same token"
+            )
+            examined.complain(("control", "token_file"), text)
 
 
 def _warn_about_short_keys(examined: Examined, where: Where, keys: Sequence[tuple[str, bytes]]) -> None:

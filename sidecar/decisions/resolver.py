@@ -17,7 +17,7 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import is_personal
+from sidecar.core.decision_body import is_personal, requires_lobby, restricts
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
 from sidecar.core.sealed import Found
@@ -76,13 +76,15 @@ class Resolver:
         self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
     def at_once(self, query: Query) -> Answer | None:
-        """The answer, if the cache has a fresh one and nothing is to be waited for: no deny, which is on disk first."""
+        """The answer, if the cache has a fresh one and nothing is to be waited for: none that must be on disk first."""
         endpoint, room = query.key.endpoint, query.key.room
         if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
             return None
         policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
         view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
-        if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
+        if view.entry is None or view.state is not Freshness.FRESH:
+            return None
+        if view.entry.verdict is Verdict.DENY or requires_lobby(view.entry.body):
             return None
         if query.key.subject == GUEST and is_personal(view.entry.body):
             return None
@@ -173,6 +175,16 @@ class Resolver:
                 return await self.resolve(query)
         except TimeoutError:
             return None
+
+    def is_outdated(self, query: Query) -> bool:
+        """Whether a deny or an order has come since this question was, so that an allow that was its answer counts no
+        more, and the question is to be resolved again."""
+        key = query.key
+        if key.subject == GUEST and self.cache.guests_are_separate(key.room):
+            key = query.for_one_guest().key
+        entry = self.cache.get(key)
+        denied = entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > query.received_at
+        return denied or self.cache.changes.outdate(key, query.received_at)
 
     def preview(self, key: Key) -> View:
         """What a question with this key would meet now; changes nothing."""
@@ -283,8 +295,9 @@ class Resolver:
         return unavailable(query, view.entry, view.policy, asked=settled, before=view.state, retry_after=due)
 
     async def _save_deny(self, query: Query, view: View) -> None:
-        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy."""
-        if view.entry is not None and view.entry.verdict is Verdict.DENY:
+        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy; and so is
+        an allow that leads to the lobby."""
+        if view.entry is not None and restricts(view.entry.verdict, view.entry.body):
             await self._disk.save(query.key, query.received_at + view.policy.deadline - ANSWER_MARGIN)
 
     def _due_in(self, query: Query, now: float) -> float:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.decision_body import configuration_in
+from sidecar.core.decision_body import configuration_in, restricts
 from sidecar.core.model import (
     GUEST,
     NOBODY,
@@ -168,11 +168,9 @@ class Calls:
     ) -> Settled:
         outcome = carried.outcome
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
-            self._cache.separate_guests(query.key, carried.asked_at)
             if self.shared is not None:
                 self.shared.separate_guests(query.key, carried.asked_at)
-            found = None
-            query = query.for_one_guest()
+            found, query = None, self._for_one_guest(query, carried.asked_at)
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
             self._emit(CacheControlSeen(query.key.endpoint, forbids))
@@ -183,6 +181,16 @@ class Calls:
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
         await self._remember(query, policy, settled, now, until, found)
         return settled
+
+    def _for_one_guest(self, query: Query, asked_at: float) -> Query:
+        """From now on the guests of this room share no answer. A deny for all of them that came after this question was
+        asked counts for this guest too."""
+        shared, query = query.key, query.for_one_guest()
+        entry = self._cache.get(shared)
+        self._cache.separate_guests(shared, asked_at)
+        if entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > asked_at:
+            self._cache.put(query.key, entry)
+        return query
 
     def _keep_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> None:
         """The room config that came along with a decision is kept like one that was asked for."""
@@ -213,7 +221,7 @@ class Calls:
             self.shared.learned(key, settled.store, found)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-        if settled.lobby or (settled.reply is not None and settled.reply.verdict is Verdict.DENY):
+        if settled.reply is not None and restricts(settled.reply.verdict, settled.reply.body):
             await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)

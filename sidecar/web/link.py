@@ -21,7 +21,7 @@ from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from sidecar import __version__
 from sidecar.clock import Clock
-from sidecar.core.model import Answer, Endpoint, Kind
+from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.wire import BODY_LIMIT
 from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
 from sidecar.web.auth import check_token
@@ -39,8 +39,9 @@ HELLO_WITHIN = 5.0
 CLOSE_WITHIN = 1.0
 """Seconds for the closing handshake; also for a module to say that it has heard `bye`."""
 
-SILENT_FOR = 30.0
-"""Seconds without a message, after which a link is given up; a module that is idle sends a ping every 10 s at most."""
+PING_AT, GIVE_UP_AT = 5, 15
+"""Sweeps, one a second, since the last message of a module, after which it is sent a ping, and its link is given up.
+Sweeps and not seconds: if this process itself has stood still, it reads what came meanwhile before the next one."""
 
 MOST_LINKS = 64
 MOST_UNDER_WAY = 2000
@@ -158,11 +159,13 @@ class Links:
         ]
 
     def sweep(self) -> None:
-        """Give up the links that are silent."""
-        now = self._clock.monotonic()
+        """Ask the modules that are silent for a sign of life, and give up the links of those that give none."""
         for link in self._links:
-            if now - link.heard_at > SILENT_FOR:
+            link.silent_sweeps += 1
+            if link.silent_sweeps >= GIVE_UP_AT:
                 link.abort()
+            elif link.silent_sweeps == PING_AT and link.module is not None:
+                self._spawn(link.send("ping 0"))
 
     async def end(self, seconds: float) -> None:
         """Let the modules go: no new links, answers to what is under way for so long, then close."""
@@ -213,7 +216,7 @@ class Links:
         if self.control is not None:
             self.control.module_connected(module.host, module.boot)
         async for message in link.socket:
-            link.heard_at = self._clock.monotonic()
+            link.silent_sweeps = 0
             if message.type is WSMsgType.TEXT:
                 await self._take(link, message.data)
             else:
@@ -288,7 +291,8 @@ class _Link:
         self.module: Module | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         """What is being answered."""
-        self.began_at = self.heard_at = now
+        self.began_at = now
+        self.silent_sweeps = 0
         self.ignored = 0
         self.has_heard_bye = asyncio.Event()
         self._transport = request.transport
@@ -328,14 +332,16 @@ async def _hello(link: _Link) -> Module | None:
 
 
 def _answer(kind: str, ident: str, exchange: Exchange) -> tuple[str, bytes]:
-    """Header and body. With a config, the header has its status and the length of the decision before it."""
+    """Header and body. With a config, the header has its status and the length of the decision before it. It ends with
+    `old` if the answer, without a config, is not one that the backend has given now."""
     word = "taken" if kind == "event" else "answer"
     if exchange.problem is not None:
         return f"{word} {ident} {exchange.problem.status}", document_of(exchange.problem)
     assert exchange.answer is not None, "an exchange ends with an answer or a problem"
     body, config = _body(exchange.answer), exchange.config
     if config is None:
-        return f"{word} {ident} {exchange.answer.status}", body
+        old = " old" if exchange.answer.source in (Source.STALE, Source.POLICY) else ""
+        return f"{word} {ident} {exchange.answer.status}{old}", body
     return f"{word} {ident} {exchange.answer.status} {config.status} {len(body)}", body + _body(config)
 
 

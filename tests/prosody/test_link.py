@@ -172,7 +172,7 @@ async def test_what_came_on_a_link_that_is_gone_answers_nothing_on_the_next(
         assert (await ann.await_join(f"{room}-2")).denied
 
 
-@pytest.mark.parametrize("status", ["", "2000", "20", "yes", "200 200", "200 200 x", "-200"])
+@pytest.mark.parametrize("status", ["", "2000", "20", "yes", "200 200", "200 200 x", "-200", "200 new", "old"])
 async def test_an_answer_that_cannot_be_read_is_none(start_prosody: StartProsody, room: str, status: str) -> None:
     async with linked(start_prosody, timeout=1) as (prosody, _, link), Client.connect(prosody) as ann:
         await ann.begin_join(room, "ann")

@@ -13,6 +13,8 @@ import pytest
 from tests.prosody.conftest import StartProsody, eventually
 from tests.prosody.ordering import put_out
 from tests.prosody.story import OPTIONS as EVENTS
+from tests.prosody.test_locks import locks_of
+from tests.rig.answers import reply
 from tests.rig.backend import Backend
 from tests.rig.ports import free_port
 from tests.rig.sidecar import Sidecar
@@ -20,9 +22,18 @@ from tests.rig.xmpp import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-KEY = "a-key-of-the-meeting-service"
+KEY, TOKEN = "a-key-of-the-meeting-service", "a-token-for-the-module"
+AS_MODULE = {"muc_webhook_secret": TOKEN}
 QUICK = 0.1
 """Seconds from the call to what the user sees."""
+
+
+def ordered(folder: Path) -> dict[str, Any]:
+    """Settings of a sidecar that takes orders."""
+    (folder / "key").write_text(KEY)
+    (folder / "token").write_text(TOKEN)
+    control = {"port": free_port(), "token_file": str(folder / "key")}
+    return {"control": control, "listen": {"token_file": str(folder / "token")}}
 
 
 async def orders(sidecar: Sidecar, verb: str, body: Any) -> tuple[int, Any]:
@@ -34,10 +45,8 @@ async def orders(sidecar: Sidecar, verb: str, body: Any) -> tuple[int, Any]:
 async def test_a_kick_and_an_end_reach_the_users_at_once_and_memory_lets_nobody_in_again(
     start_prosody: StartProsody, room: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "key").write_text(KEY)
-    control = {"port": free_port(), "token_file": str(tmp_path / "key")}
-    async with Backend() as backend, Sidecar.start(backend.url, {"control": control}) as sidecar:
-        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks)
+    async with Backend() as backend, Sidecar.start(backend.url, ordered(tmp_path)) as sidecar:
+        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=AS_MODULE)
         await eventually(lambda: sidecar.metric("links"), 1.0)
         async with Client.connect(prosody, user="ann") as ann, Client.connect(prosody, user="carol") as carol:
             times = []
@@ -61,6 +70,37 @@ async def test_a_kick_and_an_end_reach_the_users_at_once_and_memory_lets_nobody_
             await backend.stop()
             for client, nick in ((ann, "ann"), (carol, "carol")):
                 assert (await client.join(room, nick=nick)).denied
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_refresh_while_the_meeting_service_is_away_opens_nothing(
+    start_prosody: StartProsody, room: str, tmp_path: Path, remembered: bool
+) -> None:
+    settings = {
+        **ordered(tmp_path),
+        "default_room_config": {"chatEnabled": True},
+        "endpoints": {"room-created": {"on_unavailable": "default"}},
+    }
+    async with Backend() as backend, Sidecar.start(backend.url, settings) as sidecar:
+        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=AS_MODULE)
+        await eventually(lambda: sidecar.metric("links"), 1.0)
+        backend.on("room-created", reply({"password": "first"}))
+        async with Client.connect(prosody, user="ann") as ann, Client.connect(prosody, user="bob") as bob:
+            assert (await ann.join(room, nick="ann", password="first")).joined
+            if not remembered:
+                await orders(sidecar, "forget", {"room": room, "mode": "drop"})
+            await backend.stop()
+            status, said = await orders(sidecar, "refresh", {"room": room})
+            assert (status, "the meeting service cannot be reached" in said["detail"]) == (502, True)
+            assert (await locks_of(prosody, room))["password"] == "first"
+            await backend.listen()
+            backend.on("room-created", reply({"password": "second"}))
+            assert await orders(sidecar, "refresh", {"room": room}) == (
+                200,
+                {"refreshed": True, "changed": ["password"]},
+            )
+            assert str((await bob.join(room, nick="bob", password="first")).error) == "auth/not-authorized"
+    prosody.log_is_read()
 
 
 async def test_the_backend_hears_of_the_meetings_of_a_prosody_that_was_killed(

@@ -29,12 +29,15 @@ class Message:
     id: str
     words: tuple[str, ...]
     body: bytes
+    is_old: bool = False
+    """Whether the sidecar says that the meeting service could not be asked now."""
 
     @classmethod
     def read(cls, text: str) -> Self:
         head, _, body = text.partition("\n")
         kind, ident, *words = head.split(" ")
-        return cls(kind, ident, tuple(words), body.encode())
+        is_old = kind == "answer" and words[-1:] == ["old"]
+        return cls(kind, ident, tuple(words[:-1] if is_old else words), body.encode(), is_old)
 
     @property
     def status(self) -> int:

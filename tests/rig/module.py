@@ -28,7 +28,7 @@ class Module:
 
     @asynccontextmanager
     async def linked(self, sidecar: Sidecar, boot: str = "1-1") -> AsyncIterator[Link]:
-        async with Link.open(sidecar.webhooks, {**HELLO, "boot": boot}) as link:
+        async with Link.open(sidecar.webhooks, {**HELLO, "boot": boot}, sidecar.token) as link:
             serving = asyncio.ensure_future(self._serve(link))
             try:
                 yield link

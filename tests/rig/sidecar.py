@@ -145,6 +145,12 @@ class Sidecar:
     def admin(self) -> str:
         return f"http://127.0.0.1:{self.config['admin']['port']}"
 
+    @property
+    def token(self) -> dict[str, str]:
+        """The header that Prosody has to send, if the config names a token."""
+        file = self.config["listen"].get("token_file")
+        return {"X-Webhook-Secret": Path(file).read_text()} if file else {}
+
     def write(self, settings: Mapping[str, Any] | None = None) -> None:
         """Write the config file, with these changes."""
         self.config = merged(self.config, settings or {})
@@ -229,7 +235,7 @@ class Sidecar:
     async def post(self, endpoint: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """One request, as Prosody sends it. Raises aiohttp.ClientError where nobody answers."""
         trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-        sent = {"Content-Type": "application/json", "traceparent": trace, **(headers or {})}
+        sent = {"Content-Type": "application/json", "traceparent": trace, **self.token, **(headers or {})}
         begun = time.monotonic()
         async with self.session.post(f"{self.webhooks}/{endpoint}", data=body, headers=sent) as response:
             content = await response.read()

@@ -23,6 +23,7 @@ def test_the_demo_shows_what_it_promises_and_leaves_nothing(tmp_path: Path) -> N
         "is refused in review",
         "joins standup again",
         "joins planning",
+        "planning ends, and carol sees it",
         "as promised",
     ):
         assert promise in done.stdout

@@ -47,21 +47,26 @@ def word(line: str) -> str:
     return line.removeprefix("sudo ").split()[0]
 
 
-KEY = "a-key-for-the-documents"
+KEY, TOKEN = "a-key-for-the-documents", "a-token-for-prosody"
 
-OURS = [line for line in lines() if word(line) == "prosody-sidecar"]
+# `--watch` shows the status until it is interrupted.
+OURS = [line for line in lines() if word(line) == "prosody-sidecar" and "--watch" not in line]
 CURL = [line for line in lines() if word(line) == "curl"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sidecar]:
-    key = tmp_path_factory.mktemp("control") / "key"
-    key.write_text(KEY)
-    control = {"port": free_port(), "token_file": str(key)}
+    folder = tmp_path_factory.mktemp("keys")
+    (folder / "key").write_text(KEY)
+    (folder / "token").write_text(TOKEN)
+    settings = {
+        "listen": {"token_file": str(folder / "token")},
+        "control": {"port": free_port(), "token_file": str(folder / "key")},
+    }
     module = Module({"status": "done", "kicked": 1, "occupants": []})
     async with (
         Backend() as backend,
-        Sidecar.start(backend.url, {"control": control}) as sidecar,
+        Sidecar.start(backend.url, settings) as sidecar,
         module.linked(sidecar),
     ):
         yield sidecar
@@ -70,14 +75,16 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sid
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("line", OURS)
 async def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None:
-    code, printed = await running.command(*shlex.split(line.removeprefix("sudo "))[1:])
-    assert code == 0, printed
+    command = line.removeprefix("sudo ").partition(" | ")[0]
+    code, printed = await running.command(*shlex.split(command)[1:])
+    assert code == 0 or ("doctor" in line and "events" in printed), printed  # there is no Prosody here
 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("line", CURL)
 async def test_a_question_is_answered(running: Sidecar, line: str) -> None:
     here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.config['listen']['port']}")
+    here = here.replace("curl ", f"curl -H 'X-Webhook-Secret: {TOKEN}' ", 1)
     here = here.replace("127.0.0.1:8791", f"127.0.0.1:{running.config['control']['port']}")
     environ = {**os.environ, "CONTROL_TOKEN": KEY}
     curl = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=asyncio.subprocess.PIPE, env=environ)

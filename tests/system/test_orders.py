@@ -27,9 +27,13 @@ ANN = "ann@example.org"
 @pytest.fixture
 async def sidecar(backend: Backend, tmp_path: Path) -> AsyncIterator[Sidecar]:
     """One with a state folder and a control listener; it does not run yet."""
-    (tmp_path / "key").write_text(KEY)
-    (tmp_path / "key").chmod(0o600)
-    settings = {"control": {"port": free_port(), "token_file": str(tmp_path / "key"), "ttl": 2}}
+    for name, text in (("key", KEY), ("token", "a-token-for-the-module")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    settings = {
+        "listen": {"token_file": str(tmp_path / "token")},
+        "control": {"port": free_port(), "token_file": str(tmp_path / "key"), "ttl": 2},
+    }
     async with Sidecar.prepared(backend.url, settings, on_disk=True) as it:
         yield it
 

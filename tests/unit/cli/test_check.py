@@ -25,15 +25,15 @@ def test_a_good_config_is_good(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"{tmp_path}/f.yaml: good",
-        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 851 MB for this outbox",
+        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 874 MB for this outbox",
     ]
 
 
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ("outbox: {max_events: 10_000}\n", "at least 544 MB"),
-        ("outbox: {max_events: 10}\n", "at least 153 MB"),
+        ("outbox: {max_events: 10_000}\n", "at least 566 MB"),
+        ("outbox: {max_events: 10}\n", "at least 175 MB"),
         ("state_dir: null\n", None),
     ],
 )
@@ -42,6 +42,29 @@ def test_the_least_file_system_depends_on_the_outbox(tmp_path: Path, extra: str,
     config.write_text(f"backend: {{url: 'https://api.example.com/x'}}\n{extra.replace('_000', '000')}")
     notes = json.loads(CliRunner().invoke(main, ["check", "--config", str(config), "--json"]).output)["notes"]
     assert [says in note for note in notes if says is not None] == ([] if says is None else [True]), notes
+
+
+@pytest.mark.parametrize("by_credential", [False, True])
+def test_orders_need_a_token_for_the_module_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_credential: bool
+) -> None:
+    for name in ("control-token", "listen-token"):
+        (tmp_path / name).write_text("0123456789abcdef")
+    config = tmp_path / "f.yaml"
+    lines = "backend: {url: 'https://api.example.com/x'}\n"
+    if by_credential:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        (tmp_path / "listen-token").rename(tmp_path / "elsewhere")
+    else:
+        lines += f"control: {{token_file: {tmp_path}/control-token}}\n"
+    config.write_text(lines)
+    refused = CliRunner().invoke(main, ["check", "--config", str(config)])
+    assert (refused.exit_code, "control.token_file: orders need listen.token_file" in refused.output) == (1, True)
+    if by_credential:
+        (tmp_path / "elsewhere").rename(tmp_path / "listen-token")
+    else:
+        config.write_text(f"{lines}listen: {{token_file: {tmp_path}/listen-token}}\n")
+    assert CliRunner().invoke(main, ["check", "--config", str(config)]).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -91,6 +114,13 @@ def test_json_has_problems_and_warnings_apart(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_settings_of_the_environment_are_good_without_a_file(tmp_path: Path) -> None:
+    environ = {"PROSODY_SIDECAR_BACKEND__URL": "https://api.example.com/hooks"}
+    result = CliRunner(env=environ).invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
+    assert result.exit_code == 0
+    assert result.output.startswith("environment: ")
 
 
 def test_a_systemd_credential_stands_in_for_a_file_only_root_can_read(

@@ -17,7 +17,7 @@ from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.facts import Crashed, Fact, LinkChanged, LinkIgnored
 from sidecar.web import link as link_module
-from sidecar.web.link import FRAME_LIMIT, MOST_IGNORED, Links, Module
+from sidecar.web.link import FRAME_LIMIT, GIVE_UP_AT, MOST_IGNORED, Links, Module
 from sidecar.web.questions import Questions, WebhookSettings
 from tests.rig.link import HELLO, PROTOCOL, Link
 from tests.unit.builders import ALLOW, CONFIG, DENY
@@ -246,7 +246,7 @@ async def test_a_flood_of_what_means_nothing_ends_the_link(url: str) -> None:
 
 
 async def test_a_module_that_does_not_read_is_not_read_from_and_is_given_up(
-    url: str, engines: Engines, links: Links, monkeypatch: pytest.MonkeyPatch
+    url: str, engines: Engines, links: Links
 ) -> None:
     engines.answers[Endpoint.ROOM_CREATED] = Answer(200, b"x" * 1_000_000, Source.HIT)
     engines.remembers = True
@@ -258,9 +258,22 @@ async def test_a_module_that_does_not_read_is_not_read_from_and_is_given_up(
         await asyncio.sleep(0.1)
         assert engines.asked < 30, "it has stopped to read"
         assert (await other.asks("validate-access", JOIN)).status == 200
-        monkeypatch.setattr(link_module, "SILENT_FOR", 0.05)
-        links.sweep()
+        for _ in range(GIVE_UP_AT):
+            links.sweep()
         await until(lambda: "deaf" not in [module.host for module in links.connected()])
+
+
+async def test_a_silent_module_is_asked_for_a_sign_of_life_and_given_up_without_one(url: str, links: Links) -> None:
+    async with Link.open(url) as lively, Link.open(url, hello={**HELLO, "host": "silent"}) as silent:
+        for _ in range(GIVE_UP_AT - 1):
+            links.sweep()
+        for link in (lively, silent):
+            await link.hears("ping", "0", within=1.0)
+        await lively.says("pong", "0")
+        await lively.asks("validate-access", JOIN)
+        links.sweep()
+        await until(lambda: [module.host for module in links.connected()] == [HELLO["host"]])
+        assert [each.id for each in silent.seen if each.kind == "ping"] == ["0"]
 
 
 async def test_a_link_that_vanishes_leaves_nothing(url: str, engines: Engines, links: Links, facts: list[Fact]) -> None:
