@@ -25,12 +25,15 @@ from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, maske
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.others import Others, take
-from sidecar.decisions.single_flight import SingleFlight
+from sidecar.decisions.single_flight import Call, Pending, SingleFlight
 from sidecar.errors import EngineError
 from sidecar.facts import Crashed, Emit, SharedAsked, SharedChanged
 
 QUICK = 0.02
 """Seconds a question waits for the engine at the most."""
+
+LATE = 0.01
+"""Seconds by which this process may be late without being called so."""
 
 AGAIN = 0.5
 """Seconds between two tries to reach the engine."""
@@ -219,18 +222,23 @@ class SharedMemory:
                 return None
             call = self._reads.start(key, now, self._read(key))
         found = await call.within(QUICK)
+        if isinstance(found, Pending) and self._clock.monotonic() - now > QUICK + LATE:
+            found = await _after_what_is_ready(call)
         return found if isinstance(found, Found) else None
 
     async def _read(self, key: Key) -> Found | None:
-        name = self._sealer.key(key)
+        name, begun = self._sealer.key(key), self._clock.monotonic()
         try:
             found = await self._engine.read(name, self._scopes(key))
         except EngineError:
             self._trust.bad(self._clock.monotonic())
             self._emit(SharedAsked("failed"))
             return None
-        self._trust.good()
         now = self._clock.monotonic()
+        if now - begun > QUICK + LATE:
+            self._trust.bad(now)
+        else:
+            self._trust.good()
         if found.content is None:
             self._emit(SharedAsked("miss"))
             return found
@@ -454,3 +462,12 @@ class SharedMemory:
 
     def _scopes(self, key: Key) -> list[str]:
         return [self._sealer.digest(scope) for scope in scopes(key)]
+
+
+async def _after_what_is_ready(call: Call[Found | None]) -> Found | Pending | None:
+    """The result, if it has arrived and this process was only too late to read it. Nothing more is waited for."""
+    for _ in range(20):
+        if call.task.done():
+            break
+        await asyncio.sleep(0)
+    return await call.within(0)

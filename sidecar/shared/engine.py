@@ -23,8 +23,8 @@ from sidecar.core.fences import Fence, Vector
 from sidecar.core.sealed import Found
 from sidecar.errors import EngineError
 
-QUICK = 0.02
-"""Seconds a question waits for the engine at the most."""
+QUICK = 0.1
+"""Seconds for a read; a question waits for it for a shorter time."""
 SLOW = 1.0
 """Seconds for all that no question waits for."""
 BLOCK = 1.0
