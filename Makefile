@@ -43,6 +43,10 @@ test-jitsi: ## The tests beside Jitsi's modules and in the browser, with an inst
 	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m tests.rig.jitsi
 	@JITSI_MEET="$(JITSI_MEET)" $(PYTHON) -m pytest -m jitsi tests/prosody tests/browser $(PYTEST_ARGS)
 
+test-shards: ## Several sidecars with one real Valkey or Redis that fails in every way
+	@tools/setup.sh test
+	@$(PYTHON) -m pytest tests/shards $(PYTEST_ARGS)
+
 lint: ## ruff, mypy --strict, luacheck; for the script in the page tsc and eslint
 	@tools/setup.sh lint
 	@$(PYTHON) -m ruff check .
@@ -72,6 +76,7 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minutes 5 --seed 7" for another run
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.soak $(ARGS)
+	@SHARDS_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py
 
 long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak

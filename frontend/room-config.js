@@ -58,12 +58,15 @@
         whiteboardEnabled: { config: { "whiteboard.enabled": false }, buttons: ["whiteboard"] },
     };
 
-    /** The buttons of a page whose config does not list any; those that this Jitsi has are added. */
+    /**
+     * The buttons of a page whose config does not list any, as in toolbox/constants.ts of jitsi-meet; those that a newer
+     * Jitsi has are added. Others exist, such as "reactions", that a page has only if its config lists them.
+     */
     const BUTTONS = [
-        "camera", "chat", "closedcaptions", "desktop", "download", "embedmeeting", "etherpad", "feedback",
-        "filesharing", "fullscreen", "hangup", "help", "highlight", "invite", "linktosalesforce", "livestreaming",
-        "microphone", "mute-everyone", "mute-video-everyone", "noisesuppression", "overflowmenu", "participants-pane",
-        "polls", "profile", "raisehand", "reactions", "recording", "security", "select-background", "settings",
+        "audiotranslation", "camera", "chat", "closedcaptions", "custom-panel", "desktop", "download", "embedmeeting",
+        "etherpad", "feedback", "filesharing", "fullscreen", "hangup", "help", "highlight", "invite",
+        "linktosalesforce", "livestreaming", "microphone", "mute-everyone", "mute-video-everyone", "noisesuppression",
+        "participants-pane", "polls", "profile", "raisehand", "recording", "security", "select-background", "settings",
         "shareaudio", "sharedvideo", "shortcuts", "stats", "tileview", "toggle-camera", "videoquality", "whiteboard",
     ];
 
@@ -278,6 +281,11 @@
             return this.page.store.getState()["features/base/config"] || {};
         }
 
+        /** What it shows would be in the recording. */
+        isRecorder() {
+            return Boolean(this.config().iAmRecorder);
+        }
+
         meeting() {
             return this.page.store.getState()["features/base/conference"] || {};
         }
@@ -343,6 +351,7 @@
         onMessage(message) {
             if (!isObject(message)) return;
             if (message.type === "ROOM_CONFIG" && isObject(message.config)) this.apply(message.config);
+            if (this.isRecorder()) return;
             if (message.type === "JOIN_REFUSED") this.showRefusal(message);
             if (message.type === "MEETING_ENDING") this.page.notice.countDown(message.minutesLeft);
             if (message.type === "MEETING_ENDED") this.showEnd(message);
@@ -365,7 +374,7 @@
         /** @param {unknown} by @param {unknown} reason @param {unknown} isReplaced */
         onKicked(by, reason, isReplaced) {
             this.onLeft();
-            if (by || isReplaced || this.isOver || !text(reason)) return;
+            if (by || isReplaced || this.isOver || this.isRecorder() || !text(reason)) return;
             this.page.dialog.show({ title: this.page.texts.removed, paragraphs: [text(reason)] });
         }
 
@@ -428,7 +437,7 @@
             const description = text(settings.meetingDescription);
             if (description === this.described) return;
             this.described = description;
-            if (!description) return;
+            if (!description || this.isRecorder()) return;
             const props = { title: text(settings.meetingTitle) || undefined, description };
             this.dispatch({ type: "SHOW_NOTIFICATION", props, timeout: 10000, uid: "room-config" });
         }
@@ -491,9 +500,11 @@
     function place(content) {
         const host = document.createElement("div");
         const root = host.attachShadow({ mode: "open" });
-        const sheet = new CSSStyleSheet();
-        sheet.replaceSync(STYLE);
-        root.adoptedStyleSheets = [sheet];
+        if ("adoptedStyleSheets" in document) {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync(STYLE);
+            root.adoptedStyleSheets = [sheet];
+        }
         root.append(content);
         document.body.append(host);
         return host;

@@ -26,15 +26,15 @@ lock: ## Newer versions of the Python packages that are installed, into packagin
 	@packaging/lock.sh
 
 .PHONY: test-systemd
-test-systemd: ## The package on a booted Debian with a real systemd: reload, restart, watchdog, under load (needs root)
+test-systemd: ## The packages on booted Debian 12 and 13 with a real systemd: upgrade, restart, watchdog, under load (needs root)
 	@tools/setup.sh test boot
 	@$(PYTHON) -m pytest tests/booted -rP $(PYTEST_ARGS)
 
 .PHONY: image test-container
-# make image BUILDER=docker
+# make image BUILDER=docker; podman's own format has no health check
 BUILDER ?= podman
 image: ## A container image of the sidecar, prosody-sidecar:VERSION (BUILDER)
-	@$(BUILDER) build -f packaging/container/Containerfile \
+	@$(BUILDER) build $(if $(findstring podman,$(BUILDER)),--format=docker) -f packaging/container/Containerfile \
 	    -t prosody-sidecar:$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py) .
 
 test-container: ## The image, and the overlay for docker-jitsi-meet, with real containers (needs root)

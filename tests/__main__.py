@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-SIDE_BY_SIDE = (("tests/unit", "tests/system"), ("tests/prosody",), ("tests/browser",))
+SIDE_BY_SIDE = (("tests/unit", "tests/system"), ("tests/prosody",), ("tests/browser", "tests/shards"))
 FAILED, NOTHING_FOUND = 1, 5
 """Exit codes of pytest."""
 

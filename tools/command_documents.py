@@ -16,7 +16,7 @@ class Document(TypedDict):
 
 
 class OnlineStep(Document):
-    """A step of `check --online`."""
+    """A step of `check --online` or `doctor`."""
 
     name: str
     state: Literal["ok", "unwise", "failed"]
@@ -31,6 +31,12 @@ class Check(Document):
     warnings: list[str]
     notes: list[str]
     online: NotRequired[list[OnlineStep]]
+
+
+class Doctor(Document):
+    """`doctor`: the steps in the order of the way of a join."""
+
+    steps: list[OnlineStep]
 
 
 class EndpointStatus(Document):
@@ -166,6 +172,7 @@ class Dropped(Document):
 
 COMMANDS: dict[str, TypeAdapter[Document]] = {
     "check": TypeAdapter(Check),
+    "doctor": TypeAdapter(Doctor),
     "status": TypeAdapter(Status),
     "explain": TypeAdapter(Explain),
     "outbox list": TypeAdapter(OutboxList),

@@ -28,6 +28,17 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [(f"sum by (source) (rate({P}_requests_total{{{WHERE}}}[$__rate_interval]))", "{{source}}")],
     ),
     (
+        "Joins a second: let in and refused, by where the decision came from",
+        "deny policy: users who were refused because the backend could not be asked.",
+        "reqps",
+        [
+            (
+                f"sum by (decision, source) (rate({P}_joins_total{{{WHERE}}}[$__rate_interval]))",
+                "{{decision}} {{source}}",
+            )
+        ],
+    ),
+    (
         "Time to answer",
         "Half, 95 and 99 of 100 requests are faster than this.",
         "s",
@@ -71,7 +82,31 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     ),
     ("Cached answers", "", "short", [(f"sum by (verdict) ({P}_cache_entries{{{WHERE}}})", "{{verdict}}")]),
     (
-        "Events",
+        "Events in an hour, by what became of them",
+        "",
+        "short",
+        [(f"sum by (fate) (increase({P}_events_total{{{WHERE}}}[1h]))", "{{fate}}")],
+    ),
+    (
+        "Orders in an hour, by what became of them",
+        "expired: no module carried them out in time.",
+        "short",
+        [
+            (f"sum by (verb, result) (increase({P}_orders_total{{{WHERE}}}[1h])) > 0", "{{verb}} {{result}}"),
+            (f"sum({P}_orders_waiting{{{WHERE}}})", "waiting"),
+        ],
+    ),
+    (
+        "Why it is degraded, and links of modules",
+        "0 of a kind: no reason. Without a link, the module asks over HTTP.",
+        "short",
+        [
+            (f"sum by (kind) ({P}_degraded_by{{{WHERE}}})", "{{kind}}"),
+            (f"sum({P}_links{{{WHERE}}})", "links"),
+        ],
+    ),
+    (
+        "Events that wait",
         "Pending events are tried again; parked events wait for an operator.",
         "short",
         [

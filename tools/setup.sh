@@ -2,8 +2,9 @@
 # Makes this machine ready for a purpose: tools/setup.sh unit|run|demo|browser|test|lint|crash|bench|boot|container ...
 #
 #   1. missing Debian packages are printed, with the reason, and installed; no service is started
-#   2. the project and its tools are installed into .venv; again only when setup.cfg changes
-#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test` and `browser`, lib-jitsi-meet
+#   2. the project and its tools are installed into .venv; again only when setup.cfg or the lock file changes
+#   3. for `test` and `bench`, a second Prosody (13) in its own folder; for `test` and `browser`, lib-jitsi-meet;
+#      for `test`, jitsi-meet's own sources
 #
 # If everything is installed, it prints nothing.
 set -euo pipefail
@@ -213,7 +214,7 @@ make_venv() {
     local stamp=.venv/made-from made_from
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "Python 3.11 or later is needed, but this is $(python3 --version). Debian 12 has Python 3.11."
-    made_from="$PWD $(python3 -c 'import sys; print(sys.executable, sys.version)') $(cat setup.cfg pyproject.toml | sha256sum)"
+    made_from="$PWD $(python3 -c 'import sys; print(sys.executable, sys.version)') $(cat setup.cfg pyproject.toml packaging/requirements.lock | sha256sum)"
     [ -f $stamp ] && [ "$(cat $stamp)" = "$made_from" ] && return
     rm -f $stamp
     if ! .venv/bin/python -c 'import pip' 2>/dev/null || [ "$(cat .venv/home 2>/dev/null)" != "$PWD" ]; then
@@ -222,8 +223,11 @@ make_venv() {
             fail "python3 -m venv failed (see above). Remove .venv, then run this again."
         printf '%s' "$PWD" >.venv/home
     fi
+    # The versions that the package contains, so that these are tested.
+    sed -n 's/^\([a-z0-9-]*==[^ ]*\) .*/\1/p' packaging/requirements.lock >$STATE/versions
     quietly "pip install -e .[dev]: the project and its tools, into .venv" \
-        .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]' ||
+        .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off \
+        --constraint $STATE/versions -e '.[dev]' ||
         fail "pip failed (see above; whole output in $LOG). Check that this machine is online."
     printf '%s' "$made_from" >$stamp
     give_back .venv ./*.egg-info
@@ -258,5 +262,8 @@ if [[ " $* " =~ \ (test|bench)\  ]] && [ -f tools/prosody13.sh ]; then
 fi
 if [[ " $* " =~ \ (test|browser)\  ]] && [ -f tools/lib-jitsi-meet.sh ]; then
     sh tools/lib-jitsi-meet.sh || say "lib-jitsi-meet could not be got (see above); the browser is not tested, and the tests say so."
+fi
+if [[ " $* " =~ \ test\  ]] && [ -f tools/jitsi-meet.sh ]; then
+    sh tools/jitsi-meet.sh || say "jitsi-meet could not be got (see above); the script in its page is not tested with it."
 fi
 give_back $STATE

@@ -42,7 +42,7 @@ function reduce(state, action) {
 }
 
 const BUTTONS = [
-    "microphone", "camera", "desktop", "chat", "raisehand", "reactions", "participants-pane", "tileview", "security",
+    "microphone", "camera", "desktop", "chat", "raisehand", "participants-pane", "tileview", "security",
     "closedcaptions", "polls", "recording", "livestreaming", "shareaudio", "noisesuppression", "whiteboard", "etherpad",
     "select-background", "stats", "settings", "hangup",
 ];
@@ -98,7 +98,6 @@ function offers({ "features/base/config": config, "features/base/conference": me
         closedcaptions: transcription.enabled && !transcription.disableClosedCaptions, // subtitles/functions.any.ts
         livestreaming: liveStreaming.enabled && toolbox.toolbarButtons.includes("recording"), // recording/hooks.web.ts
         polls: !config.disablePolls, // conference/functions.any.ts
-        reactions: !config.disableReactions, // reactions/functions.any.ts
         recording: records,
         "select-background": virtualBackground.disabled !== true, // virtual-background/functions.ts
         stats: !speakerStats.disabled, // speaker-stats/functions.ts
@@ -112,6 +111,7 @@ function offers({ "features/base/config": config, "features/base/conference": me
         encrypt: meeting.e2eeSupported, // security/components/security-dialog/web/SecurityDialog.tsx
         filmstrip: !filmstrip.disabled, // filmstrip/functions.web.ts
         "mute all": !participantsPane.hideMuteAllButton, // participants-pane/functions.ts
+        react: !config.disableReactions, // reactions/functions.any.ts
         remove: !remoteVideoMenu.disableKick, // video-menu/components/web/ParticipantContextMenu.tsx
         "write privately": remoteVideoMenu.disablePrivateChat !== "all", // base/participants/functions.ts
     };

@@ -96,8 +96,15 @@ local function may_enter(main_room, event)
 	local from = event.stanza.attr.from;
 	local let_in = people_of(main_room)[jid.bare(from)];
 	if let_in ~= nil then return let_in; end
-	-- This gate may have started in the middle of the meeting. Jitsi's module keeps on the session where it has been.
-	return event.origin.jitsi_breakout_main_jid == main_room.jid or main_room:get_occupant_jid(from) ~= nil;
+	if main_room:get_occupant_jid(from) then return true; end
+	-- Jitsi's module keeps on the session where it has been, which may have been an earlier meeting of this name.
+	return rooms.life_of(main_room).is_from_before and event.origin.jitsi_breakout_main_jid == main_room.jid;
+end
+
+-- When the gate starts in the middle of meetings, without what an earlier one knew.
+local function adopt_rooms_from_before()
+	if not next(components) then return; end
+	for room in rooms.muc().live_rooms() do rooms.life_of(room).is_from_before = true; end
 end
 
 -- Returns true if the presence ends here.
@@ -161,7 +168,8 @@ local function new(need)
 	state, people, rooms, who = need.state, need.people, need.rooms, need.who;
 	forbidden, metadata = need.forbidden, need.metadata;
 	return {
-		main_room_of = main_room_of; start = start; on_joined = on_joined; on_presence = on_presence;
+		main_room_of = main_room_of; start = start; adopt_rooms_from_before = adopt_rooms_from_before;
+		on_joined = on_joined; on_presence = on_presence;
 		on_denied = on_denied; keep_out = keep_out; was_thrown_out = was_thrown_out;
 	};
 end

@@ -11,7 +11,7 @@ local after_jitsi_permissions = -2.5; -- which is at -2
 
 local feature_of = {
 	recordingEnabled = "recording"; liveStreamingEnabled = "livestreaming"; chatEnabled = "send-groupchat";
-	pollsEnabled = "create-polls";
+	pollsEnabled = "create-polls"; closedCaptionsEnabled = "transcription";
 };
 
 local forbidden; -- handed over by start.lib.lua

@@ -1,13 +1,15 @@
--- What a room's config forbids, refused here: recordings, live streams, chat, private messages, polls, A/V moderation.
+-- What a room's config forbids is refused here.
 --
--- It holds for moderators too. What was forbidden is read from the room's data, where it stays as long as the room
--- does, also while this module or mod_muc is reloaded.
+-- That is recordings, live streams, captions, chat, private messages, polls and A/V moderation. It holds for moderators
+-- too. What was forbidden is read from the room's data, where it stays as long as the room does, also while this module
+-- or mod_muc is reloaded.
 
 local configmanager = require "core.configmanager";
 local jid = require "util.jid";
 local st = require "util.stanza";
 
 local xmlns_jibri = "http://jitsi.org/protocol/jibri";
+local xmlns_rayo = "urn:xmpp:rayo:1";
 
 local rooms, people, visitors, data_names; -- handed over by start.lib.lua
 
@@ -24,13 +26,25 @@ local function mode_to_start(stanza)
 	return (jibri.attr.recording_mode or ""):lower() == "file" and "file" or "stream";
 end
 
+-- Jitsi makes the captions from a transcription, for which it calls a transcriber.
+local function calls_transcriber(stanza)
+	local dial = stanza.attr.type == "set" and stanza:get_child("dial", xmlns_rayo);
+	return dial and (dial.attr.to or ""):lower() == "jitsi_meet_transcribe";
+end
+
+local function setting_for(stanza)
+	local mode = mode_to_start(stanza);
+	if mode then return mode == "file" and "recordingEnabled" or "liveStreamingEnabled"; end
+	return calls_transcriber(stanza) and "closedCaptionsEnabled" or nil;
+end
+
 -- `main_room_of` gives the room that has the config, for the JID of that room or of one of its breakout rooms.
 local function on_iq(event, main_room_of)
-	local mode = mode_to_start(event.stanza);
-	local main_room = mode and main_room_of(jid.bare(event.stanza.attr.to));
-	if not main_room then return; end
-	if not forbids(main_room, mode == "file" and "recordingEnabled" or "liveStreamingEnabled") then return; end
-	event.origin.send(st.error_reply(event.stanza, "auth", "forbidden", "This meeting is not to be recorded or streamed"));
+	local setting = setting_for(event.stanza);
+	local main_room = setting and main_room_of(jid.bare(event.stanza.attr.to));
+	if not main_room or not forbids(main_room, setting) then return; end
+	local text = "This meeting is not to be recorded, streamed or transcribed";
+	event.origin.send(st.error_reply(event.stanza, "auth", "forbidden", text));
 	return true;
 end
 

@@ -40,14 +40,33 @@ local function restrict(metadata, is_forbidden)
 	end
 end
 
--- Before the config is applied. Who comes in gets all of the metadata; who is in must be told.
+-- A breakout room has metadata of its own, in which its users look.
+local function copy(main_room, breakout_room, is_forbidden)
+	breakout_room.jitsiMetadata = breakout_room.jitsiMetadata or {};
+	breakout_room.jitsiMetadata.roomConfig = main_room.jitsiMetadata and main_room.jitsiMetadata.roomConfig;
+	restrict(breakout_room.jitsiMetadata, is_forbidden);
+end
+
+local function tell(room)
+	if room:has_occupant() then module:fire_event("room-metadata-changed", { room = room }); end
+end
+
+-- Before the config is applied, so at each join: only a config that the room object does not have yet is written. Who
+-- comes in gets all of the metadata; who is in must be told.
 local function write(room, frontend)
+	if room.muc_webhook_frontend == frontend then return; end
+	room.muc_webhook_frontend = frontend;
 	local metadata = room.jitsiMetadata or {};
 	room.jitsiMetadata = metadata;
 	metadata.roomConfig = with_entities(config.all_of(frontend));
 	mute(room, metadata, frontend);
-	restrict(metadata, function (setting) return frontend[setting] == false; end);
-	if room:has_occupant() then module:fire_event("room-metadata-changed", { room = room }); end
+	local function is_forbidden(setting) return frontend[setting] == false; end
+	restrict(metadata, is_forbidden);
+	tell(room);
+	for _, breakout_room in ipairs(rooms.breakout_rooms_of(room)) do
+		copy(room, breakout_room, is_forbidden);
+		tell(breakout_room);
+	end
 end
 
 -- The same room as another object, without the metadata.
@@ -56,24 +75,28 @@ local function on_restored(event)
 	if record then write(event.room, record.frontend); end
 end
 
--- A breakout room has metadata of its own, in which its users look. Jitsi's module has just made them.
+-- Jitsi's module has just made the metadata.
 local function on_breakout_room(room)
 	local main_room = main_room_of(room.jid);
 	if not main_room then return; end
-	room.jitsiMetadata = room.jitsiMetadata or {};
-	room.jitsiMetadata.roomConfig = main_room.jitsiMetadata and main_room.jitsiMetadata.roomConfig;
-	restrict(room.jitsiMetadata, function (setting) return forbidden.forbids(main_room, setting); end);
+	copy(main_room, room, function (setting) return forbidden.forbids(main_room, setting); end);
 end
 
 -- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
 -- moderators write. Jitsi's modules look for members in the permissions, whatever they are.
 local function on_write(event)
-	if event.key == "roomConfig" then return false; end
-	if event.key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
-	if type(event.data) ~= "table" then return false; end
-	local written, room_jid = { permissions = event.data }, event.room.jid;
+	local key, data = event.key, event.data;
+	if key == "roomConfig" then return false; end
+	local room_jid = event.room.jid;
 	local main_room = jid.host(room_jid) == module.host and event.room or main_room_of(room_jid);
 	if not main_room then return nil; end
+	if key == "recording" and type(data) == "table" and data.isTranscribingEnabled
+		and forbidden.forbids(main_room, "closedCaptionsEnabled") then
+		return false;
+	end
+	if key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
+	if type(data) ~= "table" then return false; end
+	local written = { permissions = data };
 	restrict(written, function (setting) return forbidden.forbids(main_room, setting); end);
 	return written.permissions;
 end

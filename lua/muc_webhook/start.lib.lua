@@ -276,6 +276,7 @@ local function start(libraries, saved)
 		safely("Looking for rooms from before", parts.members_only.adopt_rooms_from_before);
 	end
 	safely("Looking who is in", parts.attendance.start);
+	if not saved then safely("Looking for meetings from before", parts.breakout_rooms.adopt_rooms_from_before); end
 	for room in parts.rooms.muc().live_rooms() do safely("Visiting "..room.jid, parts.auto_record.on_config, room); end
 	return {
 		admit = parts.gate.admit; status = parts.shell.print_status; room = parts.shell.print_room;

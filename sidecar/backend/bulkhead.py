@@ -214,8 +214,8 @@ class Bulkhead:
         self._drop_if_idle(name, room)
 
     def _drop_if_idle(self, name: str, room: _Room) -> None:
-        if not room.held and not room.waiting:
-            self._rooms.pop(name, None)
+        if not room.held and not room.waiting and self._rooms.get(name) is room:
+            del self._rooms[name]  # a room of this name that came since has calls under way
 
 
 def _set(place: Place, grant: Grant) -> None:

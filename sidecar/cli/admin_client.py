@@ -20,6 +20,9 @@ from sidecar.errors import SidecarError, Unreachable
 TIMEOUT = 15.0
 """Seconds; an order is answered within 5."""
 
+READ_WITHIN = 5.0
+"""Seconds for what only reads. systemd accepts a connection also while the service does not start."""
+
 _SEE = "check whether it runs: systemctl status prosody-sidecar"
 
 
@@ -87,7 +90,7 @@ def _connected(admin: Admin, sockets: Sequence[Path], token: str | None) -> http
         else:
             return local
     if not sockets or token is not None:
-        return http.client.HTTPConnection(admin.host, admin.port, timeout=TIMEOUT)
+        return http.client.HTTPConnection(admin.host, admin.port, timeout=TIMEOUT if sockets else READ_WITHIN)
     if forbidden is not None:
         raise SidecarError(
             f"this user may not use the admin socket {forbidden}; use sudo, or add the user to the group "

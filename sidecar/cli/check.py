@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.config.credentials import OF_THE_SERVICE, newer_than_credentials, restart_for
 from sidecar.config.loader import Examined
 from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
@@ -19,6 +20,8 @@ from sidecar.errors import ConfigError
 class Report:
     """Lines as `file:line:column: path: text`; the settings are None if the config cannot be used."""
 
+    name: str
+    """The file, or `environment` if there is none."""
     problems: list[str]
     warnings: list[str]
     settings: Settings | None = None
@@ -31,10 +34,13 @@ def check(file: Path, environ: Mapping[str, str]) -> Report:
     try:
         examined = examine_with_files(file, environ)
     except ConfigError as error:
-        return Report(error.problems, [])
+        return Report(str(file), error.problems, [])
     notes = () if examined.settings is None else tuple(_volume(examined, examined.settings))
     problems = examined.problem_lines()
-    return Report(problems, examined.warning_lines(), None if problems else examined.settings, notes)
+    passed = {"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE), **environ}
+    unread = [f"{file}: warning: {restart_for(each)}" for each in newer_than_credentials(passed)]
+    found = [*examined.warning_lines(), *unread]
+    return Report(examined.name, problems, found, None if problems else examined.settings, notes)
 
 
 def _volume(examined: Examined, settings: Settings) -> Iterator[str]:

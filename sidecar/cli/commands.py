@@ -15,7 +15,7 @@ from urllib.parse import quote
 import click
 
 from sidecar import __version__
-from sidecar.cli import check, render
+from sidecar.cli import check, doctor, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.live_status import watch
 from sidecar.cli.output import discard_unwritten, is_of_output, unwritable
@@ -24,9 +24,10 @@ from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import read_token
 from sidecar.config.environment import has_settings
-from sidecar.config.loader import examine_file, parse
+from sidecar.config.loader import parse
 from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
+from sidecar.config.running_daemon import examine_running
 from sidecar.daemon import lifecycle
 from sidecar.demo_backend.server import serve
 from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
@@ -138,7 +139,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         for line in (*report.problems, *report.warnings):
             click.echo(line, err=True)
         if not report.problems:
-            render.line(f"{source}: good" if not report.warnings else f"{source}: can be used, with the warnings above")
+            render.line(f"{report.name}: {'can be used, with the warnings above' if report.warnings else 'good'}")
             for note in report.notes:
                 render.line(note)
         render.steps(steps)
@@ -162,6 +163,34 @@ def status(file: Path | None, as_json: bool, history: bool, watching: bool) -> N
         document["recent"] = {"last_reload": document["recent"]["last_reload"]}
     _show(document, as_json, render.status)
     if document["reasons"]:
+        raise click.exceptions.Exit(1)
+
+
+@main.command("doctor")
+@_config_option
+@_json_option
+@click.option("--prosodyctl", default="prosodyctl", show_default=True, help="The command for Prosody's shell.")
+def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
+    """Walk the way of a join, from the module in Prosody to the backend, and say what is wrong. Run it with sudo."""
+    source = _found(file)
+    examined, settings = examine_running(source, os.environ)
+    steps = [Step("config", "failed", line, "fix it, then reload") for line in examined.problem_lines()[:1]]
+    status, why_away = None, ""
+    try:
+        status = _ask(file, "GET", "/status")
+    except SidecarError as error:
+        why_away = str(error)
+    steps += doctor.judge(doctor.ask_prosody(prosodyctl), status, settings.listen, why_away)
+    try:
+        steps += asyncio.run(look(examined.usable(), target_from(settings, os.environ)))
+    except ConfigError:
+        steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
+    except StartError as error:
+        steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
+    if status is not None:
+        steps.append(doctor.judge_events(status["outbox"]))
+    _show({"steps": [asdict(step) for step in steps]}, as_json, lambda _: render.steps(steps))
+    if not all(step.good for step in steps):
         raise click.exceptions.Exit(1)
 
 
@@ -336,11 +365,9 @@ def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
         file is None and not source.exists() and not has_settings(os.environ)
     ):  # `run --demo` has the same admin listener as the defaults
         return _ask_at(parse(DEMO_CONFIG, "the demo's config"), source, method, path, **more)
-    examined = examine_file(source, os.environ)
-    if examined.settings is None:
-        raise ConfigError(examined.problem_lines())
+    examined, settings = examine_running(source, os.environ)
     try:
-        return _ask_at(examined.settings, source, method, path, **more)
+        return _ask_at(settings, source, method, path, **more)
     except (Unreachable, StartError):
         examined.usable()  # problems in the file are the more probable cause
         raise
@@ -348,7 +375,7 @@ def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
 
 def _ask_at(settings: Settings, source: Path, method: str, path: str, **more: Any) -> Any:
     admin, sockets = settings.admin, []
-    if method != "GET" or path.startswith("/control"):
+    if method != "GET" or path.startswith("/control"):  # what only reads needs no right, so it needs no socket
         own = admin_socket(settings, os.environ)
         sockets = [*([SYSTEM] if source == DEFAULT_FILES[0] else []), *([own] if own is not None else [])]
     token = read_token("admin-token", admin.token_file, os.environ)

@@ -14,11 +14,22 @@ from sidecar.errors import StartError
 CREDENTIAL = "webhook-secret"
 """The name in systemd's `LoadCredential=`; if this credential exists, it has priority."""
 
-CREDENTIALS = (CREDENTIAL, "signing-key", "listen-token", "admin-token", "control-token")
+CREDENTIALS = (
+    CREDENTIAL,
+    "signing-key",
+    "listen-token",
+    "admin-token",
+    "control-token",
+    "shared-key",
+    "shared-password",
+)
 """All names that are looked for."""
 
 SOURCES = Path("/etc/prosody-sidecar")
 """The folder from which the unit passes credentials, each under its name."""
+
+OF_THE_SERVICE = Path("/run/credentials/prosody-sidecar.service")
+"""What systemd has passed to the running service, for commands of root; other users may not look there."""
 
 FILE_LIMIT = 1024 * 1024
 """Bytes; a bundle of all public CAs is a quarter of it."""
@@ -61,19 +72,32 @@ def newer_than_credentials(environ: Mapping[str, str], sources: Path | None = No
     restart does. Where they may not be read, the later of the two times counts."""
     changed = []
     for name in CREDENTIALS:
-        passed, source = credential(name, environ), (sources or SOURCES) / name
+        source = (sources or SOURCES) / name
+        try:
+            passed = credential(name, environ)
+        except StartError:
+            return []
         if passed is not None and passed != source and _differs(passed, source):
             changed.append(source)
     return changed
 
 
+def restart_for(file: Path) -> str:
+    """What an operator reads about such a file."""
+    return (
+        f"{file} has changed since the service was started, and a reload does not read it, since systemd passes it as "
+        "a credential; run: systemctl restart prosody-sidecar"
+    )
+
+
 def _differs(passed: Path, source: Path) -> bool:
     try:
-        return content_of(passed) != content_of(source)
-    except PermissionError:
-        return source.stat().st_mtime > passed.stat().st_mtime
+        try:
+            return content_of(passed) != content_of(source)
+        except PermissionError:
+            return source.stat().st_mtime > passed.stat().st_mtime
     except OSError:
-        return False  # LoadCredential= names another file
+        return False  # LoadCredential= names another file, or this user may not even look
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
@@ -93,6 +117,20 @@ def read_control_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[tu
     """The keys for orders, one on each line, from the credential `control-token` or a file: each as it is sent, and as
     bytes to sign with. Raises StartError."""
     return tuple((text, _signing_key(text)) for text in _read_keys("control-token", file, environ))
+
+
+def read_shared_key(file: Path | None, environ: Mapping[str, str]) -> bytes:
+    """The key that signs what several sidecars share, from the credential `shared-key` or a file. Raises StartError."""
+    key = read_token("shared-key", file, environ)
+    if key is None:
+        raise StartError("shared.key_file is missing; create a file for all sidecars: openssl rand -hex 32")
+    if len(key) < SHORTEST_KEY:
+        raise StartError(f"the shared-key has {len(key)} characters and can be guessed; create a longer one")
+    return key.encode()
+
+
+SHORTEST_KEY = 16
+"""Characters of a key that is used for signatures."""
 
 
 def _read_keys(name: str, file: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:

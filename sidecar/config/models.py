@@ -86,6 +86,38 @@ class Control(Section):
     ttl: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 300.0
 
 
+def _engine_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or any(map(str.isspace, value)):
+        raise ValueError("must be an URL such as redis://10.0.0.5:6379/0, or rediss:// for TLS")
+    if parts.password:
+        raise ValueError("must not contain a password; use password_file")
+    try:
+        usable = parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or not re.fullmatch(r"(/[0-9]{0,4})?", parts.path):
+        raise ValueError("must have a port from 1 to 65535 or none, then the number of a database or nothing")
+    return value
+
+
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        raise ValueError("must have 1 to 64 letters, digits, dots, hyphens or underscores")
+    return value
+
+
+class Shared(Section):
+    """The memory that several sidecars share; off without an url."""
+
+    url: Annotated[str, AfterValidator(_engine_url)] | None = None
+    key_file: Path | None = Field(default=None, strict=False)
+    password_file: Path | None = Field(default=None, strict=False)
+    ca_file: Path | None = Field(default=None, strict=False)
+    namespace: Annotated[str, AfterValidator(_namespace)] = "prosody-sidecar"
+    muc_domains: list[Annotated[str, AfterValidator(_domain)]] = []
+
+
 class BackendSettings(Section):
     """The meeting service."""
 
@@ -228,6 +260,7 @@ class Settings(Section):
     listen: Listen = Listen()
     admin: Admin = Admin()
     control: Control = Control()
+    shared: Shared = Shared()
     state_dir: Path | None = Field(default=Path("/var/lib/prosody-sidecar"), strict=False)
     backend: BackendSettings
     breaker: BreakerSettings = BreakerSettings()

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 from sidecar.core.decision_body import aged, configuration_in, requires_lobby, stamped
 from sidecar.core.model import Answer, Entry, Kind, Outcome, Query, Source, Verdict
-from sidecar.core.policy import Freshness, OnUnavailable, Policy, Reply, Settled
+from sidecar.core.policy import LOBBY_TOMBSTONE, Freshness, OnUnavailable, Policy, Reply, Settled
 
 UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
 ALLOWED_BY_POLICY = b'{"allowed":true,"reason":null}'
-LOBBY_BY_POLICY = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 _DETAIL = {
     Freshness.REVALIDATE: "stale-while-revalidate",
@@ -69,7 +68,7 @@ def unavailable(
     if policy.on_unavailable is OnUnavailable.DEFAULT and policy.default_body is not None:
         return Answer(200, policy.default_body, Source.POLICY, None, None, forwarded, status, detail="default")
     if policy.on_unavailable is OnUnavailable.ALLOW and not denied_last:
-        body = LOBBY_BY_POLICY if entry is not None and requires_lobby(entry.body) else ALLOWED_BY_POLICY
+        body = LOBBY_TOMBSTONE if entry is not None and requires_lobby(entry.body) else ALLOWED_BY_POLICY
         return Answer(200, body, Source.POLICY, True, None, forwarded, status, detail="allowed-by-policy")
     decision = query.key.endpoint.kind is Kind.DECISION
     return Answer(

@@ -202,7 +202,7 @@ class Breaker:
         if self._should_open(now, is_run=is_run):
             self._open(now, jitter)
             return True
-        if is_run and self._open_until is None and self._guests_are_everybody(now):
+        if is_run and self._open_until is None and self._are_believed(self._guests, now):
             askers = set(self._guests.askers)
             self._open(now, jitter)
             self._open_for = askers
@@ -343,18 +343,14 @@ class Breaker:
         if len(failing) >= self.rules.minimum_rooms:
             return True
         if STRANGERS in failing:
-            return self._strangers_are_everybody(now)
+            return self._are_believed(self._strangers, now)
         recently = now - self.rules.window
         outstanding = {self._counted_as(call.room) for call in self._outstanding if call.sent_at >= recently}
         return len(failing) >= len(self._rooms_asked.keys() | outstanding)
 
-    def _strangers_are_everybody(self, now: float) -> bool:
+    def _are_believed(self, strangers: _Witnesses, now: float) -> bool:
         """Whether it is the backend that fails, and not somebody who makes up names."""
-        return len(self._strangers) >= self.rules.minimum_rooms and self._is_quiet(now)
-
-    def _guests_are_everybody(self, now: float) -> bool:
-        """The same, if the guests are different persons."""
-        return len(self._guests) >= self.rules.minimum_rooms and self._is_quiet(now)
+        return len(strangers) >= self.rules.minimum_rooms and self._is_quiet(now)
 
     def _fails_without_worst_rooms(self) -> bool:
         """Whether the failure ratio also holds without the worst `minimum_rooms` - 1 rooms. So one broken room and

@@ -180,7 +180,7 @@ def _answered(
     decision = read_decision(document)
     verdict = Verdict.ALLOW if document["allowed"] else Verdict.DENY
     said = replace(said, private=True) if decision.personal and not said.private else said
-    return outcome(status, decision.body, verdict, said, decision.lobby, decision.remark)
+    return outcome(status, decision.body, verdict, said, decision.remark)
 
 
 def _complaint(kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, content_encoding: str) -> str:

@@ -27,14 +27,16 @@ class Batch(NamedTuple):
     """The engine's clock: Unix milliseconds."""
     tail: int
     """The number of the last message that there was."""
-    messages: tuple[tuple[int, bytes], ...] = ()
-    """Those after the position that was asked for, oldest first; perhaps not all."""
+    messages: tuple[tuple[int, int, bytes], ...] = ()
+    """Those after the position that was asked for, oldest first, perhaps not all: the number, when it happened on the
+    engine's clock, and the content."""
 
 
 class Taken(NamedTuple):
     """What follows from a read."""
 
-    messages: tuple[bytes, ...] = ()
+    messages: tuple[tuple[int, bytes], ...] = ()
+    """When each happened on the engine's clock, and its content."""
     lost: str = ""
     """Why messages may have been missed; empty: none were. When what is `to_be_said_again` has been, call `joined`."""
     to_be_said_again: bool = False
@@ -70,7 +72,7 @@ class Contact:
             self.epoch, self.position, self.lag = batch.epoch, batch.tail, 0
             self.lost_before, self._joining = received_at, True
             return Taken((), lost, another, stepped)
-        messages = tuple(content for number, content in batch.messages)
+        messages = tuple((at_ms, content) for _, at_ms, content in batch.messages)
         if batch.messages:
             self.position = batch.messages[-1][0]
         self.lag = batch.tail - self.position
@@ -91,23 +93,17 @@ class Contact:
         unheard = now - UNHEARD if now - self.heard_at > UNHEARD else NEVER
         return max(self.lost_before, unheard)
 
-    def engine_ms(self, now: float) -> int | None:
-        """The engine's clock now, or a little earlier; None: it was never read."""
-        if self._read_at == NEVER:
-            return None
-        return self._now_ms + int((now - self._read_at) * 1000)
-
     def _why_lost(self, batch: Batch) -> str:
         if batch.epoch != self.epoch:
             return "another epoch of the engine" if self.epoch else "the first contact with the engine"
-        numbers = [number for number, _ in batch.messages]
+        numbers = [number for number, _, _ in batch.messages]
         expected = range(self.position + 1, self.position + 1 + len(numbers))
         complete = numbers == list(expected) and (numbers or batch.tail == self.position)
         return "" if complete and batch.tail >= self.position else "messages are missing in the stream"
 
     def _has_stepped_back(self, now_ms: int, sent_at: float) -> bool:
-        expected = self.engine_ms(sent_at)
-        return expected is not None and now_ms < expected - STEP * 1000
+        expected = self._now_ms + (sent_at - self._read_at) * 1000
+        return now_ms < expected - STEP * 1000
 
 
 @dataclass(slots=True)

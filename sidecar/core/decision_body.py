@@ -25,8 +25,11 @@ STATUS_LIMIT = 100
 MOST_MINUTES = 2**31 - 1
 """More minutes than a meeting can last."""
 
-PERSONAL = ("isModerator", "requireLobby", "redirectUrl")
+PERSONAL = frozenset({"isModerator", "requireLobby", "redirectUrl"})
 """Fields about one person: an answer with one of them is for no other guest."""
+
+_PERSONAL = tuple(f'"{name}":'.encode() for name in PERSONAL)
+"""What a body holds if it has one of them. Its `configuration` may have fields of the same names."""
 
 OWN = ("decidedBy", "decisionId")
 """Fields that the sidecar adds to its answer. The backend's are left out."""
@@ -38,8 +41,6 @@ class Decision(NamedTuple):
     body: bytes
     personal: bool
     """It holds a field about one person."""
-    lobby: bool
-    """The user has to wait in the lobby."""
     remark: str
     """What was left out, and why; empty: nothing."""
 
@@ -69,23 +70,29 @@ def read_decision(document: Mapping[str, Any]) -> Decision:
         del extras["configuration"]
         remarks.append(f"{complaint}; it is left out")
     personal = any(name in known for name in PERSONAL)
-    return Decision(_body(known, extras), personal, known.get("requireLobby") is True, "; ".join(remarks))
+    return Decision(_body(known, extras), personal, "; ".join(remarks))
 
 
 def is_personal(body: bytes) -> bool:
     """Whether the body of a decision holds a field about one person. It may have been kept by an older version."""
-    return any(f'"{name}":'.encode() in body for name in PERSONAL)
+    return any(mark in body for mark in _PERSONAL) and not PERSONAL.isdisjoint(json.loads(body))
 
 
 def requires_lobby(body: bytes) -> bool:
     """Whether the body of a decision says that the user has to wait in the lobby."""
-    return b'"requireLobby":true' in body
+    return b'"requireLobby":true' in body and json.loads(body).get("requireLobby") is True
+
+
+def restricts(verdict: Verdict | None, body: bytes) -> bool:
+    """Whether an answer keeps the user out, or in the lobby. Such an answer is on disk before anybody hears of it, and
+    no answer to an older question takes its place."""
+    return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
 
 
 def is_protective(row: Entry | None) -> bool:
     """Whether a crash must not bring back what this row replaces: a deny, a deletion (None), an allow that sends the
     user to the lobby, an answer that an order made suspect."""
-    return row is None or row.verdict in (Verdict.DENY, Verdict.PRIVATE) or row.suspect or requires_lobby(row.body)
+    return row is None or row.verdict is Verdict.PRIVATE or row.suspect or restricts(row.verdict, row.body)
 
 
 def aged(body: bytes, seconds: float) -> bytes:

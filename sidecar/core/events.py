@@ -32,8 +32,8 @@ class Limits:
 _BESIDE_A_BODY = 2_560
 """Bytes that an event takes on disk beside its body, at the most (measured: 2,312, with bodies of half a page)."""
 
-_BESIDE_EVENTS = 40 * 1024 * 1024
-"""Bytes for the digests of delivered events, the reserve and the logs."""
+_BESIDE_EVENTS = 56 * 1024 * 1024
+"""Bytes for the digests of delivered events, the orders, the three reserves and the logs."""
 
 
 def least_volume(limits: Limits, remembered: int) -> int:

@@ -200,8 +200,6 @@ class Replied(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
-    lobby: bool = False
-    """The user has to wait in the lobby."""
     remark: str = ""
     """What of a decision was left out, and why; empty: nothing."""
 
@@ -214,7 +212,6 @@ class Rejected(Timed):
     body: bytes = field(default=b"", repr=False)
     verdict: Verdict | None = None
     cache_control: CacheControl = CacheControl()
-    lobby: bool = False
     remark: str = ""
 
 

@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from typing import assert_never
 
 from sidecar.core.breaker import Permit
+from sidecar.core.decision_body import restricts
 from sidecar.core.model import (
     CacheControl,
     Endpoint,
@@ -180,11 +181,9 @@ class Settled:
     drop: bool = False
     """Delete the entry of the key."""
     denied: bool = False
-    """A definite deny: it is on disk before it is answered, and the other allows of the room become suspect."""
+    """A definite deny: the other allows of the room become suspect."""
     private: bool = False
     """The answer is for one guest only."""
-    lobby: bool = False
-    """The user has to wait in the lobby: on disk before it is answered, as a deny is."""
     outcome: Outcome | None = None
 
 
@@ -227,23 +226,30 @@ def _settle_verdict(
     denied = verdict is Verdict.DENY
     reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
-    if current and not denied and current.verdict is Verdict.DENY and current.settled_at > asked_at:
-        # This was asked before that deny arrived: the deny is newer, and counts.
-        return Settled(Reply(200, current.body, Verdict.DENY), private=private, outcome=outcome)
+    restricted = restricts(verdict, outcome.body)
+    if current and not denied and current.settled_at > asked_at and _is_stricter(current, restricted=restricted):
+        # This was asked before that answer arrived: that one is newer, and counts.
+        return Settled(Reply(200, current.body, current.verdict), private=private, outcome=outcome)
     if current and not denied and current.asked_at > asked_at:
         return Settled(reply, private=private, outcome=outcome)  # the entry in the cache is newer
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
         entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
-        return Settled(reply, store=entry, denied=denied, private=private, lobby=outcome.lobby, outcome=outcome)
-    if denied:
-        # `no-store`: only the fact that it was a deny is kept, so that an older allow cannot be used again.
-        entry = Entry(verdict, TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
-        return Settled(reply, store=entry, denied=True, private=private, outcome=outcome)
+        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
+    if restricted:
+        # `no-store`: only what it keeps the user from is kept, so that an older allow cannot be used again.
+        entry = Entry(verdict, TOMBSTONE if denied else LOBBY_TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
+        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
     return Settled(reply, drop=True, private=private, outcome=outcome)
 
 
 TOMBSTONE = b'{"allowed":false,"reason":null}'
+LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
+
+
+def _is_stricter(entry: Entry, *, restricted: bool) -> bool:
+    """Whether it is a deny, or leads to the lobby where an allow that is not `restricted` does not."""
+    return entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
 
 
 def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:

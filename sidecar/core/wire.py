@@ -68,7 +68,10 @@ def query_of(
     document = message.document
     room_jid = text_of(document.get("roomJid"))
     if endpoint.kind is Kind.CONFIG:
-        return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent)
+        creator = document.get("creator")
+        name = creator.split("/", 1)[0] if isinstance(creator, str) else ""
+        asker = Asker(name, guest=name.rpartition("@")[2].lower() in anonymous_domains)
+        return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent, asker)
     caller = document["userJid"].split("/", 1)[0]
     token = document.get("bearerToken")
     key = Key(

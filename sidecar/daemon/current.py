@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import how_to_correct_secret, read_control_keys, read_token
+from sidecar.config.credentials import how_to_correct_secret, read_control_keys, read_shared_key, read_token
 from sidecar.config.models import Settings
 from sidecar.config.server_tls import server_tls
 from sidecar.web.keys import ControlKey
@@ -30,6 +30,9 @@ class Secrets:
     control_keys: tuple[ControlKey, ...] = ()
     """What those who give orders have to send or to sign with; without a key, the control listener is off."""
     control_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    shared_key: bytes = field(default=b"", repr=False)
+    """Signs what several sidecars share."""
+    shared_password: str | None = field(default=None, repr=False)
     secret_advice: str = ""
     """What an operator does about a webhook secret that the backend does not accept."""
 
@@ -41,14 +44,19 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     listen_token = read_token("listen-token", settings.listen.token_file, environ)
     keys = tuple(ControlKey(*key) for key in read_control_keys(settings.control.token_file, environ))
     advice = how_to_correct_secret(settings.backend, environ)
-    return Secrets(target, listen_token, admin_token, keys, server_tls(settings.control), advice)
+    shared_key, shared_password = b"", None
+    if settings.shared.url is not None:
+        shared_key = read_shared_key(settings.shared.key_file, environ)
+        shared_password = read_token("shared-password", settings.shared.password_file, environ)
+    tls = server_tls(settings.control)
+    return Secrets(target, listen_token, admin_token, keys, tls, shared_key, shared_password, advice)
 
 
 RESTART_ONLY = (
     *("listen.host", "listen.port", "listen.prefix", "listen.allow_remote"),
     *("admin.host", "admin.port", "admin.socket", "admin.allow_remote"),
     *("control.host", "control.port", "control.allow_remote", "control.certificate", "control.key", "control.ttl"),
-    *("state_dir", "cache", "outbox"),
+    *("shared", "state_dir", "cache", "outbox"),
 )
 """Settings and sections that a reload leaves as they were. All others change at once, such as the tokens."""
 

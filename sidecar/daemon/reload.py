@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from sidecar.backend.client import Target
-from sidecar.config.credentials import newer_than_credentials
+from sidecar.config.credentials import newer_than_credentials, restart_for
 from sidecar.config.models import Settings
 from sidecar.config.named_files import examine_with_files
 from sidecar.config.policies import policies_from
@@ -64,7 +64,7 @@ async def reload(parts: Parts, environ: Mapping[str, str], in_thread: InThread =
     if source is None:
         return
     try:
-        new, advice = await in_thread(_worked_out, parts, source, environ)
+        new, advice, unread = await in_thread(_worked_out, parts, source, environ)
         before = _in_force(parts)
         _take_over(parts, new, before)
     except SidecarError as error:
@@ -74,7 +74,7 @@ async def reload(parts: Parts, environ: Mapping[str, str], in_thread: InThread =
         parts.emit(Crashed("reload", error))
         _refuse(parts, [f"{source}: a defect of the sidecar ({type(error).__name__}) prevents the reload; see its log"])
         return
-    parts.emit(Reloaded(restart_only=parts.current.needs_restart()))
+    parts.emit(Reloaded(restart_only=(*parts.current.needs_restart(), *(file.name for file in unread))))
     say_what_is_unwise(parts, advice)
     if new.target != before.target:
         for guard in parts.guards.values():
@@ -106,9 +106,9 @@ def _in_force(parts: Parts) -> _InForce:
     )
 
 
-def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str]]:
-    """What the file says now, and the warnings about it. Changes nothing: it runs beside the event loop. Raises
-    anything."""
+def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str], list[Path]]:
+    """What the file says now, the warnings about it, and the files with secrets that only a restart reads. Changes
+    nothing: it runs beside the event loop. Raises anything."""
     examined = examine_with_files(source, environ)
     settings = examined.usable()
     secrets = read_secrets(settings, environ)
@@ -125,16 +125,8 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         secrets.control_keys,
         secrets.secret_advice,
     )
-    return new, [*examined.warning_lines(), *_left_as_they_were(environ)]
-
-
-def _left_as_they_were(environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each secret that the operator has changed, and that a reload cannot read."""
-    for file in newer_than_credentials(environ):
-        yield (
-            f"{file} has changed since the start, and a reload does not read it, since systemd passes it as a "
-            "credential; run: systemctl restart prosody-sidecar"
-        )
+    unread = newer_than_credentials(environ)
+    return new, [*examined.warning_lines(), *map(restart_for, unread)], unread
 
 
 def _check_tokens(started_with: Settings, secrets: Secrets, source: Path) -> None:

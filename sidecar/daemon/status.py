@@ -18,6 +18,7 @@ from sidecar.core.model import ANSWERS, Endpoint, Verdict
 from sidecar.daemon.current import Current
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.decisions.cache import Cache
+from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.events.outbox import Outbox
 from sidecar.store import Store
 from sidecar.telemetry.health import KINDS, Health
@@ -48,7 +49,13 @@ def sentence(health: Health, cache: Cache, outbox: Outbox) -> str:
 
 
 def document(
-    current: Current, recent: Recent, heartbeat: Heartbeat, store: Store, links: Links, clock: Clock
+    current: Current,
+    recent: Recent,
+    heartbeat: Heartbeat,
+    store: Store,
+    links: Links,
+    shared: SharedMemory | None,
+    clock: Clock,
 ) -> dict[str, Any]:
     """What `status` shows beside what the admin listener knows itself."""
     state_dir = current.started_with.state_dir
@@ -65,6 +72,7 @@ def document(
         "state_dir": str(state_dir) if state_dir else None,
         "files_set_aside": list(store.aside),
         "modules": links.document(),
+        "shared": None if shared is None else shared.document(),
     }
 
 

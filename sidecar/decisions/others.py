@@ -24,12 +24,14 @@ class Others:
         self._sealer = sealer
         self._asked_about = asked_about
 
-    def denied(self, document: dict[str, Any], attached: bytes, now_ms: int, now: float, every: float) -> None:
-        """Somebody was denied on another shard. `now_ms` is the engine's clock; `every`: see `Cache.suspect`. Raises
-        Forged."""
-        room, name, settled_ms = _text(document, "room"), _text(document, "key"), _number(document, "at")
+    def denied(
+        self, document: dict[str, Any], attached: bytes, at_ms: int, now_ms: int, now: float, every: float
+    ) -> None:
+        """Somebody was denied on another shard, at `at_ms` on the engine's clock, which is at `now_ms` now. `every`:
+        see `Cache.suspect`. Raises Forged."""
+        room, name = _text(document, "room"), _text(document, "key")
         kept = self._sealer.unpack(name, attached)
-        settled_at = now - max(0, now_ms - settled_ms) / 1000
+        settled_at = now - max(0, now_ms - at_ms) / 1000
         asked_at = min(settled_at, now - max(0, now_ms - kept.asked_ms) / 1000)
         for key in self._keys(room, name):
             if kept.verdict is Verdict.PRIVATE:
@@ -64,6 +66,8 @@ def take(cache: Cache, key: Key, entry: Entry) -> None:
         return
     current = cache.get(key)
     if current is not None:
+        if entry.suspect and current.verdict is Verdict.DENY:
+            return  # the times may be of another clock
         is_since = entry.settled_at if entry.verdict is Verdict.DENY else entry.asked_at
         known_since = current.settled_at if current.verdict is Verdict.DENY else current.asked_at
         if known_since >= is_since:
@@ -74,12 +78,5 @@ def take(cache: Cache, key: Key, entry: Entry) -> None:
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
     if not isinstance(value, str):
-        raise Forged(f"a message without {name}")
-    return value
-
-
-def _number(document: dict[str, Any], name: str) -> int:
-    value = document.get(name)
-    if not isinstance(value, int):
         raise Forged(f"a message without {name}")
     return value

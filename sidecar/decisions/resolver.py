@@ -11,19 +11,21 @@ If an act brings no answer (the call was released, the probe has ended), the que
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, assert_never
 
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import is_personal
+from sidecar.core.decision_body import is_personal, requires_lobby, restricts
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
+from sidecar.core.sealed import Found
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk, Memory
 from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Guard
+from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.decisions.single_flight import Call, Pending
 from sidecar.decisions.view import View, look
 from sidecar.facts import Emit
@@ -69,17 +71,20 @@ class Resolver:
         self._memory = memory
         self._deliver_later = deliver_later
         self._clock = clock
+        self._shared: SharedMemory | None = None
         self._disk = Disk(cache, memory, clock, emit)
         self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
     def at_once(self, query: Query) -> Answer | None:
-        """The answer, if the cache has a fresh one and nothing is to be waited for: no deny, which is on disk first."""
+        """The answer, if the cache has a fresh one and nothing is to be waited for: none that must be on disk first."""
         endpoint, room = query.key.endpoint, query.key.room
         if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
             return None
         policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
         view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
-        if view.entry is None or view.state is not Freshness.FRESH or view.entry.verdict is Verdict.DENY:
+        if view.entry is None or view.state is not Freshness.FRESH:
+            return None
+        if view.entry.verdict is Verdict.DENY or requires_lobby(view.entry.body):
             return None
         if query.key.subject == GUEST and is_personal(view.entry.body):
             return None
@@ -91,13 +96,15 @@ class Resolver:
         policy, guard = self.policy_for(endpoint, room), self._guards[endpoint]
         until = query.received_at + policy.deadline - ANSWER_MARGIN
         tried = _NOTHING_TRIED
+        recalled, found = None, None
         while True:
-            if query.key.subject == GUEST and self.cache.guests_are_separate(room):
-                query = query.for_one_guest()
+            query = self._for_whom(query)
             if not self._memory.loaded:
                 await self._disk.read(query.key, until)
-            if query.key.subject == GUEST and self._separates_guests(query.key):
-                query = query.for_one_guest()
+                query = self._for_whom(query)
+            if self._shared is not None and query.key != recalled:
+                recalled, found = query.key, await self._recall(self._shared, query, policy)
+                continue  # guests may be separate, as other sidecars know
             # Nothing is awaited from here until the plan is being carried out: what was seen is still true.
             now = self._clock.monotonic()
             permit = guard.permit(now, room, query.asker)
@@ -107,7 +114,7 @@ class Resolver:
             match view.plan.act:
                 case Act.ANSWER:
                     if view.plan.refresh:
-                        self._calls.join_or_start(query, view, now, in_background=True)
+                        self._calls.join_or_start(query, view, now, found, in_background=True)
                     return await self._from_cache(query, view, now, asked=view.plan.refresh or tried.call_under_way)
                 case Act.REFUSE:
                     return await self._by_policy(query, view, now, asked=tried.call_under_way)
@@ -115,11 +122,34 @@ class Resolver:
                     tried = tried._replace(probe_awaited=True)
                     await guard.breaker_changes(min(PROBE_WAIT, until - now))
                 case Act.ASK:
-                    answer, tried = await self._ask(query, view, now, until, tried)
+                    answer, tried = await self._ask(query, view, now, until, tried, found)
                     if answer is not None:
                         return answer
                 case _:
                     assert_never(view.plan.act)
+
+    def share(self, shared: SharedMemory) -> None:
+        """Ask other sidecars before the backend, and tell them what it says."""
+        self._shared = self._calls.shared = shared
+
+    async def _recall(self, shared: SharedMemory, query: Query, policy: Policy) -> Found | None:
+        """What other sidecars know, if the cache has no fresh answer. It is not waited for at the deadline."""
+        now = self._clock.monotonic()
+        if now >= query.received_at + policy.deadline - ANSWER_MARGIN:
+            return None
+        view = look(self.cache, query.key, policy, now, Permit.CLOSED)
+        return None if view.answers else await shared.recall(query.key)
+
+    def asked_about(self, room: str) -> Iterable[Key]:
+        """The keys of a room that the backend is being asked about."""
+        return self._calls.keys(room)
+
+    def _for_whom(self, query: Query) -> Query:
+        """The question, for one guest if the guests of the room share no answer."""
+        separate = query.key.subject == GUEST and (
+            self.cache.guests_are_separate(query.key.room) or self._separates_guests(query.key)
+        )
+        return query.for_one_guest() if separate else query
 
     def _separates_guests(self, shared: Key) -> bool:
         """An older version kept what the backend said about one person as the answer for all guests of the room."""
@@ -146,6 +176,16 @@ class Resolver:
         except TimeoutError:
             return None
 
+    def is_outdated(self, query: Query) -> bool:
+        """Whether a deny or an order has come since this question was, so that an allow that was its answer counts no
+        more, and the question is to be resolved again."""
+        key = query.key
+        if key.subject == GUEST and self.cache.guests_are_separate(key.room):
+            key = query.for_one_guest().key
+        entry = self.cache.get(key)
+        denied = entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > query.received_at
+        return denied or self.cache.changes.outdate(key, query.received_at)
+
     def preview(self, key: Key) -> View:
         """What a question with this key would meet now; changes nothing."""
         now = self._clock.monotonic()
@@ -153,7 +193,16 @@ class Resolver:
         return look(self.cache, key, policy, now, self._guards[key.endpoint].permit(now, key.room))
 
     async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
-        """Change what is meant, also what is under way; returns how many entries were changed. Raises DiskError."""
+        """Change what is meant, also what is under way, here and on other sidecars; returns how many entries were
+        changed here. Raises DiskError."""
+        try:
+            return await self.purge_here(selector, change)
+        finally:
+            if self._shared is not None:
+                await self._shared.say(selector, change)
+
+    async def purge_here(self, selector: Selector, change: Change) -> int:
+        """The same for this sidecar alone. Raises DiskError."""
         self._calls.detach(selector)
         return await self._memory.purge(self._clock.monotonic(), selector, change)
 
@@ -162,10 +211,10 @@ class Resolver:
         await self._calls.drain(seconds)
 
     async def _ask(
-        self, query: Query, view: View, now: float, until: float, tried: _Tried
+        self, query: Query, view: View, now: float, until: float, tried: _Tried, found: Found | None
     ) -> tuple[Answer | None, _Tried]:
         """Ask the backend, in a call of one's own or in one that is under way. No answer: look again."""
-        call, started = self._calls.join_or_start(query, view, now)  # in the same step as the look
+        call, started = self._calls.join_or_start(query, view, now, found)  # in the same step as the look
         late = now - call.started_at > LATE_JOIN and not tried.asked_again
         result = await self._wait(call, view, until)
         answer = None
@@ -246,8 +295,9 @@ class Resolver:
         return unavailable(query, view.entry, view.policy, asked=settled, before=view.state, retry_after=due)
 
     async def _save_deny(self, query: Query, view: View) -> None:
-        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy."""
-        if view.entry is not None and view.entry.verdict is Verdict.DENY:
+        """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy; and so is
+        an allow that leads to the lobby."""
+        if view.entry is not None and restricts(view.entry.verdict, view.entry.body):
             await self._disk.save(query.key, query.received_at + view.policy.deadline - ANSWER_MARGIN)
 
     def _due_in(self, query: Query, now: float) -> float:

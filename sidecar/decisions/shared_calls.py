@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.decision_body import configuration_in
+from sidecar.core.decision_body import configuration_in, restricts
 from sidecar.core.model import (
     GUEST,
     NOBODY,
@@ -28,9 +28,11 @@ from sidecar.core.model import (
     Verdict,
 )
 from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
+from sidecar.core.sealed import Found
 from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.disk import Disk
+from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.decisions.single_flight import Call, SingleFlight
 from sidecar.decisions.view import View, look, outdated_before
 from sidecar.facts import CacheControlSeen, Crashed, Emit
@@ -93,13 +95,15 @@ class Calls:
         self._jitter = jitter
         self._emit = emit
         self._under_way: SingleFlight[Key, CallResult] = SingleFlight(lambda error: emit(Crashed("call", error)))
+        self.shared: SharedMemory | None = None
         self._answered_meanwhile: set[Key] = set()
         """Keys of `room-created` that were answered while their call was still under way."""
 
     def join_or_start(
-        self, query: Query, view: View, now: float, *, in_background: bool = False
+        self, query: Query, view: View, now: float, found: Found | None, *, in_background: bool = False
     ) -> tuple[Call[CallResult], bool]:
-        """The call to wait for, and whether it was started for this question."""
+        """The call to wait for, and whether it was started for this question. `found`: what the memory that is shared
+        with other sidecars said about it; None: it was not asked."""
         key = query.key
         if view.permit is Permit.PROBE_FREE:
             # A call from before the outage may hang until its deadline: the probe does not join it.
@@ -110,7 +114,7 @@ class Calls:
             # A call that is older than the last deny in the room may bring an answer that is out of date.
             if call is not None and call.started_at >= outdated_before(self._cache, key, view.policy, now):
                 return call, False
-        work = self._ask(query, view.policy, now, probe, in_background=in_background)
+        work = self._ask(query, view.policy, now, probe, found, in_background=in_background)
         return self._under_way.start(key, now, work), True
 
     def note_answered(self, query: Query) -> None:
@@ -118,6 +122,10 @@ class Calls:
         the `room-created` later."""
         if query.key.endpoint.kind is Kind.CONFIG and self._under_way.get(query.key) is not None:
             self._answered_meanwhile.add(query.key)
+
+    def keys(self, room: str) -> list[Key]:
+        """The keys of a room that the backend is being asked about."""
+        return [key for key in self._under_way.under_way() if key.room == room]
 
     def detach(self, selector: Selector) -> None:
         """No question joins these calls any more; those that wait already go on waiting."""
@@ -128,29 +136,41 @@ class Calls:
         await self._under_way.drain(seconds)
 
     async def _ask(
-        self, query: Query, policy: Policy, now: float, probe: Ticket | None, *, in_background: bool
+        self,
+        query: Query,
+        policy: Policy,
+        now: float,
+        probe: Ticket | None,
+        found: Found | None,
+        *,
+        in_background: bool,
     ) -> CallResult:
         """One call, from asking to what follows from the outcome."""
         # Not the deadline of the question that started the call: one that joins it later may have more time left.
         until = now + policy.deadline - ANSWER_MARGIN
         try:
+            if in_background and self.shared is not None:
+                found = await self.shared.recall(query.key)
             carried = await self._guards[query.key.endpoint].carry(query, until, probe, in_background=in_background)
             if isinstance(carried, Released):
                 if in_background or query.key in self._answered_meanwhile:
                     self._deliver_if_answered(query, policy, now)
                 return carried
-            return await self._settle(query, policy, carried, until)
+            return await self._settle(query, policy, carried, until, found)
         except BaseException:
             self._deliver_if_answered(query, policy, now)
             raise
         finally:
             self._answered_meanwhile.discard(query.key)
 
-    async def _settle(self, query: Query, policy: Policy, carried: Carried, until: float) -> Settled:
+    async def _settle(
+        self, query: Query, policy: Policy, carried: Carried, until: float, found: Found | None
+    ) -> Settled:
         outcome = carried.outcome
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
-            self._cache.separate_guests(query.key, carried.asked_at)
-            query = query.for_one_guest()
+            if self.shared is not None:
+                self.shared.separate_guests(query.key, carried.asked_at)
+            found, query = None, self._for_one_guest(query, carried.asked_at)
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
             self._emit(CacheControlSeen(query.key.endpoint, forbids))
@@ -159,8 +179,18 @@ class Calls:
         now = self._clock.monotonic()
         current = self._cache.get(query.key)
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
-        await self._remember(query, policy, settled, now, until)
+        await self._remember(query, policy, settled, now, until, found)
         return settled
+
+    def _for_one_guest(self, query: Query, asked_at: float) -> Query:
+        """From now on the guests of this room share no answer. A deny for all of them that came after this question was
+        asked counts for this guest too."""
+        shared, query = query.key, query.for_one_guest()
+        entry = self._cache.get(shared)
+        self._cache.separate_guests(shared, asked_at)
+        if entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > asked_at:
+            self._cache.put(query.key, entry)
+        return query
 
     def _keep_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> None:
         """The room config that came along with a decision is kept like one that was asked for."""
@@ -176,16 +206,22 @@ class Calls:
             self._cache.drop(query.key)
         if settled.store is not None:
             self._cache.put(query.key, settled.store)
+            if self.shared is not None:
+                self.shared.learned(query.key, settled.store, None)
 
-    async def _remember(self, query: Query, policy: Policy, settled: Settled, now: float, until: float) -> None:
+    async def _remember(
+        self, query: Query, policy: Policy, settled: Settled, now: float, until: float, found: Found | None
+    ) -> None:
         key = query.key
         if settled.drop:
             self._cache.drop(key)
-        if settled.store is not None:
-            self._cache.put(key, settled.store)
+            if self.shared is not None:
+                self.shared.withdraw(key)
+        if settled.store is not None and self._cache.put(key, settled.store) and self.shared is not None:
+            self.shared.learned(key, settled.store, found)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-        if settled.lobby or (settled.reply is not None and settled.reply.verdict is Verdict.DENY):
+        if settled.reply is not None and restricts(settled.reply.verdict, settled.reply.body):
             await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from sidecar.clock import Clock
 from sidecar.core.contact import Batch, Contact, Trust
 from sidecar.core.fences import PARTS, Vector, moved, scopes
-from sidecar.core.model import GUEST, Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, masked, usable
 from sidecar.core.selection import Change, Selector
@@ -42,8 +42,21 @@ PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
 
 
+class NewText(Protocol):
+    """Makes random texts."""
+
+    def __call__(self, size: int, /) -> str:
+        """So many random bytes, in hex."""
+        ...
+
+
 class Engine(Protocol):
     """What is needed of the engine; everything raises EngineError."""
+
+    members: int
+    """Sidecars that have been there lately."""
+    replicas: int
+    """Replicas of the engine."""
 
     async def beat(self, position: int, renew: str = "") -> Batch:
         """Show that this sidecar is there, and read the stream after `position`."""
@@ -76,14 +89,14 @@ class Engine(Protocol):
         name: str,
         scopes: Sequence[str],
         verdict: str,
-        asked_ms: int,
-        settled_ms: int,
+        asked_for_ms: int,
+        settled_for_ms: int,
         lifetime_ms: int,
         content: bytes,
         every_ms: int,
         message: bytes,
     ) -> bool:
-        """Keep a deny and say so; whether a replica has it, if there is one."""
+        """Keep a deny that was asked and answered so long ago, and say so; whether a replica has it, if any."""
         ...
 
     async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
@@ -92,6 +105,10 @@ class Engine(Protocol):
 
     async def withdraw(self, name: str) -> None:
         """Keep nothing under this name."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections. Raises nothing."""
         ...
 
 
@@ -156,6 +173,30 @@ class SharedMemory:
         self._all_said: deque[_Said] = deque(maxlen=10_000)
         self._unsaid = asyncio.Event()
         self._was_in_touch: bool | None = None
+        self._stopping = False
+        self._purging: set[asyncio.Future[Any]] = set()
+
+    # ---- for operators
+
+    @property
+    def members(self) -> int:
+        """Sidecars that share the memory now, this one included."""
+        return self._engine.members
+
+    @property
+    def replicas(self) -> int:
+        """Replicas of the engine."""
+        return self._engine.replicas
+
+    def document(self) -> dict[str, Any]:
+        """What `status` shows."""
+        return {
+            "in_touch": self.in_touch,
+            "members": self.members,
+            "replicas": self.replicas,
+            "behind": self.contact.lag,
+            "unsaid": self.unsaid,
+        }
 
     # ---- for questions
 
@@ -213,10 +254,16 @@ class SharedMemory:
         if entry.verdict is Verdict.DENY:
             every = self._policy_for()(key.endpoint, key.room).deny.fresh
             self._denied[key] = _Denied(key, entry, found, every)
-        elif entry.verdict is Verdict.PRIVATE:
-            self._denied[key] = _Denied(key, entry, found, 0.0)
+        elif has_password(entry.body):
+            self._learned.append(_Learned(key, None, None))
         elif found is not None:
-            self._learned.append(_Learned(key, None if has_password(entry.body) else entry, found))
+            self._learned.append(_Learned(key, entry, found))
+        self._wake.set()
+
+    def separate_guests(self, shared: Key, asked_at: float) -> None:
+        """The backend says that the guests of a room share no answer."""
+        entry = Entry(Verdict.PRIVATE, b"", asked_at, self._clock.monotonic(), Lifetimes(0, 0, PRIVATE_FOR))
+        self._denied[shared] = _Denied(shared, entry, None, 0.0)
         self._wake.set()
 
     def withdraw(self, key: Key) -> None:
@@ -238,6 +285,17 @@ class SharedMemory:
 
     # ---- beside the listeners
 
+    async def stop(self) -> None:
+        """Begin no further round. The client of the engine can take a cancellation for a failure of its own."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        """Close what `run` has opened, after a last try to say what is unsaid."""
+        with contextlib.suppress(EngineError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._write_firm()
+        await self._engine.close()
+
     async def run(self) -> None:
         """Listen to the others and write behind, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -246,7 +304,7 @@ class SharedMemory:
 
     async def _listen(self) -> None:
         renew = ""
-        while True:
+        while not self._stopping:
             try:
                 renew = await self._hear(renew)
                 await self._engine.wait_for_message(self.contact.position)
@@ -265,13 +323,14 @@ class SharedMemory:
             self._repeat()
         if taken.lost:
             self._wake.set()
-            self._note(taken.lost)
-        for content in taken.messages:
-            await self._carry_out(content, batch.now_ms)
+            if self._was_in_touch:
+                self._note(taken.lost)
+        for at_ms, content in taken.messages:
+            await self._carry_out(content, at_ms, batch.now_ms)
         self._note("")
         return batch.epoch if taken.renew else ""
 
-    async def _carry_out(self, content: bytes, now_ms: int) -> None:
+    async def _carry_out(self, content: bytes, at_ms: int, now_ms: int) -> None:
         if not content:
             return
         try:
@@ -281,9 +340,13 @@ class SharedMemory:
             match document.get("kind"):
                 case "deny":
                     every = self._policy_for()(Endpoint.VALIDATE_ACCESS, str(document.get("room"))).deny.fresh
-                    self._others.denied(document, attached, now_ms, self._clock.monotonic(), every)
+                    self._others.denied(document, attached, at_ms, now_ms, self._clock.monotonic(), every)
                 case "change":
-                    await self._purge(*self._others.change_of(document))
+                    # The memory is changed in the first step of the task; a slow disk is not waited for.
+                    purging = asyncio.ensure_future(self._purge(*self._others.change_of(document)))
+                    self._purging.add(purging)
+                    purging.add_done_callback(self._purging.discard)
+                    await asyncio.sleep(0)
         except Forged:
             self._trust.bad(self._clock.monotonic(), forged=True)
             self._emit(SharedAsked("forged"))
@@ -292,10 +355,7 @@ class SharedMemory:
         """The engine may have lost what was said: say all of it that still counts."""
         now = self._clock.monotonic()
         for key, entry in self._cache.items():
-            if entry.verdict is Verdict.PRIVATE and key.subject is None:
-                guests = key._replace(subject=GUEST)
-                self._denied.setdefault(guests, _Denied(guests, entry, None, 0.0))
-            elif entry.verdict is Verdict.DENY and now - entry.asked_at < entry.lifetimes.total:
+            if entry.verdict is Verdict.DENY and now - entry.asked_at < entry.lifetimes.total:
                 every = self._policy_for()(key.endpoint, key.room).deny.fresh
                 self._denied.setdefault(key, _Denied(key, entry, None, every))
         waiting = set(map(id, self._said))
@@ -309,7 +369,7 @@ class SharedMemory:
             self._emit(SharedChanged(now_in_touch, "" if now_in_touch else why_not))
 
     async def _write(self) -> None:
-        while True:
+        while not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._wake.wait()
@@ -346,25 +406,22 @@ class SharedMemory:
     async def _write_deny(self, denied: _Denied) -> bool:
         key, entry = denied.key, denied.entry
         name, labels = self._sealer.key(key), self._scopes(key)
-        lifetimes = Lifetimes(0, 0, PRIVATE_FOR) if entry.verdict is Verdict.PRIVATE else entry.lifetimes
+        lifetimes = entry.lifetimes
         now = self._clock.monotonic()
         left = lifetimes.total - (now - entry.asked_at)
         found = denied.found or await self._engine.read(name, labels)
-        now_ms = self.contact.engine_ms(now)
-        if now_ms is None:
-            raise EngineError("the clock of the engine is not known yet")
-        asked_ms = now_ms - round((now - entry.asked_at) * 1000)
-        settled_ms = now_ms - round((now - entry.settled_at) * 1000)
+        asked_for_ms, settled_for_ms = (round((now - at) * 1000) for at in (entry.asked_at, entry.settled_at))
+        asked_ms = found.now_ms if denied.found else found.now_ms - asked_for_ms
         body = TOMBSTONE if has_password(entry.body) and entry.verdict is Verdict.DENY else entry.body
         kept = Kept(entry.verdict, body, found.epoch, asked_ms, lifetimes, found.fences)
         content = self._sealer.pack(name, kept)
-        document = {"kind": "deny", "room": key.room, "key": name, "at": settled_ms, "from": self._member}
+        document = {"kind": "deny", "room": key.room, "key": name, "from": self._member}
         return await self._engine.deny(
             name,
             labels,
             entry.verdict.value,
-            asked_ms,
-            settled_ms,
+            asked_for_ms,
+            settled_for_ms,
             max(1000, round(left * 1000)),
             content,
             round(denied.every * 1000),

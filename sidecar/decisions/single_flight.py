@@ -56,6 +56,10 @@ class SingleFlight(Generic[K, V]):
         """Calls under way."""
         return len(self._tasks)
 
+    def under_way(self) -> list[K]:
+        """The keys of the calls that a question can join."""
+        return list(self._by_key)
+
     def get(self, key: K) -> Call[V] | None:
         """The call that a question can join. A call that has ended is not one, even if its callback has not run yet."""
         call = self._by_key.get(key)

@@ -280,7 +280,7 @@ class WriteBehind:
         dirty = self._cache.dirty
         if len(dirty) - self._denies_waiting <= self.MOST_DIRTY:
             return
-        denies = {key: row for key, row in dirty.items() if row is not None and row.verdict in _FIRST}
+        denies = {key: row for key, row in dirty.items() if row is not None and is_protective(row)}
         dirty.clear()
         dirty.update(denies)
         self._denies_waiting = len(denies)

@@ -68,15 +68,16 @@ class Engine:
     async def close(self) -> None:
         """Close all connections."""
         for client in (self._questions, self._stream, self._writes):
-            with suppress(RedisError, OSError):
-                await client.aclose()
+            with suppress(RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(SLOW):
+                    await client.aclose()
 
     async def beat(self, position: int, renew: str = "") -> Batch:
         """Show that this sidecar is there, and read the stream after `position`. `renew`: the epoch that is to end."""
         answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, self._member)
         with _errors():
             epoch, now_ms, tail, self.members, self.replicas, messages = answer
-            numbered = tuple((int(number), bytes(content)) for number, content in messages)
+            numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
 
     async def wait_for_message(self, position: int) -> None:
@@ -117,15 +118,16 @@ class Engine:
         name: str,
         scopes: Sequence[str],
         verdict: str,
-        asked_ms: int,
-        settled_ms: int,
+        asked_for_ms: int,
+        settled_for_ms: int,
         lifetime_ms: int,
         content: bytes,
         every_ms: int,
         message: bytes,
     ) -> bool:
-        """Keep a deny, and say so; returns whether a replica has it, if there is one."""
-        arguments = (verdict, asked_ms, settled_ms, lifetime_ms, content, every_ms, message)
+        """Keep a deny that was asked and answered so long ago, and say so; returns whether a replica has it, if there
+        is one."""
+        arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
         return await self._write_through(_names(name, scopes), "deny", *arguments)
 
     async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:

@@ -17,20 +17,25 @@ local function epoch()
 		generation = nonce
 		redis.call("SET", generation_key, generation)
 		redis.call("DEL", stream)
-		redis.call("XADD", stream, "1-0", "m", "")
+		redis.call("XADD", stream, "1-0", "m", "", "at", now)
 	end
 	local run = redis.call("INFO", "server"):match("run_id:(%x+)")
 	local replication = redis.call("INFO", "replication"):match("master_replid:(%x+)")
 	return run:sub(1, 16) .. "-" .. replication:sub(1, 16) .. "-" .. generation
 end
 
+-- The number of the last message, also if it was trimmed.
 local function tail()
-	local last = redis.call("XREVRANGE", stream, "+", "-", "COUNT", 1)
-	return last[1] and tonumber(last[1][1]:match("^%d+")) or 0
+	local said = redis.call("XINFO", "STREAM", stream)
+	for index = 1, #said, 2 do
+		if said[index] == "last-generated-id" then
+			return tonumber(said[index + 1]:match("^%d+"))
+		end
+	end
 end
 
-local function say(message)
-	redis.call("XADD", stream, "MAXLEN", "~", MOST, string.format("%d-0", tail() + 1), "m", message)
+local function say(message, at)
+	redis.call("XADD", stream, "MAXLEN", "~", MOST, string.format("%d-0", tail() + 1), "m", message, "at", at)
 end
 
 local function keep_for(key, milliseconds)
@@ -76,8 +81,8 @@ local function denied_in(room, every)
 	end
 end
 
-local function store(key, verdict, settled, asked, content, lifetime)
-	redis.call("HSET", key, "v", verdict, "w", settled, "a", asked, "c", content)
+local function store(key, current, verdict, settled, asked, content, lifetime)
+	redis.call("HSET", key, "e", current, "v", verdict, "w", settled, "a", asked, "c", content)
 	redis.call("PEXPIRE", key, lifetime)
 	for index = 4, #KEYS do
 		keep_for(KEYS[index], lifetime + HOUR)
@@ -99,7 +104,7 @@ function does.beat()
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
 	local numbered = {}
 	for index, message in ipairs(messages) do
-		numbered[index] = { tonumber(message[1]:match("^%d+")), message[2][2] }
+		numbered[index] = { tonumber(message[1]:match("^%d+")), tonumber(message[2][4]), message[2][2] }
 	end
 	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
 	return { current, now, tail(), redis.call("ZCARD", KEYS[3]), tonumber(replicas), numbered }
@@ -133,26 +138,27 @@ function does.keep()
 	if kept[3] and tonumber(kept[3]) > asked then
 		return { current, now, "older" }
 	end
-	store(KEYS[3], verdict, now, asked, content, lifetime)
+	store(KEYS[3], current, verdict, now, asked, content, lifetime)
 	return { current, now, "kept" }
 end
 
--- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, asked, settled, lifetime, content,
--- every, message
+-- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, milliseconds since it was asked and
+-- since it was answered, lifetime, content, every, message
 function does.deny()
-	local verdict, asked, settled = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+	local verdict, asked, settled = ARGV[3], now - ARGV[4], now - ARGV[5]
 	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
 	local current = epoch()
-	local kept = redis.call("HMGET", KEYS[3], "v", "a")
-	local newer = kept[1] and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
+	local kept = redis.call("HMGET", KEYS[3], "v", "a", "e")
+	-- Times of two epochs cannot be compared: then the deny counts.
+	local newer = kept[3] == current and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
 	if newer or (kept[1] == "private" and verdict == "deny") then
 		return { current, now, "older" }
 	end
-	store(KEYS[3], verdict, settled, asked, content, lifetime)
+	store(KEYS[3], current, verdict, settled, asked, content, lifetime)
 	if verdict == "deny" then
 		denied_in(KEYS[5], every)
 	end
-	say(message)
+	say(message, settled)
 	return { current, now, "kept" }
 end
 
@@ -165,7 +171,7 @@ function does.change()
 			keep_for(KEYS[index], HOUR)
 		end
 	end
-	say(ARGV[4])
+	say(ARGV[4], now)
 	return { current, now, "kept" }
 end
 

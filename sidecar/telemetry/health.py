@@ -7,9 +7,19 @@ from collections import deque
 from sidecar.clock import Clock
 from sidecar.core.durations import span
 from sidecar.core.model import Endpoint, Source
-from sidecar.facts import Asked, BreakerChanged, CacheControlSeen, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
+from sidecar.facts import (
+    Asked,
+    BreakerChanged,
+    CacheControlSeen,
+    DiskChanged,
+    Fact,
+    OutboxChanged,
+    Reloaded,
+    Resolved,
+    SharedChanged,
+)
 
-KINDS = ("secret", "backend", "breaker", "disk", "outbox", "config")
+KINDS = ("secret", "backend", "breaker", "disk", "outbox", "config", "shared")
 """Of the reasons: the label `kind` of a gauge. `secret` is the backend's distrust of us, or ours of its certificate."""
 
 FAILURES_IN_A_ROW = 3
@@ -39,7 +49,7 @@ class Health:
         self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
         """When users were refused by policy."""
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Note or clear a reason."""
         match fact:
             case Resolved():
@@ -59,6 +69,10 @@ class Health:
                 self._reasons.pop(("disk", fact.file), None)
             case DiskChanged():
                 self._reasons["disk", fact.file] = f"disk: {fact.file}: {fact.reason}"
+            case SharedChanged(in_touch=True):
+                self._reasons.pop(("shared", ""), None)
+            case SharedChanged():
+                self._reasons["shared", ""] = f"shared memory: out of touch ({fact.reason}); {_ALONE}"
             case OutboxChanged(full=True):
                 self._reasons["outbox", ""] = f"outbox: {fact.reason}; new events are refused until some are delivered"
             case OutboxChanged():
@@ -136,6 +150,8 @@ _KEEP_ANSWERS = (
     "To change this, write backend.cache_control: ignore in the config, or let the backend send these answers without "
     "this header. If it is intended, write stale_if_error: 0."
 )
+
+_ALONE = "this sidecar asks the backend more often, and does not learn what others learn"
 
 _IN_AN_OUTAGE = {
     Endpoint.VALIDATE_ACCESS: "In an outage of the backend, no user will be let in, also no user who is known.",

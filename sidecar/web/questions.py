@@ -31,6 +31,10 @@ class Resolver(Protocol):
         """An answer, always."""
         ...
 
+    def is_outdated(self, query: Query) -> bool:
+        """Whether an allow that was the answer counts no more, because a deny or an order has come since."""
+        ...
+
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
         """An answer to one more question in the time that the first one has left; None: there was too little."""
         ...
@@ -206,14 +210,21 @@ class Questions:
     async def _resolve(self, exchange: Exchange, query: Query, *along: Query) -> None:
         """The resolver's answers. A well-formed question gets an answer even after a defect of ours: a refusal."""
         if exchange.answer is None:
-            try:
-                answer = await self._resolver.resolve(query)
-            except Exception as error:  # noqa: BLE001 - the user sees a reason, and the log says more
-                self._emit(Crashed("resolver", error))
-                answer = _refusal(query)
-            exchange.answer = _marked(answer, query)
+            exchange.answer = await self._decide(query)
         if along and exchange.answer.allowed:
             exchange.config = await self._config_too(exchange, exchange.answer, along[0], query)
+            if self._resolver.is_outdated(query):  # the config may have taken seconds
+                exchange.answer = await self._decide(query)
+        if not exchange.answer.allowed:
+            exchange.config = None
+
+    async def _decide(self, query: Query) -> Answer:
+        try:
+            answer = await self._resolver.resolve(query)
+        except Exception as error:  # noqa: BLE001 - the user sees a reason, and the log says more
+            self._emit(Crashed("resolver", error))
+            answer = _refusal(query)
+        return _marked(answer, query)
 
     async def _config_too(self, exchange: Exchange, answered: Answer, query: Query, decision: Query) -> Answer | None:
         """The config for a join that is allowed: the backend has just sent it along, or it is a question of its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,13 @@ def wheels(python: str) -> Path:
     mark = folder / "made-for"
     if mark.exists() and mark.read_text() == wanted:
         return folder
+    # pip would compare the conditions with the Python that runs it, and not with the one that it downloads for.
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / "requirements"
+    listed.write_text(re.sub(r" ; .* \\$", r" \\", wanted, flags=re.M))
     order = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", f"--dest={folder}"),
-        *(f"--python-version={python}", "--only-binary=:all:", "--require-hashes", f"--requirement={LOCK}"),
+        *(f"--python-version={python}", "--only-binary=:all:", "--require-hashes", f"--requirement={listed}"),
     ]
     done = subprocess.run(order, capture_output=True, text=True, check=False)
     if done.returncode != 0:

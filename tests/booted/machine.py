@@ -52,7 +52,13 @@ class Debian:
 
     number: int
     suite: str
-    python: str
+    full: str
+    """The whole version of its Python."""
+
+    @property
+    def python(self) -> str:
+        """The version of its Python without the last number."""
+        return self.full.rpartition(".")[0]
 
     def __str__(self) -> str:
         return f"Debian {self.number}"
@@ -88,8 +94,8 @@ class Debian:
         return folder
 
 
-BOOKWORM = Debian(12, "bookworm", "3.11")
-TRIXIE = Debian(13, "trixie", "3.13")
+BOOKWORM = Debian(12, "bookworm", "3.11.2")
+TRIXIE = Debian(13, "trixie", "3.13.5")
 DEBIANS = (BOOKWORM, TRIXIE)
 
 

@@ -37,7 +37,7 @@ TAKEN_AWAY: dict[str, list[str]] = {
     "pollsEnabled": ["polls"],
     "privateMessagesEnabled": ["write privately"],
     "raiseHandEnabled": ["raisehand"],
-    "reactionsEnabled": ["reactions"],
+    "reactionsEnabled": ["react"],
     "recordingEnabled": ["recording"],
     "screenShareEnabled": ["desktop", "shareaudio"],
     "securityEnabled": ["security"],
@@ -143,6 +143,16 @@ async def test_a_title_in_the_metadata_is_there_before_the_join(meet: Meet, room
     ann = await meet.user("jitsi")
     assert await ann.join(room) == JOINED
     assert await value(ann, "document.querySelector('h1').textContent") == TITLE
+
+
+async def test_settings_are_there_after_the_lobby_too(meet: Meet, room: str) -> None:
+    prosody = await meet(muc_modules=("muc_webhook", "rig_lobby"))
+    prosody.backend.on("room-created", reply({"lobbyEnabled": True, "chatEnabled": False}))
+    ann = await meet.user("jitsi")
+    assert (await ann.join(room, name="Ann"))[:2] == ["CONFERENCE_FAILED", "conference.connectionError.membersOnly"]
+    await in_room(prosody, room, f'room:set_affiliation(true, "{ann.jid.partition("/")[0]}", "member")')
+    assert await ann.join_again() == JOINED
+    await eventually(lambda: value(ann, "APP.offers().toolbar.includes('chat')"), False)
 
 
 async def test_newcomers_are_muted(meet: Meet, room: str) -> None:

@@ -25,7 +25,6 @@ from tests.booted.machine import CannotBoot, mirror
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
 BASE = "localhost/prosody-sidecar-base:12"
-TAG = "localhost/prosody-sidecar:test"
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 """podman's own are above what an unprivileged machine allows."""
 
@@ -44,20 +43,20 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image that was built."""
+    """The image that was built, by its id: another checkout's tests may build theirs at the same time."""
 
-    tag: str
+    id: str
 
     def once(self, *command: str, entrypoint: str | None = None, **more: Any) -> Ended:
         """Run a container to its end."""
         options = ["--rm", *_options(**more), *([f"--entrypoint={entrypoint}"] if entrypoint else [])]
-        done = _podman("run", *options, self.tag, *command)
+        done = _podman("run", *options, self.id, *command)
         return Ended(done.returncode, _without_noise(done.stdout + done.stderr))
 
     @contextmanager
     def running(self, **more: Any) -> Iterator[Running]:
         """A container of the daemon, in the network of this machine; gone at the end."""
-        done = _podman("run", "--detach", *_options(**{"network": "host", **more}), self.tag)
+        done = _podman("run", "--detach", *_options(**{"network": "host", **more}), self.id)
         if done.returncode:
             raise CannotRun(f"podman run failed: {done.stderr}")
         container = Running(done.stdout.strip())
@@ -157,11 +156,11 @@ def built() -> Image:
     done = _podman(
         "build", "--isolation=chroot", "--network=host", "--format=docker", f"--volume={packages}:/wheels:ro",
         f"--build-arg=BASE={BASE}", "--build-arg=PIP_ARGS=--no-index --find-links /wheels",
-        "--file=packaging/container/Containerfile", f"--tag={TAG}", str(ROOT),
+        "--file=packaging/container/Containerfile", "--quiet", str(ROOT),
     )  # fmt: skip
     if done.returncode:
         raise AssertionError(f"the image cannot be built:\n{done.stdout}{done.stderr}")
-    return Image(TAG)
+    return Image(done.stdout.split()[-1])
 
 
 def _make_base() -> None:

@@ -91,7 +91,9 @@ def prepare(image: Image, volumes: dict[str, Path]) -> None:
 
 
 def test_the_preparation_puts_the_module_and_makes_a_token_once(image: Image, volumes: dict[str, Path]) -> None:
-    (volumes["config"] / "webhook-secret").write_text("s" * 32)
+    secrets_of_theirs = [volumes["config"] / "webhook-secret", volumes["config"] / "control-token"]
+    for file in secrets_of_theirs:
+        file.write_text("s" * 32)
     prepare(image, volumes)
     token = (volumes["token"] / "token").read_text()
     assert len(token) == 64
@@ -99,8 +101,8 @@ def test_the_preparation_puts_the_module_and_makes_a_token_once(image: Image, vo
     assert (volumes["token"] / "token").read_text() == token
     for source in [ROOT / "lua/mod_muc_webhook.lua", *(ROOT / "lua/muc_webhook").glob("*.lua")]:
         assert (volumes["plugins"] / source.relative_to(ROOT / "lua")).read_bytes() == source.read_bytes()
-    for file in (volumes["token"] / "token", volumes["config"] / "webhook-secret"):
-        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (1000, 0o400)
+    for file in (volumes["token"] / "token", *secrets_of_theirs):
+        assert (file.stat().st_uid, file.stat().st_mode & 0o777) == (1000, 0o600)
 
 
 def test_the_preparation_keeps_a_foreign_module_of_the_same_name(image: Image, volumes: dict[str, Path]) -> None:
@@ -154,3 +156,6 @@ async def test_joins_through_docker_jitsi_meets_prosody_are_allowed_and_denied(
                 assert not refused.joined
                 assert refused.error is not None
                 assert refused.error.text == "cancelled"
+                # The command uses the socket in the state, and the link, which has the token.
+                ordered = await asyncio.to_thread(sidecar.do, "prosody-sidecar", "end", "open")
+                assert (ordered.code, ordered.out) == (0, "ended: yes\n")

@@ -99,6 +99,18 @@ test("who is put out by the server is shown why, and by a moderator not twice", 
     assert.deepStrictEqual(page.dialogs, [{ title: TEXTS.removed, paragraphs: ["Your booking was cancelled"] }]);
 });
 
+test("nothing is shown in the page of a recorder, and its settings are applied", () => {
+    const page = new Page({ config: { iAmRecorder: true } });
+    page.settings({ chatEnabled: false, meetingDescription: "Bring figures" });
+    page.join();
+    for (const type of ["JOIN_REFUSED", "MEETING_ENDING", "MEETING_ENDED"]) page.say({ type, minutesLeft: 5 });
+    page.conference.emit("KICKED", null, "Over", false);
+    const shown = page.store.actions.filter(({ type }) => type === "SHOW_NOTIFICATION");
+    const countdowns = page.done.filter(([what]) => what === "notice.countDown");
+    assert.deepStrictEqual([page.dialogs, countdowns, shown], [[], [], []]);
+    assert.strictEqual(page.config.disableChat, true);
+});
+
 test("a message that is no object, or of another type, does nothing", () => {
     const page = new Page();
     for (const message of [null, "x", [], 7, {}, { type: "ROOM_CONFIG" }, { type: "ROOM_CONFIG", config: [] }]) {

@@ -21,6 +21,8 @@ function reduce(state, action) {
         return { ...state, "features/base/config": action.config };
     case "CONFERENCE_LOCAL_SUBJECT_CHANGED":
         return change("features/base/conference", { localSubject: action.localSubject });
+    case "CONFERENCE_WILL_JOIN":
+        return change("features/base/conference", { joining: action.conference });
     case "MEETING": // what the test wants to be otherwise
         return change("features/base/conference", action.values);
     default:
@@ -77,8 +79,8 @@ class Screen {
 
 // A page with the script, in which nobody has joined yet.
 class Page {
-    constructor({ config = {}, conference = new Conference(), isLate = false } = {}) {
-        this.store = new Store(config);
+    constructor({ config = {}, store = new Store(config), conference = new Conference(), isLate = false } = {}) {
+        this.store = store;
         this.conference = conference;
         this.done = [];
         this.warnings = [];
@@ -102,7 +104,7 @@ class Page {
     // As jitsi-meet does before it joins.
     enter(conference) {
         this.conference = conference;
-        this.meeting({ joining: conference });
+        this.store.dispatch({ type: "CONFERENCE_WILL_JOIN", conference });
     }
 
     join() {

@@ -19,7 +19,7 @@ for (const name of Object.keys(WHEN_FALSE)) {
     for (const way of ["metadata", "settings"]) {
         test(`${name} by ${way} is applied, and changed back`, () => {
             const config = {
-                toolbarButtons: [...BUTTONS],
+                toolbarButtons: [...BUTTONS, "reactions"],
                 dropbox: { appKey: "k" },
                 remoteVideoMenu: { disableGrantModerator: true },
                 transcription: { enabled: true },
@@ -52,11 +52,12 @@ test("a setting that is not a boolean, and one that is not known, do nothing", (
     assert.deepStrictEqual(page.config, {});
 });
 
-test("a page without a list of buttons keeps those that this script does not know", () => {
+test("a page without a list of buttons keeps those that this script does not know, and gets no others", () => {
     const page = new Page();
     page.settings({ raiseHandEnabled: false });
-    assert.ok(page.config.toolbarButtons.includes("brand-new"));
-    assert.ok(!page.config.toolbarButtons.includes("raisehand"));
+    const expected = [...BUTTONS, "brand-new"].filter((button) => button !== "raisehand");
+    assert.deepStrictEqual(page.config.toolbarButtons, expected);
+    assert.ok(!expected.includes("reactions")); // by default, Jitsi has reactions in the menu of the raised hand
     page.settings({});
     assert.strictEqual(page.config.toolbarButtons, undefined);
 });

@@ -158,6 +158,21 @@ async def test_a_gate_that_starts_in_the_middle_knows_who_came_from_the_meeting(
         assert await switch(ann, room, breakout, "ann")
 
 
+async def test_who_was_in_an_earlier_meeting_of_the_name_does_not_get_in(
+    start_prosody: StartProsody, room: str
+) -> None:
+    prosody = await start_prosody(extra=HOSTS)
+    async with Client.connect(prosody) as ann, Client.connect(prosody) as eve:
+        await eve.join(room, nick="eve")
+        await prosody.lua(f'prosody.full_sessions["{eve.jid}"].jitsi_breakout_main_jid = "{eve.room_jid(room)}"')
+        await prosody.destroy(room)
+        await ann.join(room, nick="ann")
+        breakout = await open_breakout_room(prosody, room)
+        assert await switch(ann, room, breakout, "ann")
+        assert str((await eve.join(breakout, nick="eve")).error) == "cancel/not-allowed"
+        await close_meeting(prosody, room)
+
+
 async def test_a_room_that_belongs_to_no_meeting_is_for_jitsi_to_refuse(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(extra=HOSTS)
     async with Client.connect(prosody) as ann:

@@ -23,6 +23,7 @@ from tests.prosody.jitsi import (
     write,
     write_metadata,
 )
+from tests.prosody.ordering import order
 from tests.prosody.test_breakout_rooms import HOSTS as BREAKOUT_HOSTS
 from tests.prosody.test_breakout_rooms import close_meeting, open_breakout_room, switch
 from tests.rig.answers import hold, reply
@@ -42,8 +43,11 @@ COMPONENTS_WITH_BREAKOUT_ROOMS = BREAKOUT_HOSTS + COMPONENTS.replace(
 async def record(
     client: Client, focus: Client, room: str, mode: str = "file", action: str = "start", attributes: str = ""
 ) -> str:
-    """Asks jicofo to record, who says yes to everything; gives the error, or "" if jicofo was asked."""
-    payload = order_to_record(mode, action, attributes)
+    return await ask_jicofo(client, focus, room, order_to_record(mode, action, attributes))
+
+
+async def ask_jicofo(client: Client, focus: Client, room: str, payload: str) -> str:
+    """Jicofo says yes to everything; gives the error, or "" if jicofo was asked."""
     answer = asyncio.create_task(client.iq("set", payload, to=f"{client.room_jid(room)}/focus"))
     asked = asyncio.create_task(focus.expect(lambda e: e.tag == f"{CLIENT}iq" and e.get("type") == "set"))
     await asyncio.wait({answer, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +145,25 @@ async def test_what_another_module_has_said_before_the_config_stays(start_prosod
 
 
 # -- the settings in the metadata
+
+
+async def test_a_join_sends_the_metadata_to_nobody_else(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with (
+        Client.connect(prosody, user="focus") as focus,
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+    ):
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        await focus.ping()
+        assert len(metadata_seen(ann)) == 1
+        metadata_seen(focus)
+        await bob.join(room, nick="bob")
+        for client, others in ((ann, 0), (focus, 0), (bob, 1)):
+            await client.ping()
+            assert len(metadata_seen(client)) == others
 
 
 async def test_the_frontends_settings_are_in_the_metadata_and_nothing_secret_is(
@@ -353,6 +376,26 @@ async def test_nobody_streams_where_that_is_forbidden(start_prosody: StartProsod
         assert await record(ann, focus, room) == ""
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_nobody_starts_a_transcription_where_captions_are_forbidden(
+    start_prosody: StartProsody, room: str, enabled: bool
+) -> None:
+    prosody = await start_jitsi(start_prosody)
+    prosody.backend.on("room-created", reply({"closedCaptionsEnabled": enabled}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        await promote(prosody, room, ann)
+        await ann.ping()
+        assert (await features_of(prosody, ann))["transcription"] is enabled
+        dial = "<dial xmlns='urn:xmpp:rayo:1' from='fromnumber' to='jitsi_meet_transcribe'/>"
+        assert await ask_jicofo(ann, focus, room, dial) == ("" if enabled else "auth/forbidden")
+        await write_metadata(ann, room, "recording", {"isTranscribingEnabled": True})
+        assert ("recording" in await metadata_of(prosody, room)) is enabled
+        await write_metadata(ann, room, "recording", {"isTranscribingEnabled": False})
+        assert "recording" in await metadata_of(prosody, room), "switching it off is always possible"
+
+
 async def test_a_moderator_is_shown_what_is_forbidden_and_the_others_are_not_touched(
     start_prosody: StartProsody, room: str
 ) -> None:
@@ -538,6 +581,24 @@ async def test_what_is_refused_in_the_meeting_is_refused_in_its_breakout_rooms(
             await write_metadata(client, breakout, "other", client.jid)
         shown["other"] = ann.jid
         assert metadata_seen(bob)[-1] == shown
+        await close_meeting(prosody, room)
+
+
+async def test_a_refresh_reaches_the_pages_in_breakout_rooms(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_jitsi(start_prosody, extra=COMPONENTS_WITH_BREAKOUT_ROOMS)
+    prosody.backend.on("room-created", reply({"chatEnabled": True}))
+    async with Client.connect(prosody) as ann, Client.connect(prosody, user="focus") as focus:
+        await focus.join(room, nick="focus")
+        await ann.join(room, nick="ann")
+        breakout = await open_breakout_room(prosody, room)
+        await focus.join(breakout, nick="focus")
+        assert await switch(ann, room, breakout, "ann")
+        prosody.backend.on("room-created", reply({"chatEnabled": False}))
+        assert (await order(prosody, "refresh", room))["status"] == "done"
+        await ann.ping()
+        shown = {"roomConfig": {"chatEnabled": False}, "permissions": {"groupChatRestricted": True}}
+        assert metadata_seen(ann)[-1] == shown
+        assert await write(ann, breakout) == NOT_ALLOWED
         await close_meeting(prosody, room)
 
 

@@ -17,6 +17,7 @@ PROOFS = {
     "allowInvites": "test_config.py::test_each_setting_is_applied",
     "autoRecord": "test_auto_record.py::RECORD",
     "avModerationEnabled": "test_settings.py::test_av_moderation_is_refused_where_it_is_forbidden",
+    "closedCaptionsEnabled": "test_settings.py::test_nobody_starts_a_transcription_where_captions_are_forbidden",
     "changeSubject": "test_config.py::test_each_setting_is_applied",
     "chatEnabled": "test_settings.py::test_without_chat_nobody_writes_and_moderators_neither",
     "hidden": "test_config.py::test_each_setting_is_applied",

@@ -219,6 +219,10 @@ class Prosody:
         self.process = await _launch(self.command, self.folder)
         await self._until_ready()
 
+    async def stop(self) -> None:
+        """Stops the server for good."""
+        await _stop(self.process)
+
     async def crash(self) -> None:
         """Kills the server, as -9 does, and starts it again on the same ports."""
         self.process.kill()
@@ -278,21 +282,19 @@ class Prosody:
         code = f'require "core.modulemanager".load("{host or self.muc}", "{module}")'
         await self.lua(f"assert({code})")
 
+    @property
+    def prosodyctl(self) -> str:
+        """The command that speaks to this server."""
+        chroot = "" if self.version == "0.12" else f"chroot {CHROOT.resolve()} "
+        folder = str(self.folder) if self.version == "0.12" else f"/tmp/{self.folder.name}"
+        return f"{chroot}lua5.4 /usr/bin/prosodyctl --root --config {folder}/prosody.cfg.lua"
+
     async def shell(self, line: str) -> str:
         """What `prosodyctl shell` prints for this line."""
-        chroot = [] if self.version == "0.12" else ["chroot", str(CHROOT.resolve())]
-        folder = str(self.folder) if self.version == "0.12" else f"/tmp/{self.folder.name}"
         process = await asyncio.create_subprocess_exec(
-            *chroot,
-            *(
-                "lua5.4",
-                "/usr/bin/prosodyctl",
-                "--root",
-                "--config",
-                f"{folder}/prosody.cfg.lua",
-                "shell",
-                line,
-            ),
+            *self.prosodyctl.split(),
+            "shell",
+            line,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

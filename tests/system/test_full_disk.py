@@ -66,7 +66,7 @@ class Volume:
 
 @pytest.mark.parametrize(("kind", "size"), [("tmpfs", 50_000), ("tmpfs", 3_000), ("ext4", 50_000)])
 async def test_a_full_volume_comes_back_by_itself_round_after_round(tmp_path: Path, kind: str, size: int) -> None:
-    with small_disk(tmp_path / "disk", 20 * MEBIBYTE, kind) as disk:
+    with small_disk(tmp_path / "disk", 24 * MEBIBYTE, kind) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with Backend() as backend, Sidecar.start(backend.url, {**SETTINGS, **state}) as sidecar:
             volume, free, taken_before = Volume(sidecar, backend, disk), disk.free(), 0
@@ -84,7 +84,7 @@ async def test_a_full_volume_comes_back_by_itself_round_after_round(tmp_path: Pa
 
 
 async def test_a_volume_that_is_full_when_the_daemon_is_killed_comes_back_too(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 24 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with Backend() as backend, Sidecar.prepared(backend.url, {**SETTINGS, **state}) as sidecar:
             volume = Volume(sidecar, backend, disk)
@@ -105,7 +105,7 @@ async def test_a_volume_that_is_full_when_the_daemon_is_killed_comes_back_too(tm
 
 
 async def test_a_volume_full_of_events_that_the_backend_refuses_comes_back_too(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 40 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with Backend() as backend, Sidecar.start(backend.url, {**SETTINGS, **state}) as sidecar:
             volume = Volume(sidecar, backend, disk)
@@ -121,7 +121,7 @@ async def test_a_volume_full_of_events_that_the_backend_refuses_comes_back_too(t
 
 
 async def test_a_start_on_a_full_volume_with_small_blocks_is_not_ended_by_the_kernel(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 20 * MEBIBYTE, "ext4") as disk:
+    with small_disk(tmp_path / "disk", 24 * MEBIBYTE, "ext4") as disk:
         state = disk.folder / "state"
         async with Backend() as backend, Sidecar.prepared(backend.url, {"state_dir": str(state)}) as sidecar:
             for blocks in (8, 12, 16, 20):
@@ -160,10 +160,10 @@ async def test_a_deny_on_a_full_volume_outlives_a_kill(tmp_path: Path) -> None:
 
 
 async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 20 * MEBIBYTE) as disk:
+    with small_disk(tmp_path / "disk", 24 * MEBIBYTE) as disk:
         state = {"state_dir": str(disk.folder / "state")}
         async with Sidecar.prepared("http://127.0.0.1:9/x", state) as sidecar:
             sidecar.write()
             code, printed = await sidecar.command("check")
     assert code == 0
-    assert f"warning: state_dir: the file system of {disk.folder}/state has 21 MB, but the outbox may need" in printed
+    assert f"warning: state_dir: the file system of {disk.folder}/state has 26 MB, but the outbox may need" in printed

@@ -80,7 +80,10 @@ def test_make_help_names_every_target() -> None:
     }
     assert targets == ours | {
         "install",
+        "debs",
         "install-module",
+        "lock",
+        "test-jitsi",
         "uninstall",
         "deb",
         "test-systemd",

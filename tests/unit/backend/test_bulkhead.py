@@ -171,6 +171,21 @@ async def test_those_who_are_released_leave_without_a_place() -> None:
 
 
 @in_virtual_time
+async def test_a_wait_that_has_ended_takes_nothing_from_later_calls_of_its_room() -> None:
+    bulkhead = a_bulkhead(1)
+    await bulkhead.take("a", 10.0, DECISION)
+    waiting = await take(bulkhead, "a", 1)
+    bulkhead.release_waiting(DECISION)
+    for _ in range(2):  # before the one who was released is resumed
+        bulkhead.give_back("a", answered=True)
+        assert await bulkhead.take("a", 10.0, DECISION) is Grant.GRANTED
+    await settled()
+    assert waiting[0].result() is Grant.RELEASED
+    bulkhead.give_back("a", answered=True)
+    assert bulkhead.held == 0
+
+
+@in_virtual_time
 async def test_a_spare_place_is_given_only_while_most_are_free() -> None:
     bulkhead = a_bulkhead(8)
     assert bulkhead.take_spare("a") is Grant.GRANTED

@@ -25,15 +25,15 @@ def test_a_good_config_is_good(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"{tmp_path}/f.yaml: good",
-        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 851 MB for this outbox",
+        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 874 MB for this outbox",
     ]
 
 
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        ("outbox: {max_events: 10_000}\n", "at least 544 MB"),
-        ("outbox: {max_events: 10}\n", "at least 153 MB"),
+        ("outbox: {max_events: 10_000}\n", "at least 566 MB"),
+        ("outbox: {max_events: 10}\n", "at least 175 MB"),
         ("state_dir: null\n", None),
     ],
 )
@@ -114,6 +114,13 @@ def test_json_has_problems_and_warnings_apart(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_settings_of_the_environment_are_good_without_a_file(tmp_path: Path) -> None:
+    environ = {"PROSODY_SIDECAR_BACKEND__URL": "https://api.example.com/hooks"}
+    result = CliRunner(env=environ).invoke(main, ["check", "--config", str(tmp_path / "none.yaml")])
+    assert result.exit_code == 0
+    assert result.output.startswith("environment: ")
 
 
 def test_a_systemd_credential_stands_in_for_a_file_only_root_can_read(

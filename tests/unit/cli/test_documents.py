@@ -38,9 +38,11 @@ def test_no_line_of_a_man_page_is_a_request_by_accident() -> None:
 
 def test_the_lock_file_has_what_setup_cfg_asks_for() -> None:
     lock = (ROOT / "packaging" / "requirements.lock").read_text()
-    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", lock, re.M))
-    listed = (ROOT / "setup.cfg").read_text().partition("install_requires =\n")[2].partition("\n\n")[0]
-    for line in listed.splitlines():
+    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; .*)? \\$", lock, re.M))
+    text = (ROOT / "setup.cfg").read_text()
+    listed = re.findall(r"^(?:install_requires|shared) =\n((?:    .*\n)+)", text, re.M)
+    assert len(listed) == 2
+    for line in "".join(listed).splitlines():
         wanted = Requirement(line.strip())
         assert wanted.specifier.contains(locked[wanted.name]), f"{line.strip()}: run `make lock`"
     assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", lock)) > len(locked)

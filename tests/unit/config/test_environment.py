@@ -55,11 +55,14 @@ def fitting(path: tuple[str, ...]) -> Any:
     special = {
         "host": "127.0.0.9", "prefix": "/other", "url": "http://b.example.com", "cache_control": "ignore",
         "on_unavailable": {"room-created": "refuse", "validate-access": "allow"}.get(path[-2] if path[1:] else "", ""),
-        "level": "debug", "format": "console", "anonymous_domains": ["guest.example.com"],
+        "level": "debug", "format": "console", "anonymous_domains": ["guest.example.com"], "namespace": "other",
+        "muc_domains": ["conference.example.com"],
         "rooms": [{"match": "vip-*", "validate-access": {"allow": {"fresh": 1}}}],
         "default_room_config": {"password": "x"}, "failure_ratio": 0.25, "deadline": 3.5, "state_dir": "/srv/state",
         "secret_env": "A_SECRET",
     }  # fmt: skip
+    if path == ("shared", "url"):
+        return "redis://b.example.com:6380/2"
     if path[-1] in special:
         return special[path[-1]]
     default = Settings.model_validate(json.loads(in_a_file(("log", "level"), "info")))

@@ -24,6 +24,7 @@ from sidecar.core.model import (
     Verdict,
 )
 from sidecar.core.policy import (
+    LOBBY_TOMBSTONE,
     PLANS,
     TOMBSTONE,
     Act,
@@ -379,6 +380,12 @@ def test_not_even_an_allow_that_may_not_be_stored_removes_a_newer_deny() -> None
     result = settled(allowed(CacheControl(no_store=True)), current=deny)
     assert not result.drop
     assert result.reply == Reply(200, DENY, Verdict.DENY)
+
+
+def test_an_older_way_into_the_lobby_does_not_take_the_place_of_a_newer_deny() -> None:
+    deny = an_entry(Verdict.DENY, asked_at=99.0, settled_at=100.5)
+    lobby = Replied(200, LOBBY_TOMBSTONE, Verdict.ALLOW)
+    assert settled(lobby, current=deny).reply == Reply(200, DENY, Verdict.DENY)
 
 
 def test_an_allow_that_lost_to_a_deny_still_tells_that_answers_are_private() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.model import Endpoint, Key
+from sidecar.core.model import NOBODY, Asker, Endpoint, Key
 from sidecar.core.wire import (
     NAME_LIMIT,
     Malformed,
@@ -264,6 +264,20 @@ def test_no_token_is_kept() -> None:
             DECISION, read_message(DECISION, body(roomName="a", userJid="b", bearerToken="s3cret")), 0.0, "", GUESTS
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("creator", "asker"),
+    [
+        ("alice@example.com/phone", Asker("alice@example.com")),
+        ("x1@Guest.example.com/phone", Asker("x1@Guest.example.com", guest=True)),
+        (..., NOBODY),
+        (7, NOBODY),
+    ],
+)
+def test_who_creates_the_room_asks_for_its_config(creator: object, asker: Asker) -> None:
+    fields = {"roomName": "standup"} | ({} if creator is ... else {"creator": creator})
+    assert query_of(CONFIG, read_message(CONFIG, body(**fields)), 0.0, "", GUESTS).asker == asker
 
 
 def test_a_config_is_the_same_question_whoever_creates_the_room() -> None:

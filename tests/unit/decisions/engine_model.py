@@ -17,6 +17,7 @@ class Kept:
     settled_ms: int
     asked_ms: int
     content: bytes
+    epoch: str
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Data:
 
     generation: str = ""
     first: int = 0
-    stream: list[bytes] = field(default_factory=list)
+    stream: list[tuple[int, bytes]] = field(default_factory=list)
     entries: dict[str, Kept] = field(default_factory=dict)
     fences: dict[str, Fence] = field(default_factory=dict)
     denied: dict[str, Room] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class EngineModel:
             self.data.generation = self.nonce()
             epoch = self._epoch()
         first, stream = self.data.first, self.data.stream
-        numbered = [(first + index, each) for index, each in enumerate(stream) if first + index > position]
+        numbered = [(first + index, *each) for index, each in enumerate(stream) if first + index > position]
         return Batch(epoch, self.now_ms, self._tail(), tuple(numbered[:most]))
 
     def read(self, name: str, scopes: Sequence[str]) -> Found:
@@ -98,7 +99,7 @@ class EngineModel:
                 return "denied"
             if kept.asked_ms > asked_ms:
                 return "older"
-        self.data.entries[name] = Kept(verdict, self.now_ms, asked_ms, content)
+        self.data.entries[name] = Kept(verdict, self.now_ms, asked_ms, content, epoch)
         return "kept"
 
     def deny(
@@ -106,23 +107,25 @@ class EngineModel:
         name: str,
         room: str,
         verdict: str,
-        asked_ms: int,
-        settled_ms: int,
+        asked_for_ms: int,
+        settled_for_ms: int,
         every: int,
         content: bytes,
         said: bytes,
     ) -> str:
         """A deny, or that guests are separate."""
-        self._epoch()
+        epoch = self._epoch()
+        asked_ms, settled_ms = self.now_ms - asked_for_ms, self.now_ms - settled_for_ms
         kept = self.data.entries.get(name)
-        if kept is not None and kept.verdict not in ("deny", "private") and kept.asked_ms > settled_ms:
+        is_allow = kept is not None and kept.verdict not in ("deny", "private")
+        if kept is not None and is_allow and kept.epoch == epoch and kept.asked_ms > settled_ms:
             return "older"
         if kept is not None and kept.verdict == "private" and verdict == "deny":
             return "older"
-        self.data.entries[name] = Kept(verdict, max(settled_ms, 0), asked_ms, content)
+        self.data.entries[name] = Kept(verdict, settled_ms, asked_ms, content, epoch)
         if verdict == "deny":
             self._denied(room, every)
-        self._say(said)
+        self._say(said, settled_ms)
         return "kept"
 
     def change(self, part: str, scopes: Iterable[str], said: bytes) -> None:
@@ -130,19 +133,19 @@ class EngineModel:
         for scope in scopes:
             if scope in self.data.fences:
                 self.data.fences[scope] = self.data.fences[scope]._replace(**{part: self.nonce()})
-        self._say(said)
+        self._say(said, self.now_ms)
 
     def _epoch(self) -> str:
         if not self.data.generation:
             self.data.generation = self.nonce()
-            self.data.first, self.data.stream = 1, [b""]
+            self.data.first, self.data.stream = 1, [(self.now_ms, b"")]
         return f"{self.run}-{self.data.generation}"
 
     def _tail(self) -> int:
         return self.data.first + len(self.data.stream) - 1
 
-    def _say(self, said: bytes) -> None:
-        self.data.stream.append(said)
+    def _say(self, said: bytes, at_ms: int) -> None:
+        self.data.stream.append((at_ms, said))
 
     def _fence(self, scope: str, nonce: str) -> Fence:
         fence = self.data.fences.setdefault(scope, Fence(nonce, nonce, nonce, nonce))

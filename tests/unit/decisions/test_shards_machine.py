@@ -132,7 +132,7 @@ class ShardsMachine(RuleBasedStateMachine):
             case "evicted":
                 engine.data.fences.clear()
             case "trimmed":
-                engine.trim(1)
+                engine.trim(0)
             case _:
                 engine.now_ms += -20_000 if trouble == "back" else 20_000
                 for number in SHARDS:  # each reads the clock once a second
@@ -157,19 +157,19 @@ class ShardsMachine(RuleBasedStateMachine):
         taken = shard.contact.take(batch, now, now)
         if taken.renew and shard.reachable:
             self.engine.beat(0, renew=batch.epoch)
-        for content in taken.messages:
+        for at_ms, content in taken.messages:
             if content:
                 document, attached = SEALER.hear(content)
-                self.carry_out(shard, document, attached, batch.now_ms)
+                self.carry_out(shard, document, attached, at_ms, batch.now_ms)
         if taken.lost and shard.reachable:
             for each in shard.said if taken.to_be_said_again else ():
                 self.say(shard, *each)
             shard.contact.joined()
 
-    def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, now_ms: int) -> None:
+    def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, at_ms: int, now_ms: int) -> None:
         now = self.now + shard.offset
         if document["kind"] == "deny":
-            shard.others.denied(document, attached, now_ms, now, EVERY)
+            shard.others.denied(document, attached, at_ms, now_ms, now, EVERY)
         else:
             shard.cache.purge(now, *shard.others.change_of(document))
         number = document["number"]
@@ -293,17 +293,14 @@ class ShardsMachine(RuleBasedStateMachine):
             content = SEALER.say({**masked(selector, change, SEALER), "number": number})
             self.engine.change(PARTS[change], labels, content)
         else:
-            now_ms = shard.contact.engine_ms(self.now + shard.offset)
-            if now_ms is None:
-                return
-            settled_ms = now_ms - round((self.now - denied.at) * 1000)
             name, labels = SEALER.key(denied.key), [SEALER.digest(scope) for scope in scopes(denied.key)]
             found = self.engine.read(name, labels)
-            kept = Kept(Verdict.DENY, body, found.epoch, settled_ms, POLICY.deny, found.fences)
+            age_ms = round((self.now - denied.at) * 1000)
+            kept = Kept(Verdict.DENY, body, found.epoch, found.now_ms - age_ms, POLICY.deny, found.fences)
             content = SEALER.pack(name, kept)
-            document = {"kind": "deny", "room": denied.key.room, "key": name, "at": settled_ms, "number": number}
+            document = {"kind": "deny", "room": denied.key.room, "key": name, "number": number}
             said = SEALER.say(document, content)
-            self.engine.deny(name, labels[1], "deny", settled_ms, settled_ms, int(EVERY * 1000), content, said)
+            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said)
         denied.said_at = min(denied.said_at, self.now)
 
 

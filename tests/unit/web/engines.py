@@ -43,6 +43,9 @@ class Engines:
             raise self.error
         return self.answers[query.key.endpoint]
 
+    def is_outdated(self, query: Query) -> bool:
+        return False
+
     async def resolve_along(self, query: Query, first: Query) -> Answer | None:
         return await self.resolve(query)
 

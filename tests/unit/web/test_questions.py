@@ -1,15 +1,20 @@
 """A join that needs the decision and the room config, as the link asks for them."""
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sidecar.clock import SystemClock
-from sidecar.core.model import Answer, Endpoint, Source
+from sidecar.clock import Clock, SystemClock
+from sidecar.core.model import Answer, Endpoint, Source, Verdict
+from sidecar.core.selection import Change, Selector
 from sidecar.facts import Fact
-from sidecar.web.questions import Exchange, Questions, WebhookSettings
+from sidecar.web.questions import Exchange, Questions, Resolver, WebhookSettings
 from sidecar.web.requests import Route
-from tests.unit.builders import CONFIG, DENY
+from tests.unit.builders import CONFIG, DENY, an_entry
+from tests.unit.harness import Harness, config, deny, settled
+from tests.unit.virtual import in_virtual_time
 from tests.unit.web.engines import JOIN, PREFIX, Engines
 
 WITH_CONFIG = b'{"allowed":true,"reason":null,"configuration":{"chatEnabled":false}}'
@@ -20,14 +25,68 @@ def engines() -> Engines:
     return Engines()
 
 
+async def with_a_slow_config(happens: Callable[[Harness], Awaitable[object]]) -> Exchange:
+    """A join of somebody who is let in from memory, while this happens before the config is there."""
+    harness = Harness()
+    await harness.resolver.resolve(harness.query(Endpoint.VALIDATE_ACCESS, **JOIN))
+    config_comes = harness.backend.hold()
+    exchange, work = begun(harness.resolver, harness.clock)
+    await settled()
+    await happens(harness)
+    config_comes.comes(config())
+    await work
+    return exchange
+
+
+async def a_deny(harness: Harness) -> None:
+    await harness.passes(0.1)
+    key = harness.query(Endpoint.VALIDATE_ACCESS, **JOIN).key
+    now = harness.clock.monotonic()
+    harness.cache.put(key, an_entry(Verdict.DENY, asked_at=now))
+
+
+async def a_kick(harness: Harness) -> None:
+    harness.backend.says(deny())
+    await harness.resolver.purge(Selector("standup", "ann@example.org"), Change.REVOKE)
+
+
+@pytest.mark.parametrize("happens", [a_deny, a_kick])
+def test_who_is_kept_out_while_the_config_is_awaited_does_not_come_in(
+    happens: Callable[[Harness], Awaitable[object]],
+) -> None:
+    @in_virtual_time
+    async def case() -> None:
+        exchange = await with_a_slow_config(happens)
+        assert body(exchange.answer)["allowed"] is False
+        assert exchange.config is None
+
+    case()
+
+
+@in_virtual_time
+async def test_a_join_that_waits_for_its_config_is_decided_once() -> None:
+    async def nothing(harness: Harness) -> None:
+        await harness.passes(0.1)
+
+    exchange = await with_a_slow_config(nothing)
+    assert body(exchange.answer)["decidedBy"] == "memory"
+    assert exchange.config is not None
+
+
 async def join(engines: Engines) -> Exchange:
-    facts: list[Fact] = []
-    questions = Questions(engines, engines, WebhookSettings(PREFIX), SystemClock(), lambda n: "ab" * n, facts.append)
-    exchange = questions.begin()
-    route = Route(Endpoint.VALIDATE_ACCESS, config_too=True)
-    await questions.answer(exchange, route, json.dumps(JOIN).encode())
+    exchange, work = begun(engines, SystemClock())
+    await work
     assert exchange.problem is None
     return exchange
+
+
+def begun(resolver: Resolver, clock: Clock) -> tuple[Exchange, asyncio.Task[None]]:
+    """A join that is being answered."""
+    facts: list[Fact] = []
+    questions = Questions(resolver, Engines(), WebhookSettings(PREFIX), clock, lambda n: "ab" * n, facts.append)
+    exchange = questions.begin()
+    route = Route(Endpoint.VALIDATE_ACCESS, config_too=True)
+    return exchange, asyncio.ensure_future(questions.answer(exchange, route, json.dumps(JOIN).encode()))
 
 
 def body(answer: Answer | None) -> dict[str, object]:

@@ -305,3 +305,20 @@ def test_a_time_out_while_this_process_was_stuck_is_not_the_backends(stuck: bool
         assert harness.changes() == changes
 
     case()
+
+
+@pytest.mark.parametrize(("creators", "status"), [(1, 200), (3, 503)])
+def test_one_user_who_creates_rooms_that_the_backend_fails_for_keeps_no_config_from_others(
+    creators: int, status: int
+) -> None:
+    @in_virtual_time
+    async def case() -> None:
+        harness = Harness()
+        harness.backend.always(broken(500))
+        for number in range(40):
+            await harness.passes(0.1)
+            await harness.asks_config(f"made-up-{number}", creator=f"user-{number % creators}@example.com/phone")
+        harness.backend.well()
+        assert (await harness.asks_config(creator="alice@example.com/phone")).status == status
+
+    case()

@@ -12,7 +12,7 @@ from sidecar.core.classify import classify
 from sidecar.core.model import GUEST, Answer, Endpoint, Entry, Key, Kind, Lifetimes, Source, Verdict
 from sidecar.core.policy import OnUnavailable
 from tests.unit.builders import a_config_policy, a_policy
-from tests.unit.harness import CONFIG, REFUSED, SIE, Harness, after, allow, config, rejected
+from tests.unit.harness import CONFIG, REFUSED, SIE, Harness, after, allow, config, deny, rejected, settled
 from tests.unit.virtual import in_virtual_time
 
 LOBBY: dict[str, Any] = {"requireLobby": True}
@@ -83,6 +83,16 @@ async def test_no_other_guest_gets_what_is_said_about_one(personal: dict[str, An
 
 
 @in_virtual_time
+async def test_guests_share_an_answer_whose_room_config_has_settings_of_the_same_names() -> None:
+    harness = Harness()
+    harness.backend.says(allow(configuration={"redirectUrl": "https://example.com/bye", "requireLobby": True}))
+    await harness.asks("x1@guest.example.com", guest=True)
+    harness.backend.always(REFUSED)
+    await harness.passes(60)
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is True
+
+
+@in_virtual_time
 async def test_what_an_older_version_kept_for_all_guests_is_for_none() -> None:
     harness = Harness()
     shared = Key(Endpoint.VALIDATE_ACCESS, "standup", subject=GUEST)
@@ -121,6 +131,53 @@ async def test_who_has_to_wait_in_the_lobby_is_on_disk_before_the_answer() -> No
     assert harness.disk.persisted == 1
     await harness.asks("bob@example.com")
     assert harness.disk.persisted == 1, "an allow for all the others need not be"
+
+
+@in_virtual_time
+async def test_who_hears_of_the_lobby_from_memory_waits_for_the_disk_too() -> None:
+    harness = Harness()
+    harness.disk.persist_takes = 0.1
+    first = harness.backend.hold()
+    waiting = harness.soon()
+    await settled()
+    first.comes(allow(**LOBBY))
+    await settled()
+    query = harness.query(Endpoint.VALIDATE_ACCESS, roomName="standup", userJid="alice@example.com/desk")
+    begun = asyncio.get_running_loop().time()
+    assert harness.resolver.at_once(query) is None
+    await harness.resolver.resolve(query)
+    assert asyncio.get_running_loop().time() - begun >= 0.1
+    await waiting
+
+
+@in_virtual_time
+async def test_an_older_allow_leads_nobody_past_the_lobby() -> None:
+    harness = Harness()
+    await harness.asks()
+    await harness.passes(31)
+    late = harness.backend.hold()
+    first = harness.soon()
+    await settled()
+    harness.backend.says(deny())
+    await harness.asks("other@example.com")  # the next question of the user begins a call of its own
+    harness.backend.says(allow(**LOBBY))
+    assert says(await harness.asks())["requireLobby"] is True
+    late.comes(allow())
+    assert says(await first)["requireLobby"] is True
+    assert says(await harness.asks())["requireLobby"] is True
+
+
+@in_virtual_time
+async def test_a_lobby_that_may_not_be_kept_takes_an_older_allow_away_on_disk_too() -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    await harness.asks()
+    await harness.passes(31)
+    harness.backend.says(allow("no-store", **LOBBY))
+    assert says(await harness.asks())["requireLobby"] is True
+    assert harness.disk.persisted == 1
+    harness.backend.always(REFUSED)
+    answer = await harness.asks()
+    assert (answer.source, says(answer).get("requireLobby")) == (Source.POLICY, True)
 
 
 @in_virtual_time

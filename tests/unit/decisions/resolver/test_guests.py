@@ -7,6 +7,7 @@ import asyncio
 from sidecar.core.model import Source
 from sidecar.core.selection import Selector
 from tests.unit.harness import (
+    REFUSED,
     Harness,
     after,
     allow,
@@ -79,6 +80,22 @@ async def test_an_older_private_allow_does_not_bring_back_a_guest_who_was_denied
     old.comes(allow("private"))
     assert (await first).allowed is False
     assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
+
+
+@in_virtual_time
+async def test_an_older_private_allow_does_not_let_in_a_guest_after_all_were_denied() -> None:
+    harness = Harness()
+    await harness.asks("alice@example.com")
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    harness.backend.says(deny(), deny("Cancelled"))
+    await harness.asks("mallory@example.com")  # the next question of a guest begins a call of its own
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is False
+    old.comes(allow("private"))
+    assert (await first).allowed is False
+    harness.backend.always(REFUSED)
+    assert reason(await harness.asks("x1@guest.example.com", guest=True)) == "Cancelled"
 
 
 @in_virtual_time

@@ -1,0 +1,163 @@
+"""`prosody-sidecar doctor`: walks the way of a join on a live system, and says what is wrong on one screen.
+
+module in Prosody -> its URL -> link -> sidecar -> secret -> backend -> events
+
+What was found is read first (the shell of Prosody, the status of the daemon, the backend); the rest only judges it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sidecar.cli.probe import Step
+from sidecar.config.credentials import OF_THE_SERVICE, newer_than_credentials, restart_for
+from sidecar.config.models import Listen
+from sidecar.core.addresses import is_loopback
+from sidecar.core.durations import span
+
+SHELL_WITHIN = 15.0
+"""Seconds for Prosody's shell to answer."""
+
+WAITING_LONG = 600
+"""Seconds after which an event that waits is worth a look."""
+
+_LOG_OF_PROSODY = "see Prosody's log (journalctl -u prosody, or /var/log/prosody/prosody.err)"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What Prosody's shell printed; `missing` if it could not be asked at all, with the reason."""
+
+    text: str = ""
+    missing: str = ""
+
+
+def ask_prosody(prosodyctl: str) -> Said:
+    """The status of the modules. `prosodyctl` is a command, with arguments."""
+    command = [*shlex.split(prosodyctl), "shell", "muc_webhook:status()"]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SHELL_WITHIN,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Said(missing=f"there is no command {command[0]} here")
+    except subprocess.TimeoutExpired:
+        return Said(missing=f"{command[0]} did not answer within {SHELL_WITHIN:g} s")
+    except OSError as error:
+        return Said(missing=f"{command[0]} cannot be run: {error.strerror}")
+    return Said(done.stdout.decode(errors="replace"))
+
+
+def judge(said: Said, status: Mapping[str, Any] | None, listen: Listen, why_away: str = "") -> list[Step]:
+    """The steps before the backend. `status` is the daemon's, None if it does not answer; then `why_away` says why."""
+    modules = status["modules"] if status is not None else []
+    steps = list(_modules(said, [each["host"] for each in modules], listen))
+    if status is None:
+        advice = "run: systemctl status prosody-sidecar; journalctl -u prosody-sidecar -n 20 -o cat"
+        return [*steps, Step("sidecar", "failed", why_away, advice)]
+    return [*steps, _link(modules, status["version"]), *_sidecar(status), *_secrets()]
+
+
+def _modules(said: Said, linked: Sequence[str], listen: Listen) -> Iterator[Step]:
+    if said.missing:
+        advice = "on the machine or in the container of Prosody, run: prosodyctl shell 'muc_webhook:status()'"
+        yield Step("module", "unwise", f"not examined: {said.missing}", advice)
+    elif "Unable to connect" in said.text:
+        if os.geteuid() != 0:
+            yield Step("module", "unwise", "not examined: Prosody's shell cannot be reached", "run doctor with sudo")
+        else:
+            advice = "run: systemctl status prosody. If it runs, admin_shell must be among its modules_enabled"
+            yield Step("module", "failed", "Prosody does not run, or has no admin_shell", advice)
+    else:
+        yield from _each_module(said.text, linked, listen)
+
+
+def _each_module(text: str, linked: Sequence[str], listen: Listen) -> Iterator[Step]:
+    down = re.findall(r"([\w.-]+): the gate is DOWN, every join is refused: (.*)", text)
+    asks = re.findall(r"([\w.-]+) asks (\S+)", text)
+    for host, why in down:
+        yield Step("module", "failed", f"{host}: the gate is down, and every join is refused: {why}", _LOG_OF_PROSODY)
+    for host, url in asks:
+        yield Step("module", "ok", f"{host}: loaded, the gate is up")
+        yield _url(host, url, linked, listen)
+    for problem in re.findall(r"^\W*problem: (.*)", text, re.M):
+        yield Step("module", "failed", f"an option is wrong: {problem}", "fix it in Prosody's config, restart Prosody")
+    if not down and not asks:
+        advice = (
+            'muc_webhook belongs in modules_enabled of the Component ... "muc"; then restart Prosody, and '
+            + _LOG_OF_PROSODY
+        )
+        yield Step("module", "failed", "Prosody runs without muc_webhook: everybody can join every meeting", advice)
+
+
+def _url(host: str, url: str, linked: Sequence[str], listen: Listen) -> Step:
+    """Whether the module asks this sidecar. A link proves that it does, whatever way the URL takes."""
+    ours = f"http://{listen.host}:{listen.port}{listen.prefix}"
+    if host in linked or _same(url, ours):
+        return Step("url", "ok", f"{host} asks {url}")
+    advice = f'in Prosody\'s config: muc_webhook_url = "{ours}"; then restart Prosody'
+    return Step("url", "failed", f"{host} asks {url}, and this sidecar listens on {ours}", advice)
+
+
+def _same(one: str, other: str) -> bool:
+    first, second = urlsplit(one), urlsplit(other)
+    hosts = {first.hostname or "", second.hostname or ""}
+    near = len(hosts) == 1 or all(host == "localhost" or is_loopback(host) for host in hosts)
+    return near and first.port == second.port and first.path.rstrip("/") == second.path.rstrip("/")
+
+
+def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
+    if not modules:
+        advice = "it works over HTTP too, but orders do not; the line `link:` of muc_webhook:status() says why"
+        return Step("link", "unwise", "no module of Prosody is connected", advice)
+    for module in modules:
+        if module["version"] != version:
+            found = f"the module on {module['host']} is {module['version']}, the sidecar is {version}"
+            advice = "make Prosody load the new one: prosodyctl shell \"module:reload('muc_webhook')\""
+            return Step("link", "unwise", found, advice)
+    hosts = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
+    return Step("link", "ok", f"connected: {hosts}; version {version} at both ends")
+
+
+def _sidecar(status: Mapping[str, Any]) -> Iterator[Step]:
+    """Each reason why it is degraded; the backend's are found again by the probe, but with another advice."""
+    for reason in status["reasons"]:
+        yield Step("sidecar", "failed", reason)
+    for note in status["notes"]:
+        yield Step("sidecar", "unwise", note)
+    last = status["recent"]["last_reload"]
+    if last is not None and last["needs_restart"]:
+        found = f"the last reload left as it was: {', '.join(last['needs_restart'])}"
+        yield Step("sidecar", "unwise", found, "run: systemctl restart prosody-sidecar")
+    if not status["reasons"]:
+        yield Step("sidecar", "ok", f"version {status['version']}, up for {span(status['uptime_seconds'])}")
+
+
+def _secrets() -> Iterator[Step]:
+    for file in newer_than_credentials({"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)}):
+        found, _, advice = restart_for(file).partition("; ")
+        yield Step("secret", "failed", found, advice)
+
+
+def judge_events(counts: Mapping[str, Any]) -> Step:
+    """What is left of the way of an event."""
+    waiting, parked, oldest = counts["pending"], counts["parked"], counts["oldest_seconds"]
+    if parked:
+        advice = "run: prosody-sidecar outbox list; then outbox retry or outbox drop"
+        return Step("events", "unwise", f"the backend refused {parked}; they are parked", advice)
+    if waiting and oldest > WAITING_LONG:
+        found = f"{waiting} wait, the oldest for {span(oldest)}"
+        return Step("events", "unwise", found, "see the lines with outcome=unavailable in the log")
+    return Step("events", "ok", f"{waiting} on their way, none parked")

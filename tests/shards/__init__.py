@@ -1,0 +1,1 @@
+"""Several sidecars with one real engine."""

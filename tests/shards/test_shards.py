@@ -1,0 +1,105 @@
+"""What one sidecar has learned, the others know."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.rig.answers import allow, deny, reply
+from tests.rig.backend import Backend
+from tests.rig.engine import EngineProcess
+from tests.rig.sidecar import Sidecar
+from tests.shards.conftest import shards, until
+
+ANN = "ann@example.com"
+
+
+async def written(sidecar: Sidecar) -> None:
+    """What it has learned is in the engine."""
+    await asyncio.sleep(0.1)
+    await until(lambda: _nothing_unsaid(sidecar))
+
+
+async def _nothing_unsaid(sidecar: Sidecar) -> bool:
+    return await sidecar.metric("shared_unsaid") == 0
+
+
+async def test_what_one_has_learned_another_answers_without_the_backend(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        assert (await here.decides("standup", ANN)).allowed
+        await here.configures("standup")
+        await written(here)
+        asked = len(backend.requests)
+        assert (await there.decides("standup", ANN)).allowed
+        assert (await there.configures("standup")).document["meetingTitle"] == "standup"
+        assert len(backend.requests) == asked
+
+
+async def test_a_deny_on_one_shard_is_the_answer_of_all_while_the_backend_is_away(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        assert (await here.decides("standup", ANN)).allowed
+        assert (await there.decides("standup", ANN)).allowed
+        backend.on("validate-access", deny("cancelled"))
+        code, _ = await there.command("purge", "--user", ANN)
+        assert code == 0
+        assert not (await there.decides("standup", ANN)).allowed
+        await written(there)
+        await asyncio.sleep(0.1)
+        await backend.stop()
+        answer = await here.decides("standup", ANN)
+        assert not answer.allowed
+
+
+async def test_who_is_known_to_a_shard_that_was_killed_is_let_in_by_another_without_the_backend(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        for number in range(20):
+            assert (await here.decides("standup", f"user{number}@example.com")).allowed
+        await written(here)
+        await here.kill()
+        await backend.stop()
+        for number in range(20):
+            assert (await there.decides("standup", f"user{number}@example.com")).allowed
+        assert not (await there.decides("standup", "stranger@example.com")).allowed
+
+
+async def test_a_purge_reaches_all(backend: Backend, engine: EngineProcess) -> None:
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        for sidecar in (here, there):
+            assert (await sidecar.decides("standup", ANN)).allowed
+        await written(here)
+        code, _ = await here.command("purge", "--room", "standup")
+        assert code == 0
+        await asyncio.sleep(0.2)
+        await backend.stop()
+        for sidecar in (here, there):
+            assert not (await sidecar.decides("standup", ANN)).allowed
+
+
+async def test_a_config_with_a_password_is_not_shared(backend: Backend, engine: EngineProcess) -> None:
+    backend.on("room-created", reply({"password": "hush"}))
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        await here.configures("standup")
+        await written(here)
+        assert (await there.configures("standup")).document["password"] == "hush"
+        assert len(backend.asked("room-created")) == 2
+        for key in await engine.order("KEYS", "*answer*"):
+            assert b"hush" not in b"".join(await engine.order("HVALS", key))
+
+
+async def test_no_name_of_a_user_is_in_the_engine(backend: Backend, engine: EngineProcess) -> None:
+    backend.on("validate-access", allow())
+    async with shards(backend, engine.url) as (here,):
+        await here.decides("standup", ANN)
+        await here.decides("standup", "mallory-deny@example.com")
+        await here.command("purge", "--user", ANN)
+        await written(here)
+        held = b""
+        for key in await engine.order("KEYS", "*"):
+            held += key + await engine.order("DUMP", key)
+        assert b"ann@" not in held
+        assert b"mallory" not in held

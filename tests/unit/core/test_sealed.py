@@ -1,0 +1,140 @@
+"""What an answer of another sidecar is worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sidecar.core.fences import MISSING, Fence, Standing, moved, scopes, standing
+from sidecar.core.model import Endpoint, Key, Lifetimes, Verdict
+from sidecar.core.sealed import Forged, Found, Kept, Masked, Sealer, has_password, masked, usable
+from sidecar.core.selection import Change, Selector
+from tests.unit.builders import ALLOW, ALLOW_LIFETIMES, DENY
+
+FENCE = Fence("d", "r", "s", "k")
+ANN = Key(Endpoint.VALIDATE_ACCESS, "standup", '"standup@muc.example.org"', subject="jid ann@example.org")
+SEALER = Sealer(b"secret")
+
+
+def kept(verdict: Verdict = Verdict.ALLOW, epoch: str = "e1") -> Kept:
+    return Kept(verdict, ALLOW if verdict is Verdict.ALLOW else DENY, epoch, 5_000, ALLOW_LIFETIMES, (FENCE, FENCE))
+
+
+def found(*fences: Fence, epoch: str = "e1") -> Found:
+    return Found(epoch, 8_000, fences or (FENCE, FENCE), b"", 6_000)
+
+
+def test_an_allow_of_this_epoch_with_the_same_fences_is_as_good_as_an_own_one() -> None:
+    entry = usable(kept(), found(), 100.0, in_touch=True)
+    assert entry is not None
+    assert not entry.suspect
+    assert entry.asked_at == 97.0
+    assert entry.settled_at == 98.0
+
+
+@pytest.mark.parametrize(
+    ("epoch", "in_touch"), [("e2", True), ("e1", False)], ids=["of another epoch", "while out of touch"]
+)
+def test_an_allow_is_suspect(epoch: str, in_touch: bool) -> None:
+    entry = usable(kept(epoch=epoch), found(), 100.0, in_touch=in_touch)
+    assert entry is not None
+    assert entry.suspect
+
+
+def test_an_allow_from_the_future_is_suspect() -> None:
+    entry = usable(kept()._replace(asked_ms=9_000), found(), 100.0, in_touch=True)
+    assert entry is not None
+    assert entry.suspect
+
+
+def test_a_deny_of_another_epoch_stays_a_deny() -> None:
+    entry = usable(kept(Verdict.DENY, "e0"), found(), 100.0, in_touch=False)
+    assert entry is not None
+    assert not entry.suspect
+
+
+@pytest.mark.parametrize(
+    ("part", "of_an_allow", "of_a_deny"),
+    [
+        ("drop", Standing.GONE, Standing.GONE),
+        ("revoke", Standing.GONE, Standing.HOLDS),
+        ("suspect", Standing.SUSPECT, Standing.SUSPECT),
+        ("denied", Standing.SUSPECT, Standing.HOLDS),
+    ],
+)
+def test_each_part_of_a_fence_takes_away_what_its_change_does(
+    part: str, of_an_allow: Standing, of_a_deny: Standing
+) -> None:
+    now = (FENCE, FENCE._replace(**{part: "other"}))
+    assert standing(Verdict.ALLOW, (FENCE, FENCE), now) is of_an_allow
+    assert standing(Verdict.DENY, (FENCE, FENCE), now) is of_a_deny
+
+
+def test_a_missing_fence_is_never_the_same() -> None:
+    assert standing(Verdict.ALLOW, (MISSING,), (MISSING,)) is Standing.GONE
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        Selector(),
+        Selector("standup"),
+        Selector("standup", "ann@example.org"),
+        Selector(subject="jid ann@example.org"),
+        Selector(room_jid="standup@muc.example.org", room="standup"),
+        Selector(endpoint=Endpoint.VALIDATE_ACCESS),
+    ],
+)
+def test_a_change_replaces_a_fence_of_each_key_that_it_means(selector: Selector) -> None:
+    assert selector.fits(ANN)
+    assert set(moved(selector)) & set(scopes(ANN))
+
+
+@pytest.mark.parametrize(
+    "selector", [Selector("retro"), Selector("standup", "bob"), Selector(endpoint=Endpoint.ROOM_CREATED)]
+)
+def test_and_none_of_a_key_that_it_does_not_mean(selector: Selector) -> None:
+    assert not selector.fits(ANN)
+    assert not set(moved(selector)) & set(scopes(ANN))
+
+
+def test_another_sidecar_finds_the_user_without_being_given_the_name() -> None:
+    document = masked(Selector("standup", "ann@example.org"), Change.DROP, SEALER)
+    assert "ann" not in json.dumps(document)
+    meant = Masked.of(document, SEALER)
+    assert meant.fits(ANN)
+    assert not meant.fits(ANN._replace(subject="jid bob@example.org"))
+
+
+def test_a_room_has_one_key_under_all_domains_of_a_deployment() -> None:
+    sealer = Sealer(b"secret", ("muc.example.org", "muc.v1.example.org"))
+    visitor = ANN._replace(room_jid='"standup@muc.v1.example.org"')
+    assert sealer.key(ANN) == sealer.key(visitor)
+    assert sealer.key(ANN) != sealer.key(ANN._replace(room_jid='"standup@muc.other.org"'))
+    assert SEALER.key(ANN) != SEALER.key(visitor)
+
+
+def test_an_answer_is_read_as_it_was_written() -> None:
+    assert SEALER.unpack("name", SEALER.pack("name", kept())) == kept()
+
+
+@pytest.mark.parametrize("spoil", [lambda it: it[:-1], lambda it: b"0" + it[1:], lambda it: it[:70] + b"x" + it[71:]])
+def test_an_answer_with_a_wrong_signature_is_refused(spoil: object) -> None:
+    assert callable(spoil)
+    with pytest.raises(Forged):
+        SEALER.unpack("name", spoil(SEALER.pack("name", kept())))
+
+
+def test_an_answer_under_the_name_of_another_key_or_of_another_secret_is_refused() -> None:
+    content = SEALER.pack("name", kept())
+    for sealer, name in ((SEALER, "other"), (Sealer(b"another"), "name")):
+        with pytest.raises(Forged):
+            sealer.unpack(name, content)
+
+
+def test_a_password_is_found_however_deep_it_is() -> None:
+    assert has_password(b'{"configuration":{"\\u0070assword":"hush"}}')
+    assert has_password(b'{"password":1234}')
+    assert not has_password(b'{"password":null,"configuration":{"password":""}}')
+    assert Lifetimes(1, 0, 2).total == 3
