@@ -11,6 +11,7 @@ local timer = require "util.timer";
 local options, state, metrics, connections, carry_out, answers, version; -- handed over by start.lib.lua
 
 local longest_pause, pause_without_link = 10, 300; -- seconds
+local longest_outcome = 1000 * 1000; -- bytes; the sidecar ends the link because of a message of more than 1 MiB
 
 local link = { why = "it has not started", failures = 0, ignored = 0, losses = 0 };
 
@@ -82,7 +83,9 @@ end
 function handlers.on_order(connection, id, text)
 	carry_out(id, answers.read_object(text) or {}, function (outcome)
 		local carrier = link.current and link.current:is_up() and link.current or connection;
-		carrier:tell("done "..id, json.encode(outcome));
+		local said = json.encode(outcome);
+		if #said > longest_outcome then said = json.encode { status = "failed"; error = "the outcome is too long" }; end
+		carrier:tell("done "..id, said);
 	end);
 end
 

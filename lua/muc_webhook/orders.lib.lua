@@ -111,6 +111,8 @@ local function carry_out(id, order, done)
 	local function finish(outcome)
 		if entry.outcome then return; end
 		entry.outcome = outcome;
+		-- It has changed nothing. If the sidecar was away, it gives the order again when it is back.
+		if order.verb == "refresh" and outcome.status == "failed" then state.orders:set(id, nil); end
 		log(id, order, outcome);
 		for _, each in ipairs(entry.waiting) do safely("Reporting on order "..id, each, outcome); end
 		entry.waiting = nil;

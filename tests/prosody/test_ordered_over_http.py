@@ -36,9 +36,10 @@ def ordered(folder: Path) -> dict[str, Any]:
     return {"control": control, "listen": {"token_file": str(folder / "token")}}
 
 
-async def orders(sidecar: Sidecar, verb: str, body: Any) -> tuple[int, Any]:
+async def orders(sidecar: Sidecar, verb: str, body: Any, key: str | None = None) -> tuple[int, Any]:
     url = f"http://127.0.0.1:{sidecar.config['control']['port']}/control/v1/{verb}"
-    async with sidecar.session.post(url, json=body, headers={"Authorization": f"Bearer {KEY}"}) as response:
+    headers = {"Authorization": f"Bearer {KEY}", **({"Idempotency-Key": key} if key else {})}
+    async with sidecar.session.post(url, json=body, headers=headers) as response:
         return response.status, await response.json(content_type=None)
 
 
