@@ -132,9 +132,9 @@ def read_shared_key(file: Path | None, environ: Mapping[str, str]) -> bytes:
     """The key that signs what several sidecars share, from the credential `shared-key` or a file. Raises StartError."""
     key = read_token("shared-key", file, environ)
     if key is None:
-        raise StartError("shared.key_file is missing; create a file for all sidecars: openssl rand -hex 32")
+        raise StartError("is missing, because shared.url is set; create one for all sidecars: openssl rand -hex 32")
     if len(key) < SHORTEST_KEY:
-        raise StartError(f"the shared-key has {len(key)} characters and can be guessed; create a longer one")
+        raise StartError(f"the shared-key has {len(key)} characters and can be guessed: openssl rand -hex 32")
     return key.encode()
 
 

@@ -15,6 +15,7 @@ from sidecar.config.credentials import (
     credential,
     read_control_keys,
     read_secret,
+    read_shared_key,
     read_signing_keys,
     read_token,
 )
@@ -61,6 +62,8 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         (("admin", "token_file"), "admin-token", settings.admin.token_file),
         (("backend", "signing_key_file"), "signing-key", settings.backend.signing_key_file),
         (("control", "token_file"), "control-token", settings.control.token_file),
+        (("shared", "key_file"), "shared-key", settings.shared.key_file),
+        (("shared", "password_file"), "shared-password", settings.shared.password_file),
     )
     for where, name, file in secrets:
         try:
@@ -68,6 +71,8 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
                 read_signing_keys(file, environ)
             elif name == "control-token":
                 _warn_about_short_keys(examined, where, read_control_keys(file, environ))
+            elif name == "shared-key" and settings.shared.url is not None:
+                read_shared_key(file, environ)
             else:
                 read_token(name, file, environ)
         except SidecarError as error:

@@ -14,6 +14,7 @@ from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import how_to_correct_secret, read_control_keys, read_shared_key, read_token
 from sidecar.config.models import Settings
 from sidecar.config.server_tls import server_tls
+from sidecar.errors import StartError
 from sidecar.web.keys import ControlKey
 
 
@@ -46,7 +47,10 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     advice = how_to_correct_secret(settings.backend, environ)
     shared_key, shared_password = b"", None
     if settings.shared.url is not None:
-        shared_key = read_shared_key(settings.shared.key_file, environ)
+        try:
+            shared_key = read_shared_key(settings.shared.key_file, environ)
+        except StartError as error:
+            raise StartError(f"shared.key_file: {error}") from None
         shared_password = read_token("shared-password", settings.shared.password_file, environ)
     tls = server_tls(settings.control)
     return Secrets(target, listen_token, admin_token, keys, tls, shared_key, shared_password, advice)
