@@ -1,4 +1,4 @@
-"""What the script in the engine does, in Python: a model for tests without an engine. tests/shards compares the two."""
+"""What the script in the engine does, in Python: a model for tests without an engine."""
 
 from __future__ import annotations
 
