@@ -38,7 +38,7 @@ from sidecar.facts import (
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-_GAUGES = {
+GAUGES = {
     "breaker_state": "0 closed, 1 half-open, 2 open",
     "backend_calls_under_way": "Calls to the backend that hold a place now",
     "backend_calls_waiting": "Calls of joins that wait for a place",
@@ -198,11 +198,11 @@ class Metrics:
         return Counter(f"prosody_sidecar_{name}", text, ["endpoint", *labels], registry=self._registry)
 
     def watch(self, name: str, read: Callable[[], float], **labels: str) -> None:
-        """Add a gauge of `_GAUGES`, read when Prometheus asks. Calls with one name must have the same label names."""
+        """Add a gauge of `GAUGES`, read when Prometheus asks. Calls with one name must have the same label names."""
         full_name = f"prosody_sidecar_{name}"
         gauge = self._gauges.get(full_name)
         if gauge is None:
-            gauge = Gauge(full_name, _GAUGES[name], list(labels), registry=self._registry)
+            gauge = Gauge(full_name, GAUGES[name], list(labels), registry=self._registry)
             self._gauges[full_name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
