@@ -58,6 +58,7 @@ def machine(
 
 
 def restart_prosody(machine: Machine) -> None:
+    machine.run("systemctl", "reset-failed", "prosody", check=False)  # systemd counts restarts in quick succession
     machine.run("systemctl", "restart", "prosody")
     until = time.monotonic() + 20
     while "conference.localhost" not in machine.run("prosodyctl", "shell", "host:list()", check=False).stdout:
