@@ -531,7 +531,8 @@
                 actions.unshift(element("a", { textContent: link.label, href: link.address, target: "_top" }));
             }
             const dialog = /** @type {HTMLDialogElement} */ (
-                element("dialog", { onclose: () => this.close() }, [
+                // The event comes late: another message may have replaced this one.
+                element("dialog", { onclose: () => dialog.isConnected && this.close() }, [
                     element("h1", { id: "title", dir: "auto", textContent: title }),
                     ...paragraphs.map((each) => element("p", { dir: "auto", textContent: each })),
                     element("div", { className: "actions" }, actions),
