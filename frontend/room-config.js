@@ -308,8 +308,10 @@
          */
         watch(conference, state) {
             this.conference = conference;
+            this.isIn = false; // the earlier conference may leave later, or may not say it at all
             if (state.room !== this.room) {
                 this.room = state.room;
+                this.page.notice.end();
                 if (this.settings) this.apply({});
                 this.settings = null;
                 this.described = "";
@@ -388,8 +390,9 @@
         }
 
         applyConfig() {
-            const ownButtons = (this.page.store.getState()["features/toolbox"] || {}).toolbarButtons || [];
-            const changes = changesFor(this.settings || {}, [...new Set([...BUTTONS, ...ownButtons])]);
+            const { toolbarButtons } = this.page.store.getState()["features/toolbox"] || {};
+            const newer = Array.isArray(toolbarButtons) ? toolbarButtons : [];
+            const changes = changesFor(this.settings || {}, [...new Set([...BUTTONS, ...newer])]);
             for (const path of changes.keys()) if (!this.values.has(path)) this.values.set(path, this.borrow(path));
             this.isApplying = true;
             for (const [path, value] of this.values) this.guard(path, () => value.set(changes.get(path)));
@@ -528,7 +531,8 @@
                 actions.unshift(element("a", { textContent: link.label, href: link.address, target: "_top" }));
             }
             const dialog = /** @type {HTMLDialogElement} */ (
-                element("dialog", { onclose: () => this.close() }, [
+                // The event comes late: another message may have replaced this one.
+                element("dialog", { onclose: () => dialog.isConnected && this.close() }, [
                     element("h1", { id: "title", dir: "auto", textContent: title }),
                     ...paragraphs.map((each) => element("p", { dir: "auto", textContent: each })),
                     element("div", { className: "actions" }, actions),
@@ -597,26 +601,55 @@
     }
 
     /**
+     * Whether the operator has written the origin of an address, without a pattern.
+     * @param {string} origin
+     */
+    function isOrigin(origin) {
+        try {
+            return /^https?:\/\/[^/\\?#@*,;]+\/?$/.test(origin) && Boolean(new URL(origin));
+        } catch (error) {
+            return false;
+        }
+    }
+
+    /**
+     * @param {string} json
+     * @param {(line: string) => void} warn
+     * @returns {typeof TEXTS}
+     */
+    function readTexts(json, warn) {
+        /** @type {unknown} */
+        let own = null;
+        try {
+            own = JSON.parse(json);
+        } catch (error) {
+            // the line below says it
+        }
+        if (!isObject(own)) warn("data-texts: a JSON object is needed, such as {\"close\": \"Schliessen\"}");
+        const entries = Object.entries(isObject(own) ? /** @type {Values} */ (own) : {}).filter(([name, words]) => {
+            const isKnown = Object.keys(TEXTS).includes(name);
+            if (!isKnown) warn(`data-texts: there is no text named ${name}`);
+            else if (!text(words)) warn(`data-texts: ${name} must be a text in quotes, and not empty`);
+            return isKnown && text(words);
+        });
+        return { ...TEXTS, ...Object.fromEntries(entries) };
+    }
+
+    /**
      * The attributes of the script's tag.
-     * @param {HTMLElement | SVGElement | null} script
+     * @param {{ dataset: DOMStringMap } | null} script
      * @param {(line: string) => void} warn
      */
     function readOptions(script, warn) {
         const { redirectOrigins = "", texts = "{}" } = script ? script.dataset : {};
-        let ownTexts = {};
-        try {
-            ownTexts = JSON.parse(texts);
-        } catch (error) {
-            warn("room-config: data-texts: a JSON object is needed, such as {\"close\": \"Schliessen\"}");
-        }
-        const origins = redirectOrigins.split(/\s+/).filter((each) => {
-            const isUsable = /^https?:\/\/[^/]+\/?$/.test(each);
-            if (each && !isUsable) {
-                warn(`room-config: data-redirect-origins: ${each} must look like https://login.example.com`);
-            }
+        /** @param {string} line */
+        const warnOfOption = (line) => warn(`room-config: ${line}`);
+        const origins = redirectOrigins.split(/\s+/).filter(Boolean).filter((each) => {
+            const isUsable = isOrigin(each);
+            if (!isUsable) warnOfOption(`data-redirect-origins: ${each} must look like https://login.example.com`);
             return isUsable;
         });
-        return { origins, texts: { ...TEXTS, ...ownTexts } };
+        return { origins, texts: readTexts(texts, warnOfOption) };
     }
 
     /** Jitsi makes its store some time after this script was loaded. */
@@ -645,7 +678,7 @@
     }
 
     if (typeof module === "object") {
-        module.exports = { WHEN_FALSE, BUTTONS, TEXTS, changesFor, allowedAddress, clockTime, RoomConfig };
+        module.exports = { WHEN_FALSE, BUTTONS, TEXTS, changesFor, allowedAddress, clockTime, readOptions, RoomConfig };
     } else {
         startWithJitsi();
     }

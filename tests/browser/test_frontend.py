@@ -196,6 +196,18 @@ async def test_the_reason_of_a_refusal_is_on_the_screen(meet: Meet, room: str, t
     assert await on_screen(eve) == ""
 
 
+async def test_a_message_that_comes_while_the_user_closes_another_is_shown(meet: Meet, room: str) -> None:
+    prosody = await meet()
+    prosody.backend.on("validate-access", deny("Not yet"))
+    eve = await meet.user("jitsi")
+    await eve.join(room)
+    close = "[...document.body.children].find((e) => e.shadowRoot).shadowRoot.querySelector('dialog').close()"
+    say = "conference.eventEmitter.emit(JitsiMeetJS.events.conference.NON_PARTICIPANT_MESSAGE_RECEIVED, null, "
+    message = json.dumps({"type": "JOIN_REFUSED", "reason": "Never"})
+    await value(eve, f"{close}; {say}{message}); new Promise((shown) => setTimeout(shown, 100))")
+    assert "Never" in await on_screen(eve)
+
+
 @pytest.mark.parametrize(
     ("url", "leads_to"), [("https://login.example.com/?a=b&c", True), ("https://evil.example", False)]
 )

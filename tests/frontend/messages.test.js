@@ -55,6 +55,10 @@ for (const [url, is] of [
     ["https://login.example.com@evil.example/", null],
     ["http://login.example.com/", null],
     ["//evil.example/", null],
+    ["\\\\evil.example\\x", null],
+    ["/\\evil.example", null],
+    ["/\t/evil.example", null],
+    ["java\nscript:alert(1)", null],
     ["javascript:alert(1)", null],
     ["data:text/html,x", null],
     ["blob:https://login.example.com/1", null],
@@ -78,6 +82,17 @@ test("the end of a meeting is counted down, through breakout rooms", () => {
     page.join();
     const ofNotice = page.done.filter(([what]) => what.startsWith("notice"));
     assert.deepStrictEqual(ofNotice, [["notice.countDown", 5], ["notice.pause"], ["notice.goOn"]]);
+});
+
+test("the time that is left is not counted down in another meeting", () => {
+    const page = new Page();
+    page.join();
+    page.say({ type: "MEETING_ENDING", minutesLeft: 5 });
+    page.conference.emit("CONFERENCE_LEFT");
+    page.done.length = 0;
+    page.meeting({ room: "review", conference: undefined });
+    page.enter(new Conference());
+    assert.deepStrictEqual(page.done, [["notice.end"]]);
 });
 
 test("the end of a meeting is explained, and not as a removal", () => {

@@ -157,6 +157,34 @@ test("another meeting in the same page begins with the page's own config", () =>
     assert.strictEqual(page.title, undefined);
 });
 
+test("a meeting that begins before the earlier one says that it is left begins like the first", () => {
+    const page = new Page();
+    page.settings({ chatEnabled: false });
+    page.join();
+    const earlier = page.conference;
+    page.meeting({ room: "review", conference: undefined });
+    page.enter(new Conference({ roomConfig: { muteOnJoin: true, meetingDescription: "Bring cake" } }));
+    earlier.emit("CONFERENCE_LEFT");
+    const shown = () => page.store.actions.filter(({ type }) => type === "SHOW_NOTIFICATION").length;
+    assert.deepStrictEqual([page.muted, shown()], [[], 0]);
+    page.join();
+    assert.deepStrictEqual([page.muted, shown()], [["audio"], 1]);
+});
+
+test("a Jitsi whose toolbar keeps its buttons in another way gets the settings", () => {
+    const page = new Page();
+    page.store.state["features/toolbox"] = { toolbarButtons: { chat: true } };
+    page.settings({ chatEnabled: false, pollsEnabled: false });
+    assertIsOff(page, "chatEnabled");
+    assertIsOff(page, "pollsEnabled");
+});
+
+test("a name that each object of JavaScript has is no setting", () => {
+    const page = new Page();
+    page.settings(JSON.parse('{"__proto__": {"chatEnabled": false}, "constructor": false, "toString": false}'));
+    assert.deepStrictEqual([page.config, page.warnings], [{}, []]);
+});
+
 test("newcomers are muted once in a meeting, also if the settings come after the join", () => {
     const page = new Page();
     page.join();
