@@ -257,7 +257,7 @@
             const warn = (error) => {
                 if (this.warned.has(what)) return;
                 this.warned.add(what);
-                this.page.warn(`room-config: ${what}: ${error instanceof Error ? error.message : error}`);
+                this.page.warn(`room-config: ${what}: ${error instanceof Error ? error.message : typeof error}`);
             };
             try {
                 const result = action();

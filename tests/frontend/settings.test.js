@@ -125,6 +125,19 @@ test("a setting that cannot be applied leaves the others, and a line in the cons
     assert.deepStrictEqual(page.warnings, ["room-config: disablePolls: no such thing"]);
 });
 
+test("what is thrown may be anything", () => {
+    const page = new Page();
+    const dispatch = page.store.dispatch.bind(page.store);
+    page.store.dispatch = (action) => {
+        if (action.type === "OVERWRITE_CONFIG" && action.config.disablePolls) throw Object.create(null);
+        dispatch(action);
+    };
+    page.settings({ pollsEnabled: false });
+    page.settings({ chatEnabled: false });
+    assert.strictEqual(page.config.disableChat, true);
+    assert.deepStrictEqual(page.warnings, ["room-config: disablePolls: object"]);
+});
+
 test("a page that had joined before this script came gets the settings", () => {
     const conference = new Conference({ roomConfig: { chatEnabled: false, muteOnJoin: true } });
     const page = new Page({ conference, isLate: true });
