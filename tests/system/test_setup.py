@@ -89,5 +89,6 @@ def test_make_help_names_every_target() -> None:
         "test-systemd",
         "image",
         "test-container",
+        "test-shards",
     }
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))
