@@ -273,7 +273,7 @@ async def test_8_one_denied_user_who_asks_all_the_time_does_not_switch_the_rooms
 async def test_9_when_the_backend_is_back_the_first_probe_serves_everybody(figure: Print) -> None:
     async with both({"breaker": {"open_for": 1.5}}) as (backend, sidecar):
         await backend.goes(Fault.ERROR_500)
-        await evenly(40, 1.5, lambda n: sidecar.decides(f"room-{n}", "alice@example.com"))
+        await evenly(40, 1.5, lambda n: sidecar.decides(f"room-{n}", f"user-{n}@example.com"))
         assert sidecar.log("breaker")[-1]["state"] == "open"
         backend.latency = 0.1
         await backend.goes(Fault.NONE)
