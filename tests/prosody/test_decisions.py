@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.prosody.ordering import begin, new_id
 from tests.rig.answers import Answer, Request, hold, reply
 from tests.rig.xmpp import CLIENT, JITMEET, STANZAS, Client
 
@@ -104,6 +105,15 @@ async def test_a_module_takes_it_away_neither_later_and_a_moderator_can(prosody:
         assert await in_room(prosody, room, set_by.format("true")) is False
         assert await in_room(prosody, room, set_by.format(f'"{first.jid}"')) is True
         assert await in_room(prosody, room, f'return room:get_affiliation("{ann.jid}")') == "member"
+
+
+async def test_a_moderator_who_is_kicked_by_an_order_is_none_any_more(prosody: Server, room: str) -> None:
+    prosody.backend.on("validate-access", says(ann={"isModerator": True}))
+    async with Client.connect(prosody) as first, Client.connect(prosody, user="ann") as ann:
+        await first.join(room, nick="first")
+        await ann.join(room, nick="ann")
+        await begin(prosody, "kick", room, id=new_id(), user="ann@auth.localhost", reason="Out")
+        assert await in_room(prosody, room, f'return room:get_affiliation("{ann.jid}") or "none"') == "none"
 
 
 async def test_a_moderator_passes_the_configs_lobby(start_prosody: StartProsody, room: str) -> None:
