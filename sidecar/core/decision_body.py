@@ -89,10 +89,16 @@ def restricts(verdict: Verdict | None, body: bytes) -> bool:
     return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
 
 
+def is_lasting(entry: Entry) -> bool:
+    """Whether the entry says what must not happen: it matters when it is too old to be an answer too. So it does not
+    expire on disk, strangers cannot evict it, and it is written and read before the others."""
+    return entry.verdict is Verdict.PRIVATE or restricts(entry.verdict, entry.body)
+
+
 def is_protective(row: Entry | None) -> bool:
-    """Whether a crash must not bring back what this row replaces: a deny, a deletion (None), an allow that sends the
-    user to the lobby, an answer that an order made suspect."""
-    return row is None or row.verdict is Verdict.PRIVATE or row.suspect or restricts(row.verdict, row.body)
+    """Whether a crash must not bring back what this row replaces: a deletion (None), what is lasting, an answer that an
+    order made suspect."""
+    return row is None or row.suspect or is_lasting(row)
 
 
 def aged(body: bytes, seconds: float) -> bytes:
