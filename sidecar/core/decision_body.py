@@ -83,6 +83,11 @@ def requires_lobby(body: bytes) -> bool:
     return b'"requireLobby":true' in body and json.loads(body).get("requireLobby") is True
 
 
+def makes_moderator(body: bytes) -> bool:
+    """Whether the body of a decision says that the user is a moderator."""
+    return b'"isModerator":true' in body and json.loads(body).get("isModerator") is True
+
+
 def restricts(verdict: Verdict | None, body: bytes) -> bool:
     """Whether an answer keeps the user out, or in the lobby. Such an answer is on disk before anybody hears of it, and
     no answer to an older question takes its place."""
@@ -124,6 +129,13 @@ def configuration_in(body: bytes) -> bytes | None:
         return None
     configuration = json.loads(body).get("configuration")
     return _compact(configuration) if isinstance(configuration, dict) else None
+
+
+def without_configuration(body: bytes) -> bytes:
+    """The body of a decision without the room config that it brought along."""
+    if b'"configuration":' not in body:
+        return body
+    return _compact({name: value for name, value in json.loads(body).items() if name != "configuration"})
 
 
 def in_words(body: bytes) -> list[str]:

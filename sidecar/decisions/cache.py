@@ -189,6 +189,13 @@ class Cache:
                 if entry is not None:  # `put` sees the change
                     self.put(key, entry)
 
+    def outdates_config(self, decision: Key, asked_at: float) -> bool:
+        """Whether the config of the room is newer, or was taken away later, than one that comes along with a decision
+        that was asked at this instant."""
+        key = decision.of_config
+        config = self.get(key)
+        return (config is not None and config.asked_at > asked_at) or self.changes.outdate(key, asked_at)
+
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for lru in self._all:

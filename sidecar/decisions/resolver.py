@@ -17,7 +17,7 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import is_personal, requires_lobby, restricts
+from sidecar.core.decision_body import is_personal, requires_lobby, restricts, without_configuration
 from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
 from sidecar.core.sealed import Found
@@ -88,7 +88,7 @@ class Resolver:
             return None
         if query.key.subject == GUEST and is_personal(view.entry.body):
             return None
-        return remembered(view.entry, view.state, policy, now) if view.answers and not view.plan.refresh else None
+        return self._remembered(query.key, view, now) if view.answers and not view.plan.refresh else None
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
@@ -281,6 +281,14 @@ class Resolver:
             self._calls.note_answered(query)
         elif entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH:
             self._deliver_later(query)
+        return self._remembered(query.key, view, now)
+
+    def _remembered(self, key: Key, view: View, now: float) -> Answer:
+        """The entry as an answer, without a room config that is older than what is known now."""
+        entry = view.entry
+        assert entry is not None, "only a usable entry is planned to be the answer"
+        if b'"configuration":' in entry.body and self.cache.outdates_config(key, entry.asked_at):
+            entry = entry._replace(body=without_configuration(entry.body))
         return remembered(entry, view.state, view.policy, now)
 
     async def _by_policy(self, query: Query, view: View, now: float, *, asked: bool) -> Answer:

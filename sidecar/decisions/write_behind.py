@@ -91,6 +91,7 @@ class WriteBehind:
         self._recall_within = recall_within
         self._wake = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
+        self._outdated_rows: set[Key] = set()
         self._loaded = asyncio.Event()
         self._denies_known = asyncio.Event()
         self._outdated = False
@@ -155,13 +156,15 @@ class WriteBehind:
             if not (self._loaded.is_set() or self._outdated):
                 self._restore(remembered)
 
-    async def persist(self) -> None:
-        """Return when all that must not be lost of what is dirty now is synced to the disk. Raises DiskError if it is
-        not."""
+    async def persist(self, key: Key | None = None) -> None:
+        """Return when all that must not be lost of what is dirty now is synced to the disk. The row of this key, if it
+        is dirty, may then be missing there, and is not older. Raises DiskError if it is not so."""
         if self._store is None or not (self._cache.dirty or self._rewrite):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
+        if key is not None:
+            self._outdated_rows.add(key)
         self._wake.set()
         try:
             await waiter
@@ -240,8 +243,11 @@ class WriteBehind:
             await self._rewrite_if_needed(self._store)
         if not self._cache.dirty:
             await self._store.save({}, durable=durable)  # the clock
-        rows = [row for row in self._cache.dirty.items() if is_protective(row[1])]
-        await self._save(self._store, sorted(rows, key=lambda row: row[1] is None), durable=durable)
+        dirty = self._cache.dirty
+        outdated, self._outdated_rows = self._outdated_rows, set()
+        rows = {key: row for key, row in dirty.items() if is_protective(row)}
+        rows |= {key: None for key in outdated if key in dirty and key not in rows}  # `_save_others` has the new row
+        await self._save(self._store, sorted(rows.items(), key=lambda row: row[1] is None), durable=durable)
 
     async def _save_others(self) -> None:
         if self._store is not None:

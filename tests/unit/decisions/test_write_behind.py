@@ -365,6 +365,21 @@ async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() 
     assert all(rows == {} for rows, _ in store.commits)
 
 
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_row_that_grants_more_than_the_new_one_is_gone_when_persist_returns(full: bool) -> None:
+    moderator, user = an_entry(body=b'{"allowed":true,"reason":null,"isModerator":true}'), an_entry()
+    store = FakeStore({a_key(): moderator})
+    async with Running(store, every=60.0) as running:
+        await until(lambda: running.writer.loaded)
+        store.full = full
+        running.cache.put(a_key(), user)
+        await running.writer.persist(a_key())
+        assert store.rows.get(a_key(), user) == user
+        assert store.commits[-1 if full else -2] == ({a_key(): None}, True)
+        await until(lambda: full or store.rows == {a_key(): user})
+        assert (a_key() in running.cache.dirty) is full, "it is written when there is space"
+
+
 async def test_without_a_store_nothing_piles_up_and_nobody_waits() -> None:
     async with Running(None) as running:
         assert running.writer.loaded
