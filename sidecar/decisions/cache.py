@@ -208,8 +208,13 @@ class Cache:
             yield from lru.keys(room)
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
-        """The backend said `private` for a guest: from now on the guests of the room share no answer."""
-        self.drop(shared)
+        """The backend said `private` for a guest: from now on the guests of the room share no answer.
+
+        A deny for all of them is kept: it is no answer any more, but without the backend it keeps out who is unknown.
+        """
+        entry = self.get(shared)
+        if entry is None or entry.verdict is not Verdict.DENY:
+            self.drop(shared)
         self.put(_guests_of(shared.room), Entry(Verdict.PRIVATE, b"", asked_at, asked_at, Lifetimes(0, 0, 0)))
 
     def guests_are_separate(self, room: str) -> bool:
