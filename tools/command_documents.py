@@ -75,13 +75,14 @@ class Counts(Document):
 
 
 class Module(Document):
-    """A module of Prosody with a link."""
+    """A module of Prosody with a link. `old_token`: it sends the second token of `listen.token_file`."""
 
     host: str
     boot: str
     version: str
     up_seconds: float
     under_way: int
+    old_token: bool
 
 
 class Shared(Document):
