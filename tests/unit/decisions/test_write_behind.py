@@ -366,6 +366,9 @@ async def test_a_change_ends_the_long_round_of_an_idle_sidecar(monkeypatch: pyte
     monkeypatch.setattr(WriteBehind, "IDLE", 1_000_000)
     store = FakeStore()
     async with Running(store, every=0.001) as running:
+        await until(lambda: running.writer.loaded)
+        for _ in range(10):
+            await asyncio.sleep(0)  # the round has begun
         running.cache.put(a_key(), an_entry())
         await until(lambda: a_key() in store.rows)
 
