@@ -195,11 +195,19 @@ class Resolver:
     async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
         """Change what is meant, also what is under way, here and on other sidecars; returns how many entries were
         changed here. Raises DiskError."""
+        if self._shared is None:
+            return await self.purge_here(selector, change)
+        # The others hear of it also where the disk of this one is slow or fails.
+        said = asyncio.ensure_future(self._shared.say(selector, change))
         try:
             return await self.purge_here(selector, change)
         finally:
-            if self._shared is not None:
-                await self._shared.say(selector, change)
+            await said
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether other sidecars have been told of all that was purged here, or can hear of it."""
+        return self._shared is None or self._shared.everywhere
 
     async def purge_here(self, selector: Selector, change: Change) -> int:
         """The same for this sidecar alone. Raises DiskError."""
