@@ -88,7 +88,7 @@ def query_of(
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
-    """The question for the room config that a join with `?config=1` asks too. Its body is that of a `room-created`, and
+    """The question for the room config that a join asks for too. Its body is that of a `room-created`, and
     has nothing that is only for the decision, such as the token."""
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
