@@ -21,7 +21,7 @@ from sidecar.cli.main import DEFAULT_FILES, DEMO_CONFIG, DEMO_PORT, EXIT_CODES, 
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import as_the_service, read_token
+from sidecar.config.credentials import as_the_service, read_tokens
 from sidecar.config.environment import has_settings
 from sidecar.config.loader import parse
 from sidecar.config.models import Settings
@@ -283,8 +283,8 @@ def _ask_at(settings: Settings, source: Path, method: str, path: str, **more: An
     if method != "GET" or path.startswith("/control"):  # what only reads needs no right, so it needs no socket
         own = admin_socket(settings, os.environ)
         sockets = [*([SYSTEM] if source == DEFAULT_FILES[0] else []), *([own] if own is not None else [])]
-    token = read_token("admin-token", admin.token_file, os.environ)
-    return ask(admin, method, path, sockets=sockets, token=token, **more)
+    tokens = read_tokens("admin-token", admin.token_file, os.environ)
+    return ask(admin, method, path, sockets=sockets, token=tokens[0] if tokens else None, **more)
 
 
 def _show(document: Any, as_json: bool, in_words: Callable[[Any], None]) -> None:

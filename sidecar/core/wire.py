@@ -87,18 +87,13 @@ def query_of(
     return Query(key, message.body, received_at, caller, traceparent, Asker(name, guest), _header_safe(token))
 
 
-def config_key_of(decision: Key) -> Key:
-    """The key of the room config that a join asks for too."""
-    return Key(Endpoint.ROOM_CREATED, decision.room, decision.room_jid)
-
-
 def config_query_of(message: Message, decision: Query) -> Query:
     """The question for the room config that a join asks for too. Its body is that of a `room-created`, and
     has nothing that is only for the decision, such as the token."""
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
-    return Query(config_key_of(decision.key), body, decision.received_at, "", decision.traceparent, decision.asker)
+    return Query(decision.key.of_config, body, decision.received_at, "", decision.traceparent, decision.asker)
 
 
 def traceparent_of(header: str) -> str:

@@ -25,7 +25,7 @@ from sidecar.clock import Clock
 from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.wire import BODY_LIMIT
 from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
-from sidecar.web.auth import check_token
+from sidecar.web.auth import check_token, is_one_of, sent_token
 from sidecar.web.questions import Exchange, Questions
 from sidecar.web.requests import CALLED, Route
 from sidecar.web.responses import Problem, Renderer, document_of, nothing_usable
@@ -148,7 +148,7 @@ class Links:
 
     def document(self) -> list[dict[str, Any]]:
         """The links, for the status."""
-        now = self._clock.monotonic()
+        now, tokens = self._clock.monotonic(), self._questions.settings.tokens
         return [
             {
                 "host": link.module.host,
@@ -156,14 +156,20 @@ class Links:
                 "version": link.module.version,
                 "up_seconds": round(now - link.began_at, 1),
                 "under_way": len(link.tasks),
+                "old_token": link.token in tokens[1:],
             }
             for link in self._links
             if link.module is not None
         ]
 
     def sweep(self) -> None:
-        """Ask the modules that are silent for a sign of life, and give up the links of those that give none."""
+        """Ask the modules that are silent for a sign of life, and give up the links of those that give none. End the
+        links that were opened with a token that no longer counts."""
+        tokens = self._questions.settings.tokens
         for link in self._links:
+            if tokens and not link.why and not is_one_of(link.token, tokens):
+                link.why = "its token no longer counts"
+                link.ending = asyncio.get_running_loop().create_task(self._end(link, CLOSE_WITHIN))
             link.silent_sweeps += 1
             if link.silent_sweeps >= GIVE_UP_AT:
                 link.abort()
@@ -191,9 +197,8 @@ class Links:
 
     def _check(self, request: web.BaseRequest) -> None:
         """Raises Problem unless a module may open a link."""
-        headers, token = request.headers, self._questions.settings.token
-        if token is not None:
-            check_token(request, token)
+        headers = request.headers
+        check_token(request, self._questions.settings.tokens)
         if hdrs.ORIGIN in headers:
             raise Problem(403, "a page in a browser has no business here")
         if request.method != hdrs.METH_GET:
@@ -228,7 +233,7 @@ class Links:
                 await link.drain()
             if link.ignored > MOST_IGNORED:
                 await link.close(WSCloseCode.POLICY_VIOLATION, b"too much that means nothing")
-        return f"closed with code {link.socket.close_code}"
+        return link.why or f"closed with code {link.socket.close_code}"
 
     def _take(self, link: _Link, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
@@ -292,8 +297,13 @@ class _Link:
     def __init__(self, socket: _Socket, request: web.BaseRequest, now: float) -> None:
         self.socket = socket
         self.module: Module | None = None
+        self.token = sent_token(request)
+        self.why = ""
+        """Why we have ended it."""
         self.tasks: set[asyncio.Task[None]] = set()
         """What is being answered."""
+        self.ending: asyncio.Task[None] | None = None
+        """Kept, since the event loop keeps no task."""
         self.began_at = now
         self.silent_sweeps = 0
         self.ignored = 0

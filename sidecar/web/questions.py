@@ -13,7 +13,7 @@ from typing import Protocol
 from sidecar.clock import Clock
 from sidecar.core.answers import UNREACHABLE, config_along, with_decision
 from sidecar.core.model import Answer, Endpoint, Event, Key, Kind, Query, Source
-from sidecar.core.wire import Malformed, Message, config_key_of, config_query_of, query_of, read_message
+from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.requests import Route
@@ -56,8 +56,8 @@ class WebhookSettings:
     anonymous_domains: frozenset[str] = frozenset()
     identities: bool = False
     """Whether facts name users as they are, rather than by digest."""
-    token: str | None = field(default=None, repr=False)
-    """What Prosody must send in X-Webhook-Secret; None: nothing."""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """One of these Prosody must send in X-Webhook-Secret; empty: nothing. The second one is the old one."""
     patience: float = 5.0
     """Seconds that Prosody waits for an answer."""
 
@@ -202,7 +202,7 @@ class Questions:
             exchange.answer = _marked(answer, query)
             if exchange.joins is None or not answer.allowed:
                 return True
-            exchange.config = self._resolver.at_once(config_key_of(query.key))
+            exchange.config = self._resolver.at_once(query.key.of_config)
         except Exception as error:  # noqa: BLE001 - `complete` answers then
             self._emit(Crashed("resolver", error))
         if exchange.config is None:

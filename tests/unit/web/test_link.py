@@ -182,7 +182,7 @@ async def test_without_the_token_there_is_no_link(
     engines: Engines, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
 ) -> None:
     clock = SystemClock()
-    settings = WebhookSettings(PREFIX, token="right")
+    settings = WebhookSettings(PREFIX, tokens=("right", "old"))
     questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
     links = Links(questions, clock, facts.append)
     url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
@@ -191,6 +191,38 @@ async def test_without_the_token_there_is_no_link(
     assert links.connected() == []
     async with Link.open(url, headers={"X-Webhook-Secret": "right"}) as link:
         assert (await link.asks("validate-access", JOIN)).status == 200
+    await links.end(0.1)
+
+
+async def test_a_link_with_a_token_that_no_longer_counts_is_ended(
+    engines: Engines, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    clock = SystemClock()
+    settings = WebhookSettings(PREFIX, tokens=("new", "old"))
+    questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
+    links = Links(questions, clock, facts.append)
+    url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
+
+    def has_old_token() -> dict[str, bool]:
+        return {each["host"]: each["old_token"] for each in links.document()}
+
+    async with (
+        Link.open(url, {**HELLO, "host": "a"}, {"X-Webhook-Secret": "new"}) as new,
+        Link.open(url, {**HELLO, "host": "b"}, {"X-Webhook-Secret": "old"}) as old,
+    ):
+        links.sweep()
+        assert has_old_token() == {"a": False, "b": True}
+        questions.settings = WebhookSettings(PREFIX, tokens=("new",))
+        links.sweep()
+        links.sweep()
+        await old.hears("bye", "0")
+        await old.says("pong", "bye")
+        assert await old.ends() == WSCloseCode.GOING_AWAY
+        assert (await new.asks("validate-access", JOIN)).status == 200
+        assert has_old_token() == {"a": False}
+    ended = next(fact for fact in facts if isinstance(fact, LinkChanged) and not fact.up)
+    assert ended.reason == "its token no longer counts"
+    assert sum(message.kind == "bye" for message in old.seen) == 1
     await links.end(0.1)
 
 
