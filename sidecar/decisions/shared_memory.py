@@ -69,8 +69,8 @@ class Engine(Protocol):
         """Return when there is a message after `position`, or after a while."""
         ...
 
-    async def read(self, name: str, scopes: Sequence[str]) -> Found:
-        """The answer of that name, and the fences of its key."""
+    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
+        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
         ...
 
     async def keep(
@@ -450,7 +450,7 @@ class SharedMemory:
         lifetimes = entry.lifetimes
         now = self._clock.monotonic()
         left = lifetimes.total - (now - entry.asked_at)
-        found = denied.found or await self._engine.read(name, labels)
+        found = denied.found or await self._engine.read(name, labels, patient=True)
         asked_for_ms, settled_for_ms = (round((now - at) * 1000) for at in (entry.asked_at, entry.settled_at))
         asked_ms = found.now_ms if denied.found else found.now_ms - asked_for_ms
         body = TOMBSTONE if has_password(entry.body) and entry.verdict is Verdict.DENY else entry.body

@@ -33,6 +33,9 @@ CONNECTIONS = 16
 """Connections for questions."""
 MOST = 500
 """Messages in one read of the stream."""
+OPENED_FOR = 10.0
+"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
+handshake."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -59,6 +62,7 @@ class Engine:
         self._stream = _client(place, SLOW + BLOCK, 1)
         self._writes = _client(place, SLOW, 1)
         self._sha = ""
+        self._open_until = 0.0
         self.replicas = 0
         """Replicas of the engine at the last beat."""
         self.members = 0
@@ -73,11 +77,25 @@ class Engine:
 
     async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
         """Show that this shard is there, and read the stream after `position`. `renew`: the epoch that is to end."""
-        answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        try:
+            answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        except EngineError:
+            self._open_until = 0.0
+            raise
+        await self._open()
         with _errors():
             epoch, now_ms, tail, self.members, self.replicas, messages = answer
             numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def _open(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._open_until:
+            return
+        self._open_until = now + OPENED_FOR
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(SLOW):
+                await asyncio.gather(*(self._questions.ping() for _ in range(CONNECTIONS)))
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
@@ -86,10 +104,11 @@ class Engine:
             async with asyncio.timeout(SLOW + BLOCK):
                 await self._stream.xread({key: f"{position}-0"}, count=1, block=int(BLOCK * 1000))
 
-    async def read(self, name: str, scopes: Sequence[str]) -> Found:
-        """The answer of that name, and the fences of its key."""
-        async with _within(QUICK):
-            answer = await self._call(self._questions, _names(name, scopes), "read")
+    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
+        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
+        client, seconds = (self._writes, SLOW) if patient else (self._questions, QUICK)
+        async with _within(seconds):
+            answer = await self._call(client, _names(name, scopes), "read")
         with _errors():
             epoch, now_ms, fences, content, settled_ms = answer
             vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
