@@ -93,8 +93,7 @@ def config_query_of(message: Message, decision: Query) -> Query:
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
-    key = Key(Endpoint.ROOM_CREATED, message.room, decision.key.room_jid)
-    return Query(key, body, decision.received_at, "", decision.traceparent, decision.asker)
+    return Query(decision.key.of_config, body, decision.received_at, "", decision.traceparent, decision.asker)
 
 
 def traceparent_of(header: str) -> str:

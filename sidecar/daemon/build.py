@@ -110,7 +110,7 @@ def build(
     health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
-    current = Current(settings, secrets.admin_token, now, now, settings, source, secrets.control_keys)
+    current = Current(settings, secrets.admin_tokens, now, now, settings, source, secrets.control_keys)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
     bulkhead = Bulkhead(Limit(settings.backend.max_in_flight), clock)
@@ -184,7 +184,9 @@ def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     """What the listener for Prosody goes by."""
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
     listen = settings.listen
-    return WebhookSettings(listen.prefix, domains, settings.log.identities, secrets.listen_token, listen.module_timeout)
+    return WebhookSettings(
+        listen.prefix, domains, settings.log.identities, secrets.listen_tokens, listen.module_timeout
+    )
 
 
 def _events(

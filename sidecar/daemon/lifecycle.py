@@ -191,7 +191,7 @@ class Daemon:
             address = _address("control", settings.control)
             await listen(stack, control, address, self._passed, connections, parts.emit, tls=parts.control_tls)
         connections = parts.connections["admin"]
-        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_token, GRACE)
+        admin = admin_runner(parts.admin, parts.control, connections, lambda: parts.current.admin_tokens, GRACE)
         await listen(stack, admin, _address("admin", settings.admin), self._passed, connections, parts.emit)
         connections = parts.connections["listen"]
         webhooks = webhook_runner(parts.webhooks, parts.links, connections, self._patience())

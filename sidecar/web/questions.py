@@ -56,8 +56,8 @@ class WebhookSettings:
     anonymous_domains: frozenset[str] = frozenset()
     identities: bool = False
     """Whether facts name users as they are, rather than by digest."""
-    token: str | None = field(default=None, repr=False)
-    """What Prosody must send in X-Webhook-Secret; None: nothing."""
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    """One of these Prosody must send in X-Webhook-Secret; empty: nothing. The second one is the old one."""
     patience: float = 5.0
     """Seconds that Prosody waits for an answer."""
 

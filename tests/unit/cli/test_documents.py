@@ -8,6 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from tools import man
+from tools.command_documents import COMMANDS
 from tools.commands import every_command, options
 
 ROOT = Path(__file__).parents[3]
@@ -16,6 +17,15 @@ ROOT = Path(__file__).parents[3]
 def test_the_page_and_the_schema_of_the_commands_are_current() -> None:
     done = subprocess.run([sys.executable, "-m", "tools.commands", "--check"], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_every_command_that_prints_json_has_a_schema() -> None:
+    with_json = {
+        each.command_path.removeprefix("prosody-sidecar ")
+        for each in every_command()
+        if any(option.startswith("--json") for option, _ in options(each))
+    }
+    assert with_json == set(COMMANDS)
 
 
 def test_the_man_page_has_every_command_and_option() -> None:
