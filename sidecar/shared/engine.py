@@ -30,7 +30,7 @@ SLOW = 1.0
 BLOCK = 1.0
 """Seconds a read of the stream waits for a message."""
 CONNECTIONS = 16
-"""Connections for questions."""
+"""Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
 OPENED_FOR = 10.0
@@ -60,7 +60,7 @@ class Engine:
         self._nonce = nonce
         self._questions = _client(place, QUICK, CONNECTIONS)
         self._stream = _client(place, SLOW + BLOCK, 1)
-        self._writes = _client(place, SLOW, 1)
+        self._writes = _client(place, SLOW, CONNECTIONS)
         self._sha = ""
         self._open_until = 0.0
         self.replicas = 0
