@@ -69,6 +69,10 @@ class Connection(asyncio.Protocol):
         while True:
             head, end, rest = self.received.partition(b"\r\n\r\n")
             found = HEAD.match(head)
+            if end and found is None:  # it has no link
+                self.transport.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                self.transport.close()
+                return
             if not end or found is None or len(rest) < int(found[2]):
                 return
             length = int(found[2])

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.sample import WentWrong
+
 READY_WITHIN = 30.0
 STOPPED_WITHIN = 15.0
 
@@ -19,10 +21,6 @@ SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
 """The measured program has one core; its clients and its backend share the other."""
 
 _ROOT = Path(__file__).parents[1]
-
-
-class WentWrong(Exception):
-    """The measurement has no meaning: a program does not run, or its answers are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """CPU time that it has used, in user mode and in the kernel."""
-        return sum(_nanoseconds(pid) for pid in _family(self.process.pid)) / 1e9
+        return cpu_seconds(self.process.pid)
 
     def memory(self) -> Memory:
         """Its memory now."""
@@ -92,9 +90,14 @@ async def until_listening(program: Program, port: int) -> None:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
     except TimeoutError:
         raise WentWrong(f"it does not listen on port {port}: {program.last_words()}") from None
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and all its children."""
+    return sum(_nanoseconds(each) for each in _family(pid)) / 1e9
 
 
 @contextlib.contextmanager

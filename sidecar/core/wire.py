@@ -88,13 +88,12 @@ def query_of(
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
-    """The question for the room config that a join with `?config=1` asks too. Its body is that of a `room-created`, and
+    """The question for the room config that a join asks for too. Its body is that of a `room-created`, and
     has nothing that is only for the decision, such as the token."""
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
     body = json.dumps({**asked, "creator": decision.caller}).encode()
-    key = Key(Endpoint.ROOM_CREATED, message.room, decision.key.room_jid)
-    return Query(key, body, decision.received_at, "", decision.traceparent, decision.asker)
+    return Query(decision.key.of_config, body, decision.received_at, "", decision.traceparent, decision.asker)
 
 
 def traceparent_of(header: str) -> str:

@@ -30,9 +30,12 @@ SLOW = 1.0
 BLOCK = 1.0
 """Seconds a read of the stream waits for a message."""
 CONNECTIONS = 16
-"""Connections for questions."""
+"""Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
+OPENED_FOR = 10.0
+"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
+handshake."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -51,15 +54,15 @@ class Place:
 class Engine:
     """One engine. `nonce` gives a new random text on each call."""
 
-    def __init__(self, place: Place, nonce: Callable[[], str], member: str) -> None:
-        """Nothing is opened yet. `member` names this sidecar."""
+    def __init__(self, place: Place, nonce: Callable[[], str]) -> None:
+        """Nothing is opened yet."""
         self._place = place
         self._nonce = nonce
-        self._member = member
         self._questions = _client(place, QUICK, CONNECTIONS)
         self._stream = _client(place, SLOW + BLOCK, 1)
-        self._writes = _client(place, SLOW, 1)
+        self._writes = _client(place, SLOW, CONNECTIONS)
         self._sha = ""
+        self._open_until = 0.0
         self.replicas = 0
         """Replicas of the engine at the last beat."""
         self.members = 0
@@ -72,13 +75,27 @@ class Engine:
                 async with asyncio.timeout(SLOW):
                     await client.aclose()
 
-    async def beat(self, position: int, renew: str = "") -> Batch:
-        """Show that this sidecar is there, and read the stream after `position`. `renew`: the epoch that is to end."""
-        answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, self._member)
+    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
+        """Show that this shard is there, and read the stream after `position`. `renew`: the epoch that is to end."""
+        try:
+            answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        except EngineError:
+            self._open_until = 0.0
+            raise
+        await self._open()
         with _errors():
             epoch, now_ms, tail, self.members, self.replicas, messages = answer
             numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def _open(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._open_until:
+            return
+        self._open_until = now + OPENED_FOR
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(SLOW):
+                await asyncio.gather(*(self._questions.ping() for _ in range(CONNECTIONS)))
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
@@ -87,10 +104,11 @@ class Engine:
             async with asyncio.timeout(SLOW + BLOCK):
                 await self._stream.xread({key: f"{position}-0"}, count=1, block=int(BLOCK * 1000))
 
-    async def read(self, name: str, scopes: Sequence[str]) -> Found:
-        """The answer of that name, and the fences of its key."""
-        async with _within(QUICK):
-            answer = await self._call(self._questions, _names(name, scopes), "read")
+    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
+        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
+        client, seconds = (self._writes, SLOW) if patient else (self._questions, QUICK)
+        async with _within(seconds):
+            answer = await self._call(client, _names(name, scopes), "read")
         with _errors():
             epoch, now_ms, fences, content, settled_ms = answer
             vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
@@ -124,19 +142,36 @@ class Engine:
         content: bytes,
         every_ms: int,
         message: bytes,
-    ) -> bool:
-        """Keep a deny that was asked and answered so long ago, and say so; returns whether a replica has it, if there
-        is one."""
+        *,
+        again: bool = False,
+    ) -> None:
+        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
-        return await self._write_through(_names(name, scopes), "deny", *arguments)
+        await self._write_through(_names(name, scopes), "deny", *arguments, "again" if again else "")
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
-        """Replace a part of these fences, and say so; returns whether a replica has it, if there is one."""
+    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
+        """Replace a part of these fences, and say so; returns the epoch in which it was done."""
         return await self._write_through([f"fence:{scope}" for scope in scopes], "change", part[0], message)
 
-    async def say(self, message: bytes) -> bool:
-        """Say something to the other sidecars; returns whether a replica has it, if there is one."""
-        return await self._write_through([], "change", "s", message)
+    async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
+        """Keep an order for other shards until it is over, at most so long, and say it."""
+        await self._write_through(["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
+
+    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+        names = ["orders", f"absent:{order_id}", "members"]
+        await self._write_through(names, "outcome", order_id, absent_at, message)
+
+    async def over(self, order_id: str) -> None:
+        """Nobody waits for this order any more."""
+        await self._call(self._writes, ["orders", f"absent:{order_id}"], "over", order_id)
+
+    async def orders(self) -> tuple[int, list[bytes]]:
+        """The engine's clock, and the messages of the orders that wait, in the order in which they were said."""
+        answer = await self._call(self._writes, ["orders"], "orders")
+        with _errors():
+            _, now_ms, waiting = answer
+            return int(now_ms), [bytes(message) for _, message in sorted(waiting)]
 
     async def withdraw(self, name: str) -> None:
         """Keep nothing under this name."""
@@ -154,29 +189,48 @@ class Engine:
                         told[name] = None  # a managed engine may not say it
                 return told
 
-    async def _write_through(self, names: Sequence[str], operation: str, *arguments: Any) -> bool:
-        keys = self._keys(names)
-        with _errors():
-            async with asyncio.timeout(SLOW), self._writes.pipeline(transaction=False) as pipeline:
-                pipeline.eval(SCRIPT, len(keys), *keys, operation, self._nonce(), *arguments)
-                pipeline.execute_command("WAIT", 1 if self.replicas else 0, int(SLOW * 500))
-                _, replicas = await pipeline.execute()
-                return int(replicas) >= min(1, self.replicas)
-
-    async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
-        keys = self._keys(names)
-        values = (len(keys), *keys, operation, self._nonce(), *arguments)
+    async def _write_through(self, names: Sequence[str], operation: str, *arguments: Any) -> str:
+        """Raises EngineError too if there are replicas and none of them has it yet. Returns the epoch."""
+        values = self._values(names, operation, *arguments)
         with _errors():
             async with asyncio.timeout(SLOW):
-                if not self._sha:
-                    self._sha = str(await client.script_load(SCRIPT))
+                sha = await self._loaded(self._writes)
                 try:
-                    return await client.evalsha(self._sha, *values)
+                    answer, replicas = await self._with_wait(sha, values)
                 except NoScriptError:
-                    return await client.eval(SCRIPT, *values)
+                    self._sha = ""
+                    answer, replicas = await self._with_wait(await self._loaded(self._writes), values)
+                if int(replicas) < min(1, self.replicas):
+                    raise EngineError("no replica has it yet")
+                return str(answer[0].decode())
 
-    def _keys(self, names: Sequence[str]) -> list[str]:
-        return [self._key("generation"), self._key("stream"), *map(self._key, names)]
+    async def _with_wait(self, sha: str, values: Sequence[Any]) -> Any:
+        async with self._writes.pipeline(transaction=False) as pipeline:
+            pipeline.evalsha(sha, *values)
+            pipeline.execute_command("WAIT", 1 if self.replicas else 0, int(SLOW * 500))
+            return await pipeline.execute()
+
+    async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
+        values = self._values(names, operation, *arguments)
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                sha = await self._loaded(client)
+                try:
+                    return await client.evalsha(sha, *values)
+                except NoScriptError:
+                    self._sha = ""
+                    return await client.evalsha(await self._loaded(client), *values)
+
+    async def _loaded(self, client: Redis) -> str:
+        """The name of the script, which the engine has."""
+        if not self._sha:
+            self._sha = str(await client.script_load(SCRIPT))
+        return self._sha
+
+    def _values(self, names: Sequence[str], operation: str, *arguments: Any) -> list[Any]:
+        """What a call of the script has after its name."""
+        keys = [self._key(name) for name in ("generation", "stream", *names)]
+        return [len(keys), *keys, operation, self._nonce(), *arguments]
 
     def _key(self, name: str) -> str:
         """All keys have one hash tag, so that a cluster keeps them together."""
