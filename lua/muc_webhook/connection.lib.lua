@@ -109,7 +109,7 @@ function connection_mt:ignore(what)
 	if self.ignored > most_ignored then self:fail("the sidecar sends what nobody has asked for"); end
 end
 
-function connection_mt:take_answer(id, words, body)
+function connection_mt:take_answer(id, words, message, body_at)
 	local exchange = self.under_way[id];
 	local numbers, marks = words:gsub(" old$", "");
 	local status, config_status, length = numbers:match("^(%d%d%d) (%d%d%d) (%d+)$");
@@ -118,8 +118,9 @@ function connection_mt:take_answer(id, words, body)
 	self:forget(exchange);
 	self.has_answered = true;
 	status, config_status, length = tonumber(status), tonumber(config_status), tonumber(length);
-	if not length then return exchange:answered(status, body, marks > 0); end
-	exchange:answered(status, body:sub(1, length), marks > 0, config_status, body:sub(length + 1));
+	if not length then return exchange:answered(status, message:sub(body_at), marks > 0); end
+	local config_at = body_at + length;
+	exchange:answered(status, message:sub(body_at, config_at - 1), marks > 0, config_status, message:sub(config_at));
 end
 
 function connection_mt:take(message)
@@ -128,7 +129,7 @@ function connection_mt:take(message)
 	local is_asked_for = self.waits > 0;
 	self.is_heard, self.waits = true, 0;
 	if kind == "answer" or kind == "taken" then
-		self:take_answer(id, words, message:sub(body_at));
+		self:take_answer(id, words, message, body_at);
 	elseif kind == "ping" then
 		self:tell("pong "..id, "");
 	elseif kind == "bye" then

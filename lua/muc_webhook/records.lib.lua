@@ -19,13 +19,8 @@ local state, options, safely, people, rooms, held, webhook, config, setup, metad
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
-	if not record.message then
-		record.message = st.message({ from = record.jid, type = "groupchat" })
-			:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
-	end
-	local message = st.clone(record.message);
-	message.attr.to = to;
-	return message;
+	return st.message({ from = record.jid, to = to, type = "groupchat" })
+		:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
 end
 
 -- The config that a room has got already, in its life. What its moderators have changed since is theirs.
@@ -48,7 +43,7 @@ end
 local function take(record, new_config, relaxes)
 	record.state, record.text, record.degraded = "ready", new_config.text, nil;
 	record.settings, record.frontend = new_config.settings, new_config.frontend;
-	record.payload, record.message = new_config.payload, nil;
+	record.payload = new_config.payload;
 	if new_config.dropped[1] then
 		table.sort(new_config.dropped);
 		local names = table.concat(new_config.dropped, ", ");
