@@ -65,35 +65,22 @@ class WebhookSettings:
 class Exchange:
     """One question or event, and what is known about it so far."""
 
-    __slots__ = (
-        "answer",
-        "config",
-        "endpoint",
-        "event",
-        "joins",
-        "problem",
-        "query",
-        "received_at",
-        "room",
-        "subject",
-        "trace",
-    )
+    endpoint = "other"
+    room = ""
+    subject = ""
+    trace = ""
+    event: Event | None = None
+    query: Query | None = None
+    joins: Message | None = None
+    """The message of a join that needs the room config too."""
+    answer: Answer | None = None
+    config: Answer | None = None
+    """The config for a join that is allowed. None: Prosody did not want it here, or there was too little time."""
+    problem: Problem | None = None
 
     def __init__(self, received_at: float) -> None:
         """`received_at`: its first byte, on the monotonic clock."""
         self.received_at = received_at
-        self.endpoint = "other"
-        self.room = ""
-        self.subject = ""
-        self.trace = ""
-        self.event: Event | None = None
-        self.query: Query | None = None
-        self.joins: Message | None = None
-        """The message of a join that needs the room config too."""
-        self.answer: Answer | None = None
-        self.config: Answer | None = None
-        """The config for a join that is allowed. None: Prosody did not want it here, or there was too little time."""
-        self.problem: Problem | None = None
 
     @property
     def status(self) -> int:
