@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from sidecar.clock import Clock
-from sidecar.core.contact import Batch, Contact, Trust
+from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
 from sidecar.core.fences import PARTS, Vector, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
@@ -30,9 +30,6 @@ from sidecar.decisions.single_flight import Call, Pending, SingleFlight
 from sidecar.decisions.to_say import Journal, ToSay
 from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Emit, SharedAsked, SharedChanged
-
-QUICK = 0.02
-"""Seconds a question waits for the engine at the most."""
 
 LATE = 0.01
 """Seconds by which this process may be late without being called so."""
@@ -244,8 +241,8 @@ class SharedMemory:
             if not self._trust.allows(now):
                 return None
             call = self._reads.start(key, now, self._read(key))
-        found = await call.within(QUICK)
-        if isinstance(found, Pending) and self._clock.monotonic() - now > QUICK + LATE:
+        found = await call.within(PATIENCE)
+        if isinstance(found, Pending) and self._clock.monotonic() - now > PATIENCE + LATE:
             found = await _after_what_is_ready(call)
         return found if isinstance(found, Found) else None
 
@@ -258,7 +255,7 @@ class SharedMemory:
             self._emit(SharedAsked("failed"))
             return None
         now = self._clock.monotonic()
-        if now - begun > QUICK + LATE:
+        if now - begun > PATIENCE + LATE:
             self._trust.bad(now)
         else:
             self._trust.good()
@@ -440,7 +437,7 @@ class SharedMemory:
                 await asyncio.sleep(AGAIN)
 
     async def _write_firm(self) -> None:
-        """Changes and denies, until the engine has them. One that no replica has yet is written again."""
+        """Changes and denies, until the engine has them."""
         await self._to_say.write()
         await _all(AT_ONCE, map(self._bring, list(self._denied.values())))
 
