@@ -81,7 +81,7 @@ soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minute
 long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
 
-bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="--quick" for 2 minutes instead of 10
+bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="joins herd" for some parts, "--quick" for 3 minutes instead of 15
 	@tools/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
 

@@ -3,7 +3,7 @@ with what a real daemon answers."""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired, Union
 
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
@@ -42,7 +42,7 @@ class Doctor(Document):
 class EndpointStatus(Document):
     """The guard of one endpoint of the backend."""
 
-    breaker: Literal["closed", "open", "probe_free", "probe_out"]
+    breaker: Literal["closed", "open", "half-open, probe free", "half-open, probe out"]
     calls_under_way: int
     calls_waiting: int
 
@@ -75,13 +75,14 @@ class Counts(Document):
 
 
 class Module(Document):
-    """A module of Prosody with a link."""
+    """A module of Prosody with a link. `old_token`: it sends the second token of `listen.token_file`."""
 
     host: str
     boot: str
     version: str
     up_seconds: float
     under_way: int
+    old_token: bool
 
 
 class Shared(Document):
@@ -181,14 +182,75 @@ class Dropped(Document):
     dropped: int
 
 
-COMMANDS: dict[str, TypeAdapter[Document]] = {
-    "check": TypeAdapter(Check),
-    "doctor": TypeAdapter(Doctor),
-    "status": TypeAdapter(Status),
-    "explain": TypeAdapter(Explain),
-    "outbox list": TypeAdapter(OutboxList),
-    "outbox retry": TypeAdapter(Retried),
-    "outbox drop": TypeAdapter(Dropped),
-    "purge": TypeAdapter(Purged),
+class Pending(Document):
+    """`kick`, `end`, `refresh`: no module of Prosody has carried it out within 5 s; it is kept."""
+
+    pending: Literal[True]
+
+
+class Forgotten(Document):
+    """`forget`: how many answers are asked again before they are used, or are deleted."""
+
+    forgotten: int
+
+
+class Kicked(Document):
+    """`kick`: how many users are out, and joins refused."""
+
+    kicked: int
+
+
+class Ended(Document):
+    """`end`."""
+
+    ended: Literal[True]
+
+
+class Refreshed(Document):
+    """`refresh`: `changed` names the settings that have changed; it is absent if the room was only being made."""
+
+    refreshed: Literal[True]
+    changed: NotRequired[list[str]]
+
+
+class Occupant(Document):
+    """Somebody in a room. `since`: seconds since 1970; `breakoutRoom`: the JID of the breakout room."""
+
+    nick: str
+    userJid: str
+    userId: NotRequired[str]
+    userEmail: NotRequired[str]
+    guest: bool
+    role: str
+    since: NotRequired[int]
+    breakoutRoom: NotRequired[str]
+
+
+class Who(Document):
+    """`who`: who is in a room and its breakout rooms."""
+
+    occupants: list[Occupant]
+
+
+COMMANDS: dict[str, tuple[type[Document], ...]] = {
+    "check": (Check,),
+    "doctor": (Doctor,),
+    "status": (Status,),
+    "explain": (Explain,),
+    "outbox list": (OutboxList,),
+    "outbox retry": (Retried,),
+    "outbox drop": (Dropped,),
+    "purge": (Purged,),
+    "forget": (Forgotten,),
+    "kick": (Kicked, Pending),
+    "end": (Ended, Pending),
+    "refresh": (Refreshed, Pending),
+    "who": (Who,),
 }
-"""The orders (`forget`, `kick`, `end`, `refresh`, `who`) print what docs/orders.md says."""
+"""The documents that a command may print, one at a time."""
+
+
+def validate(command: str, printed: str) -> None:
+    """Raises pydantic.ValidationError if the command does not print such a document."""
+    kinds: Any = Union[COMMANDS[command]]  # noqa: UP007 - they are not known before it runs
+    TypeAdapter(kinds).validate_json(printed)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from pydantic import TypeAdapter
 
 from sidecar.cli.commands import EXIT_CODES, main
 from tools.command_documents import COMMANDS
@@ -41,8 +42,7 @@ to a full disk, the exit code is 1.
 
 With `--json`, a command prints one JSON document. [commands.schema.json](../config/commands.schema.json) has the JSON
 Schema of each; the examples in the package have it too. Later versions may add fields, but do not change the meaning of
-a field. Errors are text on standard error, also with `--json`. [orders.md](orders.md) says what `forget`, `kick`,
-`end`, `refresh` and `who` print.
+a field. Errors are text on standard error, also with `--json`.
 
 ```sh
 prosody-sidecar status --json | jq .reasons
@@ -82,27 +82,22 @@ def options(context: click.Context) -> Iterator[tuple[str, str]]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of all documents: `#/$defs/Status` is that of `status --json`."""
+    kinds = list(dict.fromkeys(kind for printed in COMMANDS.values() for kind in printed))
     whole: dict[str, Any] = {}
-    for adapter in COMMANDS.values():
-        found = adapter.json_schema(ref_template="#/$defs/{model}")
+    for kind in kinds:
+        found = TypeAdapter(kind).json_schema(ref_template="#/$defs/{model}")
         whole.update(found.pop("$defs", {}))
         whole[found["title"]] = found
     for each in whole.values():
         each.pop("additionalProperties", None)  # later versions may add fields
         for child in each["properties"].values():
             child.pop("title", None)
-    commands = {name: {"$ref": f"#/$defs/{title(name)}"} for name in COMMANDS}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What the commands of prosody-sidecar print with --json",
-        "anyOf": list(commands.values()),
+        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in kinds],
         "$defs": dict(sorted(whole.items())),
     }
-
-
-def title(name: str) -> str:
-    """The name of the schema of this command's document."""
-    return str(COMMANDS[name].json_schema()["title"])
 
 
 def document() -> str:
@@ -114,7 +109,7 @@ def document() -> str:
         name = context.command_path.removeprefix("prosody-sidecar ")
         parts.append(f"\n## {name}\n\n```\n{usage(context)}\n```\n\n{context.command.help}\n")
         if name in COMMANDS:
-            parts.append(f"\nJSON: `{title(name)}`.\n")
+            parts.append(f"\nJSON: {' or '.join(f'`{kind.__name__}`' for kind in COMMANDS[name])}.\n")
         rows = [f"| `{option}` | {text} |\n" for option, text in options(context)]
         parts += ["\n| option | meaning |\n|---|---|\n", *rows] if rows else []
     return "".join(parts)

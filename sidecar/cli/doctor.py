@@ -30,6 +30,8 @@ WAITING_LONG = 600
 
 _LOG_OF_PROSODY = "see Prosody's log (journalctl -u prosody, or /var/log/prosody/prosody.err)"
 
+_RELOAD = "prosodyctl shell \"module:reload('muc_webhook')\""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -125,7 +127,14 @@ def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
     for module in modules:
         if module["version"] != version:
             found = f"the module on {module['host']} is {module['version']}, the sidecar is {version}"
-            advice = "make Prosody load the new one: prosodyctl shell \"module:reload('muc_webhook')\""
+            advice = f"make Prosody load the new one: {_RELOAD}"
+            return Step("link", "unwise", found, advice)
+        if module["old_token"]:
+            found = f"the module on {module['host']} sends the old token, the second one of listen.token_file"
+            advice = (
+                'set muc_webhook_secret in Prosody to the first one, then: prosodyctl shell "config:reload()"; '
+                + _RELOAD
+            )
             return Step("link", "unwise", found, advice)
     hosts = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
     return Step("link", "ok", f"connected: {hosts}; version {version} at both ends")

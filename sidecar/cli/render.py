@@ -46,6 +46,7 @@ def overview(document: dict[str, Any]) -> Group:
         style = {"closed": "green", "open": "bold red"}.get(endpoint["breaker"], "yellow")
         calls = f"; {endpoint['calls_under_way']} calls under way, {endpoint['calls_waiting']} waiting"
         table.add_row(f"  {name}", Text.assemble("breaker ", (endpoint["breaker"], style), calls))
+    table.add_row("Prosody", _modules(document))
     table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
     events = document["outbox"]
     table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
@@ -54,6 +55,12 @@ def overview(document: dict[str, Any]) -> Group:
     table.add_row("process", _process(document))
     said = (*reasons, *(f"note: {note}" for note in document["notes"]))
     return Group(head, *(Text(f"  {line}", style="yellow") for line in said), table)
+
+
+def _modules(document: dict[str, Any]) -> Text:
+    """The links. The state of the module itself only Prosody's shell says."""
+    links = [f"{each['host']} is connected for {span(each['up_seconds'])}" for each in document["modules"]]
+    return Text(", ".join(links) or "no module is connected; without a link it asks over HTTP")
 
 
 def _reload(document: dict[str, Any]) -> Text:

@@ -37,7 +37,7 @@ FILE_LIMIT = 1024 * 1024
 
 
 MOST_KEYS = 2
-"""Signing keys at the same time: the new one, and the old one until the backend knows the new one."""
+"""Keys or tokens in one file: the new one, and the old one until the other side uses the new one."""
 
 
 def read_secret(settings: BackendSettings, environ: Mapping[str, str]) -> str | None:
@@ -110,11 +110,17 @@ def _differs(passed: Path, source: Path) -> bool:
 
 
 def read_token(name: str, file: Path | None, environ: Mapping[str, str]) -> str | None:
-    """Another secret: `listen-token` or `admin-token`, from a credential or file. Raises StartError."""
+    """Another secret, from a credential or file. Raises StartError."""
     passed = credential(name, environ)
     if passed is not None:
         return _usable(_read(passed, name), f"the systemd credential {name}")
     return None if file is None else _usable(_read(file, name), f"the {name} in {file}")
+
+
+def read_tokens(name: str, file: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens of a listener, one on each line, from the credential `listen-token` or `admin-token`, or from a file:
+    each of them counts. Empty: it needs none. Raises StartError."""
+    return _read_keys(name, file, environ)
 
 
 def read_signing_keys(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, ...]:
@@ -149,12 +155,10 @@ def _read_keys(name: str, file: Path | None, environ: Mapping[str, str]) -> tupl
     where = f"the systemd credential {name}" if passed is not None else f"the {name} in {file}"
     lines = _read(passed or file or Path(), name).strip("\r\n").splitlines()
     if len(lines) > MOST_KEYS:
-        raise StartError(
-            f"{where} has {len(lines)} lines; write one key, or the new key and the old key, one on each line"
-        )
+        raise StartError(f"{where} has {len(lines)} lines; write one, or the new one and the old one, each on a line")
     keys = tuple(_usable(line, where) for line in lines or [""])
     if len(set(keys)) < len(keys):
-        raise StartError(f"{where} has the same key twice; write each key once")
+        raise StartError(f"{where} has the same line twice; write each once")
     return keys
 
 

@@ -18,6 +18,7 @@ from sidecar.config.credentials import (
     read_shared_key,
     read_signing_keys,
     read_token,
+    read_tokens,
 )
 from sidecar.config.loader import Examined, Where, examine_file
 from sidecar.config.models import Settings
@@ -69,6 +70,8 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         try:
             if name == "signing-key":
                 read_signing_keys(file, environ)
+            elif name in ("listen-token", "admin-token"):
+                read_tokens(name, file, environ)
             elif name == "control-token":
                 _warn_about_short_keys(examined, where, read_control_keys(file, environ))
             elif name == "shared-key" and settings.shared.url is not None:
@@ -92,7 +95,7 @@ def _orders(examined: Examined, settings: Settings, environ: Mapping[str, str]) 
     """Orders go to whoever connects as the module, so that needs a token. What cannot be read is a problem already."""
     with suppress(SidecarError):
         keys = read_control_keys(settings.control.token_file, environ)
-        if keys and read_token("listen-token", settings.listen.token_file, environ) is None:
+        if keys and not read_tokens("listen-token", settings.listen.token_file, environ):
             text = (
                 "orders need listen.token_file (or the systemd credential listen-token): without it, any program on "
                 "this machine can connect as the module and receive the orders; set it, and muc_webhook_secret in "

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import how_to_correct_secret, read_control_keys, read_shared_key, read_token
+from sidecar.config.credentials import (
+    how_to_correct_secret,
+    read_control_keys,
+    read_shared_key,
+    read_token,
+    read_tokens,
+)
 from sidecar.config.models import Settings
 from sidecar.config.server_tls import server_tls
 from sidecar.errors import StartError
@@ -24,10 +30,10 @@ class Secrets:
 
     target: Target
     """Where the backend is, with its secret, its key and its TLS files."""
-    listen_token: str | None = field(default=None, repr=False)
-    """What Prosody has to send; None: nothing."""
-    admin_token: str | None = field(default=None, repr=False)
-    """What operators have to send; None: nothing."""
+    listen_tokens: tuple[str, ...] = field(default=(), repr=False)
+    """One of these Prosody has to send; empty: nothing."""
+    admin_tokens: tuple[str, ...] = field(default=(), repr=False)
+    """One of these operators have to send; empty: nothing."""
     control_keys: tuple[ControlKey, ...] = ()
     """What those who give orders have to send or to sign with; without a key, the control listener is off."""
     control_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
@@ -40,9 +46,9 @@ class Secrets:
 
 def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """From credentials, files and the environment. Raises StartError for one that cannot be read."""
-    admin_token = read_token("admin-token", settings.admin.token_file, environ)
+    admin_tokens = read_tokens("admin-token", settings.admin.token_file, environ)
     target = target_from(settings, environ)
-    listen_token = read_token("listen-token", settings.listen.token_file, environ)
+    listen_tokens = read_tokens("listen-token", settings.listen.token_file, environ)
     keys = tuple(ControlKey(*key) for key in read_control_keys(settings.control.token_file, environ))
     advice = how_to_correct_secret(settings.backend, environ)
     shared_key, shared_password = b"", None
@@ -53,7 +59,7 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
             raise StartError(f"shared.key_file: {error}") from None
         shared_password = read_token("shared-password", settings.shared.password_file, environ)
     tls = server_tls(settings.control)
-    return Secrets(target, listen_token, admin_token, keys, tls, shared_key, shared_password, advice)
+    return Secrets(target, listen_tokens, admin_tokens, keys, tls, shared_key, shared_password, advice)
 
 
 RESTART_ONLY = (
@@ -70,7 +76,7 @@ class Current:
     """What the daemon runs with; a reload replaces the first three."""
 
     settings: Settings
-    admin_token: str | None = field(repr=False)
+    admin_tokens: tuple[str, ...] = field(repr=False)
     read_at: float
     """Unix seconds, as `started_at`."""
     started_at: float

@@ -40,7 +40,7 @@ class _InForce:
     """Everything that a reload changes."""
 
     settings: Settings
-    admin_token: str | None
+    admin_tokens: tuple[str, ...]
     read_at: float
     target: Target
     policy_for: PolicyFor
@@ -95,7 +95,7 @@ def _in_force(parts: Parts) -> _InForce:
     current = parts.current
     return _InForce(
         current.settings,
-        current.admin_token,
+        current.admin_tokens,
         current.read_at,
         parts.backend.target,
         parts.resolver.policy_for,
@@ -116,7 +116,7 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
     webhooks = replace(webhook_settings(settings, secrets), prefix=parts.questions.settings.prefix)  # as it listens
     new = _InForce(
         settings,
-        secrets.admin_token,
+        secrets.admin_tokens,
         parts.clock.wall(),
         secrets.target,
         policies_from(settings),
@@ -132,11 +132,11 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
 def _check_tokens(started_with: Settings, secrets: Secrets, source: Path) -> None:
     """A listener that other machines can reach is not left without a token: it stays open to them until a restart."""
     listeners = (
-        ("listen", started_with.listen, secrets.listen_token),
-        ("admin", started_with.admin, secrets.admin_token),
+        ("listen", started_with.listen, secrets.listen_tokens),
+        ("admin", started_with.admin, secrets.admin_tokens),
     )
-    for section, listener, token in listeners:
-        if listener.allow_remote and token is None:
+    for section, listener, tokens in listeners:
+        if listener.allow_remote and not tokens:
             text = "other machines can connect until a restart, and need a token until then; restart instead"
             raise StartError(f"{source}: {section}.token_file: {text}")
 
@@ -164,7 +164,7 @@ def _steps(parts: Parts, it: _InForce) -> Iterator[Callable[[], None]]:
 
 def _assign(parts: Parts, it: _InForce) -> None:
     current = parts.current
-    current.settings, current.admin_token, current.read_at = it.settings, it.admin_token, it.read_at
+    current.settings, current.admin_tokens, current.read_at = it.settings, it.admin_tokens, it.read_at
     current.control_keys = it.control_keys
     parts.health.secret_advice = it.secret_advice
     parts.backend.target = it.target

@@ -7,7 +7,7 @@ rooms cannot evict the allows of others, and of the rest only what belongs to ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sidecar.core.contact import Contact
@@ -35,12 +35,25 @@ class Limits:
     configs: int = 20_000
 
 
+class Dirty(dict[Key, Entry | None]):
+    """Rows that have changed and are not on disk yet: the entry, or None for a deleted one."""
+
+    on_change: Callable[[], None] | None = None
+    """Called for each row."""
+
+    def __setitem__(self, key: Key, row: Entry | None) -> None:
+        """A row has changed."""
+        super().__setitem__(key, row)
+        if self.on_change is not None:
+            self.on_change()
+
+
 class Cache:
-    """Entries by key. What has changed and is not on disk yet is in `dirty` (the entry, or None for a deleted one)."""
+    """Entries by key. What has changed and is not on disk yet is in `dirty`."""
 
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
-        self.dirty: dict[Key, Entry | None] = {}
+        self.dirty = Dirty()
         self.denies_known = True
         """False: the disk may remember denies that are not here. Then no allow counts for more than a suspect one."""
         self.lacks_denies = False

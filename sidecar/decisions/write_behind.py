@@ -1,6 +1,6 @@
 """The cache to disk and back: changes are written behind, and at start everything on disk is loaded.
 
-    cache.dirty --every 0.2 s, or at once for persist()--> store.save   (all who wait share one commit)
+    cache.dirty --0.2 s after a change, or at once for persist()--> store.save   (all who wait share one commit)
     store.first, then store.load --a batch at a time--> cache.restore_all   (one key sooner: recall())
 
 Until the first rows are read, the denies and what else is lasting, `cache.denies_known` is False. A row leaves `dirty`
@@ -78,18 +78,22 @@ class WriteBehind:
     MOST_DIRTY = 20_000
     """Rows besides denies that may wait for a disk that is not usable. With more, the whole file is written again when
     it is."""
-    CLOCK_ROUNDS = 300
+    IDLE = 5
+    """Rounds that one takes in which nothing changes: an idle sidecar hardly wakes up."""
+    CLOCK_ROUNDS = 60
     """Rounds with nothing to write after which the clock of the disk is written all the same."""
 
     def __init__(
         self, cache: Cache, store: DecisionStore | None, *, every: float = 0.2, recall_within: float = 0.2
     ) -> None:
-        """`every`: seconds between two rounds; `recall_within`: seconds that one miss may wait for the disk."""
+        """`every`: seconds from a change to the round that writes it; `recall_within`: seconds that one miss may wait
+        for the disk."""
         self._cache = cache
         self._store = store
         self._every = every
         self._recall_within = recall_within
-        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
         self._outdated_rows: set[Key] = set()
         self._unsynced = False
@@ -103,6 +107,7 @@ class WriteBehind:
         if store is None:
             self._loaded.set()
             self._denies_known.set()
+        cache.dirty.on_change = self._changed.set
         cache.denies_known = store is None
         cache.changes.loading = store is not None
 
@@ -166,7 +171,8 @@ class WriteBehind:
         self._waiting.add(waiter)
         if key is not None:
             self._outdated_rows.add(key)
-        self._wake.set()
+        self._changed.set()
+        self._wanted.set()
         try:
             await waiter
         finally:
@@ -205,10 +211,12 @@ class WriteBehind:
     async def _write_behind(self) -> None:
         idle = 0
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await self._wake.wait()
-            self._wake.clear()
+            if not self._cache.dirty:
+                await _within(self.IDLE * self._every, self._changed)
+            if self._cache.dirty:
+                await _within(self._every, self._wanted)  # more changes, for one transaction
+            self._changed.clear()
+            self._wanted.clear()
             if self._store is not None:
                 self._cache.missed = self._store.missed()
             idle = 0 if self._cache.dirty or self._waiting else idle + 1
@@ -302,6 +310,12 @@ class WriteBehind:
         for key in cache.restore_all(remembered):
             if cache.get(key) is None:
                 cache.dirty[key] = None  # purged or dropped meanwhile: it must not come back at the next start either
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 _NOTHING = object()

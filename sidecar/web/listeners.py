@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +57,13 @@ class Address:
 
 
 def admin_runner(
-    admin: Admin, control: Control, connections: Connections, token: Callable[[], str | None], shutdown: float
+    admin: Admin, control: Control, connections: Connections, tokens: Callable[[], Sequence[str]], shutdown: float
 ) -> web.BaseRunner:
-    """What operators ask, and the page. `token` is read at each request; `shutdown`: seconds for what is under way."""
+    """What operators ask, and the page. `tokens` are read at each request; `shutdown`: seconds for open requests."""
     app = admin.app()
     app.router.add_get("/", page)
     app.add_routes(control.routes(local_user))
-    app.middlewares[:] = [note_requests(connections), require_token(token), *app.middlewares]
+    app.middlewares[:] = [note_requests(connections), require_token(tokens), *app.middlewares]
     return _app_runner(app, shutdown)
 
 

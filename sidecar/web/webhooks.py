@@ -46,9 +46,8 @@ class Webhooks:
         return self._render.problem(problem)
 
     async def _answer(self, request: web.BaseRequest, exchange: Exchange) -> None:
-        headers, token = request.headers, self._questions.settings.token
-        if token is not None:
-            check_token(request, token)
+        headers = request.headers
+        check_token(request, self._questions.settings.tokens)
         route = route_of(request, self._routes)
         exchange.endpoint = route.endpoint
         check_head(request)

@@ -14,7 +14,7 @@ from tests.prosody.conftest import GATE, Server, StartProsody, eventually
 from tests.rig.answers import reply
 from tests.rig.backend import Backend
 from tests.rig.sidecar import Sidecar
-from tools.command_documents import COMMANDS
+from tools.command_documents import validate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,7 +23,7 @@ async def look(sidecar: Sidecar, prosodyctl: str) -> tuple[int, dict[str, list[M
     """The exit code, and what was found, by the name of the step."""
     code, said = await sidecar.command("doctor", "--json", "--prosodyctl", prosodyctl)
     found: dict[str, list[Mapping[str, Any]]] = {}
-    COMMANDS["doctor"].validate_json(said)
+    validate("doctor", said)
     for step in json.loads(said)["steps"]:
         found.setdefault(step["name"], []).append(step)
     return code, found

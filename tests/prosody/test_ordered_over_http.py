@@ -19,6 +19,7 @@ from tests.rig.backend import Backend
 from tests.rig.ports import free_port
 from tests.rig.sidecar import Sidecar
 from tests.rig.xmpp import Client
+from tools.command_documents import validate
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,6 +66,7 @@ async def test_a_kick_and_an_end_reach_the_users_at_once_and_memory_lets_nobody_
             assert (await carol.join(room, nick="carol")).joined
             code, printed = await sidecar.command("who", room, "--json")
             assert (code, [each["nick"] for each in json.loads(printed)["occupants"]]) == (0, ["carol"])
+            validate("who", printed)
             assert (await orders(sidecar, "end", {"room": room, "reason": "Over"}))[1] == {"ended": True}
             await eventually(lambda: prosody.occupants(room), [])
             assert (await orders(sidecar, "end", {"room": room}))[0] == 404

@@ -58,10 +58,16 @@ class Watched:
             alerts = (await response.json())["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
+    async def ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        """What a query gives now: the labels and the value of each series."""
+        async with self._session.get(f"{self._address}/api/v1/query", params={"query": query}) as response:
+            document = await response.json()
+        assert document["status"] == "success", document
+        return [(each["metric"], float(each["value"][1])) for each in document["data"]["result"]]
+
     async def is_up(self) -> bool:
         """Whether it has scraped the daemon."""
-        async with self._session.get(f"{self._address}/api/v1/query", params={"query": "up == 1"}) as response:
-            return bool((await response.json())["data"]["result"])
+        return bool(await self.ask("up == 1"))
 
     async def until(self, wanted: set[str], within: float = 40.0) -> float:
         """Wait until all of these fire, or until none fires if none is wanted. Seconds until then."""
@@ -114,5 +120,5 @@ async def prometheus(port: int, folder: Path) -> AsyncIterator[Watched]:
 async def _is_ready(watched: Watched) -> bool:
     try:
         return await watched.is_up()
-    except (aiohttp.ClientError, KeyError):
+    except (aiohttp.ClientError, AssertionError):
         return False

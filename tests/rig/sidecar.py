@@ -149,7 +149,7 @@ class Sidecar:
     def token(self) -> dict[str, str]:
         """The header that Prosody has to send, if the config names a token."""
         file = self.config["listen"].get("token_file")
-        return {"X-Webhook-Secret": Path(file).read_text()} if file else {}
+        return {"X-Webhook-Secret": Path(file).read_text().splitlines()[0]} if file else {}
 
     def write(self, settings: Mapping[str, Any] | None = None) -> None:
         """Write the config file, with these changes."""

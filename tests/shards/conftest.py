@@ -13,10 +13,12 @@ import pytest
 
 from tests.rig.backend import BY_NAME, Backend
 from tests.rig.engine import PROGRAM, EngineProcess
+from tests.rig.ports import free_port
 from tests.rig.sidecar import Sidecar
 from tests.rig.toxic import Toxic
 
 KEY = "0123456789abcdef0123456789abcdef"
+CONTROL_KEY = "a-key-of-the-meeting-service"
 
 
 @pytest.fixture
@@ -39,6 +41,22 @@ async def proxy(engine: EngineProcess) -> AsyncIterator[Toxic]:
         yield running
 
 
+def takes_orders(folder: Path) -> dict[str, Any]:
+    """Settings of a sidecar that takes orders."""
+    (folder / "control-token").write_text(CONTROL_KEY)
+    (folder / "listen-token").write_text("a-token-for-the-module")
+    control = {"port": free_port(), "token_file": str(folder / "control-token")}
+    return {"control": control, "listen": {"token_file": str(folder / "listen-token")}}
+
+
+async def order(sidecar: Sidecar, verb: str, key: str | None = None, **fields: Any) -> tuple[int, Any]:
+    """Send an order to this sidecar; its answer."""
+    url = f"http://127.0.0.1:{sidecar.config['control']['port']}/control/v1/{verb}"
+    headers = {"Authorization": f"Bearer {CONTROL_KEY}", **({"Idempotency-Key": key} if key else {})}
+    async with sidecar.session.post(url, json=fields, headers=headers) as response:
+        return response.status, await response.json(content_type=None)
+
+
 @asynccontextmanager
 async def shards(backend: Backend, *urls: str, settings: dict[str, Any] | None = None) -> AsyncIterator[list[Sidecar]]:
     """One sidecar for each url of an engine, all in touch."""
@@ -49,7 +67,7 @@ async def shards(backend: Backend, *urls: str, settings: dict[str, Any] | None =
             key = Path(sidecar.folder / "key")
             key.write_text(KEY)
             key.chmod(0o600)
-            sidecar.write({"shared": {"url": url, "key_file": str(key)}})
+            sidecar.write({"shared": {"url": url, "key_file": str(key)}, **takes_orders(sidecar.folder)})
             await sidecar.run()
             started.append(sidecar)
         for sidecar in started:

@@ -12,8 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from tests.rig.backend import Backend
+from tests.rig.module import Module
 from tests.rig.sidecar import Sidecar
-from tools.command_documents import COMMANDS
+from tools.command_documents import COMMANDS, validate
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +27,14 @@ def shell(sidecar: Sidecar, line: str, **environ: str) -> subprocess.CompletedPr
         ["bash", "-o", "pipefail", "-c", line.replace("SIDECAR", command).replace("CONFIG", options)],
         cwd=ROOT, env={**sidecar.environ, **environ}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def expect(line: str, printed: str) -> None:
+    """That the command prints what its schema says."""
+    try:
+        validate(next(name for name in COMMANDS if line.startswith(name)), printed)
+    except ValidationError as error:
+        pytest.fail(f"`{line} --json` is not as tools/command_documents.py says; change it there: {error}")
 
 
 async def test_each_json_document_is_as_its_schema_says(backend: Backend, tmp_path: Path) -> None:
@@ -45,14 +54,36 @@ async def test_each_json_document_is_as_its_schema_says(backend: Backend, tmp_pa
             "outbox retry --all",
             "outbox drop --all",
             "purge --all",
+            "forget --room standup",
+            "kick standup alice@example.com --reason Enough",
+            "end standup",
+            "refresh standup",
         ):
-            name = next(name for name in COMMANDS if line.startswith(name))
             code, printed = await sidecar.command(*line.split(), "--json")
-            assert code == (1 if name == "doctor" else 0), printed  # there is no Prosody
-            try:
-                COMMANDS[name].validate_json(printed)
-            except ValidationError as error:
-                pytest.fail(f"`{line} --json` is not as tools/command_documents.py says; change it there: {error}")
+            assert code == (1 if line.startswith("doctor") else 0), printed  # there is no Prosody
+            expect(line, printed)
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome"),
+    [
+        ("kick standup alice@example.com", {"kicked": 1, "users": ["alice@example.com"]}),
+        ("end standup", {"ended": True}),
+        ("refresh standup", {"refreshed": True}),
+        ("refresh standup", {"refreshed": True, "changed": ["password"]}),
+        ("who standup", {"occupants": []}),
+    ],
+)
+async def test_what_an_order_prints_that_was_carried_out_is_as_its_schema_says(
+    backend: Backend, tmp_path: Path, line: str, outcome: dict[str, object]
+) -> None:
+    async with (
+        Sidecar.start(backend.url, {"state_dir": str(tmp_path)}) as sidecar,
+        Module({"status": "done", **outcome}).linked(sidecar),
+    ):
+        code, printed = await sidecar.command(*line.split(), "--json")
+        assert code == 0, printed
+        expect(line, printed)
 
 
 async def test_the_status_is_short_without_the_history(backend: Backend) -> None:

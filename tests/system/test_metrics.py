@@ -62,7 +62,3 @@ ONLY_WHERE_A_MEMORY_IS_SHARED = {f"prosody_sidecar_{name}" for name in GAUGES if
 def test_no_alert_and_no_graph_asks_for_what_is_not_there(exposed: str, file: Path) -> None:
     there = families(exposed) | {f"{name}_total" for name in families(exposed)} | ONLY_WHERE_A_MEMORY_IS_SHARED
     assert used_in(file.read_text()) - there == set()
-
-
-def test_the_dashboard_is_current() -> None:
-    subprocess.run(["python3", "tools/dashboard.py", "--check"], cwd=ROOT, check=True)

@@ -12,7 +12,7 @@ from pytest_aiohttp.plugin import AiohttpServer
 from sidecar.backend.client import Backend, signatures
 from sidecar.clock import SystemClock
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import read_signing_keys, read_token
+from sidecar.config.credentials import read_signing_keys, read_tokens
 from sidecar.config.loader import parse
 from sidecar.config.models import Settings
 from sidecar.core.model import Misconfigured, Replied, Unavailable
@@ -138,8 +138,8 @@ def test_a_signing_key_is_taken_as_it_is_unless_it_says_otherwise(tmp_path: Path
         ("", "is empty"),
         ("new\n\nold", "has 3 lines"),
         ("new\n \n", "begins or ends with a space"),
-        ("1\n2\n3", "has 3 lines; write one key, or the new key and the old key"),
-        ("same\nsame", "has the same key twice"),
+        ("1\n2\n3", "has 3 lines; write one, or the new one and the old one"),
+        ("same\nsame", "has the same line twice"),
         ("k\u00e9y", "printable ASCII"),
     ],
 )
@@ -157,6 +157,17 @@ def test_signing_keys_come_from_a_credential_before_a_file(tmp_path: Path) -> No
 def test_a_token_comes_from_a_credential_before_a_file(tmp_path: Path) -> None:
     (tmp_path / "listen-token").write_text("credential\n")
     (tmp_path / "file").write_text("file\n")
-    assert read_token("listen-token", tmp_path / "file", {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "credential"
-    assert read_token("listen-token", tmp_path / "file", {}) == "file"
-    assert read_token("listen-token", None, {}) is None
+    passed = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert read_tokens("listen-token", tmp_path / "file", passed) == ("credential",)
+    assert read_tokens("listen-token", tmp_path / "file", {}) == ("file",)
+    assert read_tokens("listen-token", None, {}) == ()
+
+
+def test_a_token_file_has_the_new_and_the_old_token_and_no_third(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("new\nold\n")
+    assert read_tokens("listen-token", file, {}) == ("new", "old")
+    for text, says in (("new\nold\nolder\n", "has 3 lines"), ("new\nnew\n", "the same line twice"), ("\n", "is empty")):
+        file.write_text(text)
+        with pytest.raises(StartError, match=says):
+            read_tokens("listen-token", file, {})

@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from packaging.requirements import Requirement
 
+from sidecar.core.breaker import Permit
 from tools import man
+from tools.command_documents import COMMANDS, EndpointStatus
 from tools.commands import every_command, options
 
 ROOT = Path(__file__).parents[3]
@@ -16,6 +19,20 @@ ROOT = Path(__file__).parents[3]
 def test_the_page_and_the_schema_of_the_commands_are_current() -> None:
     done = subprocess.run([sys.executable, "-m", "tools.commands", "--check"], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_every_command_that_prints_json_has_a_schema() -> None:
+    with_json = {
+        each.command_path.removeprefix("prosody-sidecar ")
+        for each in every_command()
+        if any(option.startswith("--json") for option, _ in options(each))
+    }
+    assert with_json == set(COMMANDS)
+
+
+def test_the_schema_has_every_state_of_the_breaker() -> None:
+    states = get_args(get_type_hints(EndpointStatus)["breaker"])
+    assert set(states) == {permit.value for permit in Permit}
 
 
 def test_the_man_page_has_every_command_and_option() -> None:

@@ -50,7 +50,7 @@ def in_words(parts: Parts) -> dict[str, Any]:
     """What is in force, by its effect; two sidecars with the same settings are equal."""
     return {
         "settings": parts.current.settings,
-        "admin": parts.current.admin_token,
+        "admin": parts.current.admin_tokens,
         "target": parts.backend.target,
         "webhooks": parts.questions.settings,
         "policies": [

@@ -71,7 +71,7 @@ def in_force(parts: Parts) -> dict[str, Any]:
     guards = parts.guards.values()
     return {
         "settings": parts.current.settings,
-        "admin token": parts.current.admin_token,
+        "admin token": parts.current.admin_tokens,
         "target": parts.backend.target,
         "policies": parts.resolver.policy_for,
         "webhooks": parts.questions.settings,
@@ -91,7 +91,7 @@ def test_everything_is_taken_over(reloading: Reloading) -> None:
     parts = reloading.parts
     target, webhooks = parts.backend.target, parts.questions.settings
     assert (target.url, target.secret) == ("http://127.0.0.1:1/new", "new-secret")
-    assert (parts.current.admin_token, webhooks.token) == ("new-admin", "new-listen")
+    assert (parts.current.admin_tokens, webhooks.tokens) == (("new-admin",), ("new-listen",))
     assert webhooks.anonymous_domains == {"guest.example.com"}
     assert {guard.breaker.rules.open_for for guard in parts.guards.values()} == {9}
     assert parts.resolver.policy_for(Endpoint.VALIDATE_ACCESS, "standup").deadline == 2.5
@@ -168,16 +168,21 @@ def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
 
 @pytest.mark.parametrize("section", ["listen", "admin"])
 def test_a_token_goes_and_comes_and_changes_at_once(reloading: Reloading, section: str) -> None:
-    def token() -> str | None:
+    def tokens() -> tuple[str, ...]:
         parts = reloading.parts
-        return parts.questions.settings.token if section == "listen" else parts.current.admin_token
+        return parts.questions.settings.tokens if section == "listen" else parts.current.admin_tokens
 
     without = re.sub(rf"{section}: .*\n", "", OLD)
-    for text, content, expected in ((OLD, "second", "second"), (without, "third", None), (OLD, "fourth", "fourth")):
+    for text, content, expected in (
+        (OLD, "second", ("second",)),
+        (OLD, "third\nsecond\n", ("third", "second")),
+        (without, "third", ()),
+        (OLD, "fourth", ("fourth",)),
+    ):
         (reloading.folder / section).write_text(content)
         reloading.write(text.replace("level: error", "level: info"))
         reloading.reload()
-        assert token() == expected
+        assert tokens() == expected
         assert "needs_restart" not in reloading.logged()[-1]
 
 

@@ -365,6 +365,17 @@ async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() 
     assert all(rows == {} for rows, _ in store.commits)
 
 
+async def test_a_change_ends_the_long_round_of_an_idle_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WriteBehind, "IDLE", 1_000_000)
+    store = FakeStore()
+    async with Running(store, every=0.001) as running:
+        await until(lambda: running.writer.loaded)
+        for _ in range(10):
+            await asyncio.sleep(0)  # the round has begun
+        running.cache.put(a_key(), an_entry())
+        await until(lambda: a_key() in store.rows)
+
+
 @pytest.mark.parametrize("full", [False, True])
 async def test_a_row_that_grants_more_than_the_new_one_is_gone_when_persist_returns(full: bool) -> None:
     moderator, user = an_entry(body=b'{"allowed":true,"reason":null,"isModerator":true}'), an_entry()

@@ -15,8 +15,8 @@ async def nothing(_: web.Request) -> web.Response:
     return web.Response()
 
 
-def an_app(token: str | None) -> web.Application:
-    app = web.Application(middlewares=[require_token(lambda: token)])
+def an_app(*tokens: str) -> web.Application:
+    app = web.Application(middlewares=[require_token(lambda: tokens)])
     app.add_routes([web.get("/livez", nothing), web.get("/status", nothing)])
     return app
 
@@ -26,7 +26,7 @@ def basic(password: str) -> str:
 
 
 async def test_a_listener_without_a_token_asks_for_none(aiohttp_client: AiohttpClient) -> None:
-    client = await aiohttp_client(an_app(None))
+    client = await aiohttp_client(an_app())
     assert (await client.get("/status")).status == 200
 
 
@@ -47,6 +47,15 @@ async def test_anything_else_gets_a_401_that_a_browser_asks_a_password_for(
     assert response.status == 401
     assert response.headers["WWW-Authenticate"].startswith("Basic ")
     assert "admin.token_file" in (await response.json())["detail"]
+
+
+async def test_the_new_and_the_old_token_both_count(aiohttp_client: AiohttpClient) -> None:
+    client = await aiohttp_client(an_app("new", "old"))
+    given = {token: f"Bearer {token}" for token in ("new", "old", "older")}
+    found = {
+        each: (await client.get("/status", headers={"Authorization": sent})).status for each, sent in given.items()
+    }
+    assert found == {"new": 200, "old": 200, "older": 401}
 
 
 async def test_livez_needs_no_token(aiohttp_client: AiohttpClient) -> None:

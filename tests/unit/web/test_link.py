@@ -182,7 +182,7 @@ async def test_without_the_token_there_is_no_link(
     engines: Engines, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
 ) -> None:
     clock = SystemClock()
-    settings = WebhookSettings(PREFIX, token="right")
+    settings = WebhookSettings(PREFIX, tokens=("right", "old"))
     questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
     links = Links(questions, clock, facts.append)
     url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
@@ -191,6 +191,38 @@ async def test_without_the_token_there_is_no_link(
     assert links.connected() == []
     async with Link.open(url, headers={"X-Webhook-Secret": "right"}) as link:
         assert (await link.asks("validate-access", JOIN)).status == 200
+    await links.end(0.1)
+
+
+async def test_a_link_with_a_token_that_no_longer_counts_is_ended(
+    engines: Engines, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    clock = SystemClock()
+    settings = WebhookSettings(PREFIX, tokens=("new", "old"))
+    questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
+    links = Links(questions, clock, facts.append)
+    url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
+
+    def has_old_token() -> dict[str, bool]:
+        return {each["host"]: each["old_token"] for each in links.document()}
+
+    async with (
+        Link.open(url, {**HELLO, "host": "a"}, {"X-Webhook-Secret": "new"}) as new,
+        Link.open(url, {**HELLO, "host": "b"}, {"X-Webhook-Secret": "old"}) as old,
+    ):
+        links.sweep()
+        assert has_old_token() == {"a": False, "b": True}
+        questions.settings = WebhookSettings(PREFIX, tokens=("new",))
+        links.sweep()
+        links.sweep()
+        await old.hears("bye", "0")
+        await old.says("pong", "bye")
+        assert await old.ends() == WSCloseCode.GOING_AWAY
+        assert (await new.asks("validate-access", JOIN)).status == 200
+        assert has_old_token() == {"a": False}
+    ended = next(fact for fact in facts if isinstance(fact, LinkChanged) and not fact.up)
+    assert ended.reason == "its token no longer counts"
+    assert sum(message.kind == "bye" for message in old.seen) == 1
     await links.end(0.1)
 
 
@@ -287,6 +319,55 @@ async def test_a_link_that_vanishes_leaves_nothing(url: str, engines: Engines, l
     await until(lambda: len(engines.events) == 1)  # it had been accepted
     assert [fact.up for fact in facts if isinstance(fact, LinkChanged)] == [True, False]
     assert [fact for fact in facts if isinstance(fact, Crashed)] == []
+
+
+# -- messages on the wire
+
+
+@pytest.mark.parametrize("size", [0, 125 - len("order o-1\n"), 126, 65_535 - len("order o-1\n"), 65_536])
+async def test_a_message_of_any_length_arrives_as_it_is(url: str, links: Links, size: int) -> None:
+    async with Link.open(url) as link:
+        assert links.send("o-1", b"x" * size)
+        assert links.send("o-2", b"{}")
+        assert (await link.hears("order", "o-1")).body == b"x" * size
+        assert (await link.hears("order", "o-2")).body == b"{}"
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_is_one_write(
+    url: str, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Link.open(url) as link:
+        (transport,) = [each._request.transport for each in links._links]
+        assert transport is not None
+        written: list[bytes] = []
+        monkeypatch.setattr(transport, "write", written.append)
+        for number in range(5):
+            links.send(f"o-{number}", b"{}")
+        assert written == []
+        await asyncio.sleep(0)
+        assert len(written) == 1
+        monkeypatch.undo()
+        transport.write(written[0])
+        assert [(await link.hears("order", f"o-{number}")).body for number in range(5)] == [b"{}"] * 5
+
+
+async def test_a_link_that_is_being_closed_sends_nothing(
+    url: str, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Link.open(url):
+        (link,) = links._links
+        transport = link._request.transport
+        assert transport is not None
+        closing = asyncio.ensure_future(link.close(WSCloseCode.GOING_AWAY))
+        await asyncio.sleep(0)
+        written: list[bytes] = []
+        monkeypatch.setattr(transport, "write", written.append)
+        link.send("order o-1", b"{}")
+        await asyncio.sleep(0)
+        monkeypatch.undo()
+        assert written == []
+        await closing
+    await until(lambda: links.connected() == [])
 
 
 # -- orders

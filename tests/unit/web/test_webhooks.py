@@ -134,11 +134,12 @@ async def test_the_log_names_users_by_digest_unless_identities_are_wanted(
 async def test_a_listener_with_a_token_answers_401_without_it(
     ask: Ask, questions: Questions, sent: dict[str, str]
 ) -> None:
-    questions.settings = WebhookSettings(PREFIX, token="right")
+    questions.settings = WebhookSettings(PREFIX, tokens=("right", "old"))
     response = await ask("validate-access", **sent)
     assert response.status == 401
     assert "muc_webhook_secret" in (await response.json(content_type=None))["detail"]
-    assert (await ask("validate-access", X_Webhook_Secret="right")).status == 200
+    for token in ("right", "old"):
+        assert (await ask("validate-access", X_Webhook_Secret=token)).status == 200
 
 
 @pytest.mark.parametrize(
