@@ -194,7 +194,7 @@ class Histories(RuleBasedStateMachine):
 
     async def asks(self, query: Query, room: str, who: str) -> tuple[Question, Answer]:
         begun, life = self.now, self.lives
-        answer = self.life.resolver.at_once(query) or await self.life.resolver.resolve(query)
+        answer = self.life.resolver.at_once(query.key) or await self.life.resolver.resolve(query)
         policies = [
             policy
             for (since, policy), until in zip(
