@@ -290,6 +290,20 @@ class Histories(RuleBasedStateMachine):
         self.said.ended[self.lives] = self.now
         await self.start()
 
+    @rule(
+        wall=st.sampled_from([None, None, "right", "1970"]), power=st.booleans(), later=st.sampled_from([0.0, 3700.0])
+    )
+    def everybody_comes_after_a_restart_in_an_outage(self, wall: str | None, power: bool, later: float) -> None:
+        self.the_backend_is("away")
+        if wall is None:
+            self.the_sidecar_is("killed")
+        else:
+            self.the_machine_boots(5.0, wall, power)
+        self.time_passes(later)
+        for room, who in itertools.product(("standup", "retro"), USERS + GUESTS):
+            self.run(self.begins(self.wants_in(room, who, self.planned(EVE)), 0.001))
+        self.the_backend_is("well")
+
     @rule(off_for=st.sampled_from([5.0, 100.0]), wall=st.sampled_from(["right", "1970", "ahead"]), power=st.booleans())
     def the_machine_boots(self, off_for: float, wall: str, power: bool) -> None:
         self.log(f"reboot after {off_for} s, clock {wall}, power failure {power}")
