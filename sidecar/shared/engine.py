@@ -35,7 +35,7 @@ CONNECTIONS = 16
 """Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
-OPENED_FOR = 10.0
+OPENED_FOR = 30.0
 """Seconds after which it is made sure again that all connections for questions are open: a question waits for no
 handshake."""
 
@@ -91,13 +91,15 @@ class Engine:
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
 
     async def _open(self) -> None:
+        """A few connections more each time: many handshakes at once would take too long for each."""
         now = asyncio.get_running_loop().time()
         if now < self._open_until:
             return
-        self._open_until = now + OPENED_FOR
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SLOW):
-                await asyncio.gather(*(self._questions.ping() for _ in range(CONNECTIONS)))
+                for number in range(4, CONNECTIONS + 1, 4):
+                    await asyncio.gather(*(self._questions.ping() for _ in range(number)))
+            self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
