@@ -245,7 +245,6 @@ KEY = object()
 """In place of a key in a try."""
 
 _TRIES: dict[str, tuple[Any, ...]] = {
-    "eval": ("EVAL", "return 1", 0),
     "evalsha": ("EVALSHA", "0" * 40, 0),
     "script|load": ("SCRIPT LOAD", "return 1"),
     "info": ("INFO", "server"),
