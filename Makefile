@@ -76,7 +76,7 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minutes 5 --seed 7" for another run
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.soak $(ARGS)
-	@SHARDS_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py
+	@SHARDS_STEPS=100000 HISTORIES_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py tests/unit/decisions/test_histories.py
 
 long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
