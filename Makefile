@@ -85,7 +85,7 @@ failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, a
 long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
 
-bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="--quick" for 2 minutes instead of 10
+bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="joins herd" for some parts, "--quick" for 3 minutes instead of 15
 	@tools/setup.sh bench
 	@$(PYTHON) -m bench $(ARGS)
 

@@ -20,6 +20,8 @@ class Reply:
     head: str
     body: bytes
     seconds: float
+    at: float = 0.0
+    """When it was complete, by time.perf_counter()."""
 
     @property
     def document(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m bench.backend PORT [--latency SECONDS] [--secret SECRET]`: a meeting service that counts its calls.
+"""`python -m bench.backend PORT [--latency SECONDS] [--capacity N] [--secret SECRET]`: a meeting service that counts.
 
 POST /webhooks/jitsi/<endpoint> answers after the latency. GET /counts returns the calls of each endpoint and the most
 calls at the same time, and resets the counts.
@@ -26,9 +26,11 @@ BACKLOG = 4096
 class Backend:
     """Answers and counts. Joins into rooms whose name begins with `cancelled` are denied."""
 
-    def __init__(self, latency: float, secret: str) -> None:
-        """`latency`: seconds for every answer. An empty secret: no secret is required."""
+    def __init__(self, latency: float, capacity: int, secret: str) -> None:
+        """`latency`: seconds of work for every answer. `capacity`: how many requests are worked on at the same time,
+        the others wait; 0: any number. An empty secret: no secret is required."""
         self._latency = latency
+        self._places = asyncio.Semaphore(capacity or 1_000_000)
         self._secret = secret
         self._calls: Counter[str] = Counter()
         self._under_way = 0
@@ -43,7 +45,8 @@ class Backend:
         self._under_way += 1
         self._most = max(self._most, self._under_way)
         try:
-            await asyncio.sleep(self._latency)
+            async with self._places:
+                await asyncio.sleep(self._latency)
             if request.headers.get("X-Webhook-Secret", "") != self._secret:
                 return web.json_response({"error": "who are you?"}, status=401)
             return self._answer(endpoint, json.loads(await request.read())["roomName"])
@@ -64,9 +67,9 @@ class Backend:
         return web.json_response(counts)
 
 
-async def serve(port: int, latency: float, secret: str) -> None:
+async def serve(port: int, latency: float, capacity: int, secret: str) -> None:
     """Serve until the process ends."""
-    server = web.Server(Backend(latency, secret).handle, access_log=None)
+    server = web.Server(Backend(latency, capacity, secret).handle, access_log=None)
     await asyncio.get_running_loop().create_server(server, "127.0.0.1", port, backlog=BACKLOG)
     await asyncio.Event().wait()
 
@@ -75,6 +78,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.backend", description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--capacity", type=int, default=0)
     parser.add_argument("--secret", default="")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.port, arguments.latency, arguments.secret))
+    asyncio.run(serve(arguments.port, arguments.latency, arguments.capacity, arguments.secret))

@@ -1,18 +1,17 @@
-"""Part `checks`: whether each proxy does what is measured. A figure for wrong answers has no meaning, so the
-benchmark ends if a check fails."""
+"""Part `checks`: whether each proxy does what is measured. A figure for wrong answers has no meaning."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
 from bench.asking import Reply, announcement, ask, question
 from bench.backend import PREFIX
-from bench.peers import PEERS, PROXIES, at_a_place, behind
-from bench.program import WentWrong
-from bench.sample import Sample
+from bench.peers import PEERS, PROXIES, at_a_place, behind, until_it_answers
+from bench.sample import Measured, Sample, WentWrong, tried
 
-FRESH = 1
+FRESH = 2
 """Seconds; short, so that the answers are stale soon."""
 
 QUESTIONS: tuple[tuple[str, str, dict[str, object], Callable[[Reply], bool]], ...] = (
@@ -22,30 +21,36 @@ QUESTIONS: tuple[tuple[str, str, dict[str, object], Callable[[Reply], bool]], ..
 )
 
 
-async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
+async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Measured]:
     """Once for each proxy, independent of the number of rounds."""
     for who in PROXIES:
         say(f"checks: {who}")
-        async for case in checked(who):
-            yield Sample("checks", "1: it does", who, case, 1, 0)
+        async for each in tried("checks", who, checked(who)):
+            yield each
 
 
-async def checked(who: str) -> AsyncIterator[str]:
+async def checked(who: str) -> AsyncIterator[Sample]:
     """The checks that passed; raises WentWrong if one fails."""
-    async with at_a_place(fresh=FRESH) as place, PEERS[who](place) as server:
+    async with at_a_place(fresh=FRESH) as place, AsyncExitStack() as servers:
         async with behind(place) as backend:
+            server = await servers.enter_async_context(PEERS[who](place))
+            await until_it_answers(server)
             await _all_right(who, server.port, "asked")
-            yield "allow, deny and settings as the backend says"
+            yield _passed(who, "allow, deny and settings as the backend says")
             await ask(backend.port, "/counts")
             await _all_right(who, server.port, "remembered")
             counted = (await ask(backend.port, "/counts")).document["calls"]
             if counted:
                 raise WentWrong(f"{who} asked again for a fresh answer: {counted}")
-            yield "a second question does not reach the backend"
+            yield _passed(who, "a second question does not reach the backend")
         await asyncio.sleep(FRESH + 0.5)
         await _all_right(who, server.port, "stale, the backend gone")
         await _all_right(who, server.port, "stale, the backend gone for longer")
-        yield "answers from memory when the backend is gone"
+        yield _passed(who, "answers from memory when the backend is gone")
+
+
+def _passed(who: str, case: str) -> Sample:
+    return Sample("checks", "1: it does", who, case, 1, 0)
 
 
 async def _all_right(who: str, port: int, when: str) -> None:

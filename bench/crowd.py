@@ -31,7 +31,7 @@ class Person:
         head, _, body = bytes(self.received).partition(b"\r\n\r\n")
         words = head.split(b" ", 2)
         status = int(words[1]) if len(words) > 2 else 0
-        self.replies.append(Reply(status, head.decode("latin-1"), body, now - self.begun))
+        self.replies.append(Reply(status, head.decode("latin-1"), body, now - self.begun, now))
         self.received.clear()
         return status == 200 and len(self.replies) < len(self.requests)
 

@@ -26,7 +26,8 @@ from sidecar.store import Store, read_boot_id
 
 BODY = b'{"roomName":"standup","userJid":"ann@example.com","timestamp":1700000000}'
 ALONE = "SQLite alone, a synced commit each"
-AT_ONCE = (1, 8, 64)
+AT_ONCE = {f"outbox, {count} at once": count for count in (1, 8, 64)}
+ROWS = (ALONE, *AT_ONCE)
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Sample]:
@@ -36,8 +37,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
         with tempfile.TemporaryDirectory(prefix="prosody-sidecar-disk-") as name:
             say(f"disk, round {number + 1}: {ALONE}")
             yield Sample("disk", "events", ALONE, "events/s", bare_commits(Path(name), seconds), number)
-            for at_once in AT_ONCE:
-                who = f"outbox, {at_once} at once"
+            for who, at_once in AT_ONCE.items():
                 say(f"disk, round {number + 1}: {who}")
                 rate = await accepted(Path(name) / str(at_once), seconds, at_once)
                 yield Sample("disk", "events", who, "events/s", rate, number)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from bench.backend import PREFIX
 from bench.peers import Server
-from bench.program import CLIENT_CORE, WentWrong
+from bench.program import CLIENT_CORE
+from bench.sample import WentWrong
 
 AT_ONCE = 32
 SCRIPT = Path(__file__).with_name("load.lua")

@@ -19,7 +19,6 @@ def described() -> dict[str, str]:
     about = {
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "kernel": f"{platform.system()} {platform.release()}",
-        "busy before": f"{os.getloadavg()[0]:.2f} processes",
         "prosody-sidecar": __version__,
         "Python": platform.python_version(),
         "aiohttp": importlib.metadata.version("aiohttp"),

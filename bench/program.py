@@ -11,18 +11,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.sample import WentWrong
+
 READY_WITHIN = 30.0
 STOPPED_WITHIN = 15.0
+LISTENING = "0A"
+"""The state in /proc/net/tcp."""
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
 """The measured program has one core; its clients and its backend share the other."""
 
 _ROOT = Path(__file__).parents[1]
-
-
-class WentWrong(Exception):
-    """The measurement has no meaning: a program does not run, or its answers are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """CPU time that it has used, in user mode and in the kernel."""
-        return sum(_nanoseconds(pid) for pid in _family(self.process.pid)) / 1e9
+        return cpu_seconds(self.process.pid)
 
     def memory(self) -> Memory:
         """Its memory now."""
@@ -82,7 +82,8 @@ async def running(arguments: Sequence[str], output: Path, core: int = SERVER_COR
 
 
 async def until_listening(program: Program, port: int) -> None:
-    """Wait until a program accepts connections on this port."""
+    """Wait until a program accepts connections on this port. Raises WentWrong if it does not, or if it is not this
+    program that does."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
@@ -91,10 +92,17 @@ async def until_listening(program: Program, port: int) -> None:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()
+                    if not _listens(program.process.pid, port):
+                        raise WentWrong(f"another program has taken port {port}")
                     return
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.005)
     except TimeoutError:
         raise WentWrong(f"it does not listen on port {port}: {program.last_words()}") from None
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and all its children."""
+    return sum(_nanoseconds(each) for each in _family(pid)) / 1e9
 
 
 @contextlib.contextmanager
@@ -113,6 +121,19 @@ def _family(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
             yield from _family(int(child))
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether a listening socket of this port belongs to this process or to one of its children."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {
+        f"socket:[{inode}]"
+        for _, local, _, state, *_, inode in (line[:10] for line in lines)
+        if state == LISTENING and int(local.rpartition(":")[2], 16) == port
+    }
+    return any(
+        os.readlink(each) in sockets for each_pid in _family(pid) for each in Path(f"/proc/{each_pid}/fd").iterdir()
+    )
 
 
 def _nanoseconds(pid: int) -> int:

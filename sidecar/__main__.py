@@ -1,6 +1,6 @@
 """`python -m sidecar` is the command `prosody-sidecar`."""
 
-from sidecar.cli.commands import main
+from sidecar.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -27,5 +27,5 @@ async def behind(place: Place) -> AsyncIterator[Server]:
 
 
 def _backend(place: Place, secret: str) -> tuple[str, ...]:
-    options = ("--latency", str(place.latency), "--secret", secret)
+    options = ("--latency", str(place.latency), "--capacity", str(place.capacity), "--secret", secret)
     return PYTHON, "-m", "bench.backend", str(place.port), *options

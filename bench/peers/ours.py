@@ -11,7 +11,7 @@ import yaml
 
 from bench.backend import PREFIX, SECRET
 from bench.peers.place import PYTHON, Place, Server, serving
-from bench.program import WentWrong
+from bench.sample import WentWrong
 from tests.rig.ports import free_port
 from tests.rig.sidecar import merged
 

@@ -27,6 +27,8 @@ class Place:
     """Seconds for which a stale answer is used while the backend is down."""
     latency: float = 0.0
     """Seconds that the backend takes for an answer."""
+    capacity: int = 0
+    """How many requests the backend works on at the same time; the others wait there. 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The command `prosody-sidecar`."""
+"""The commands of `prosody-sidecar` for operators; `run` is in main.py."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from sidecar import __version__
 from sidecar.cli import check, doctor, render
 from sidecar.cli.admin_client import ask
+from sidecar.cli.engine_probe import look_at_engine
 from sidecar.cli.live_status import watch
-from sidecar.cli.output import discard_unwritten, is_of_output, unwritable
+from sidecar.cli.main import DEFAULT_FILES, DEMO_CONFIG, DEMO_PORT, EXIT_CODES, config_option, demo_backend, found, main
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
@@ -26,111 +27,33 @@ from sidecar.config.credentials import as_the_service, read_tokens
 from sidecar.config.environment import has_settings
 from sidecar.config.loader import parse
 from sidecar.config.models import Settings
-from sidecar.config.named_files import examine_with_files
 from sidecar.config.running_daemon import examine_running
-from sidecar.daemon import lifecycle
-from sidecar.demo_backend.server import serve
 from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
 
-DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
-
-EXIT_CODES = {
-    0: "no problem",
-    1: "a problem was found, or the order was not carried out",
-    2: "wrong usage",
-    3: "the daemon cannot be reached",
-}
-
-DEMO_PORT = 8790
-DEMO_SECRET = "demo-secret"
-DEMO_CONFIG = f"""
-state_dir: null
-backend:
-  url: http://127.0.0.1:{DEMO_PORT}/webhooks/jitsi
-  secret_env: SIDECAR_DEMO_SECRET
-log: {{format: console}}
-"""
-
-
-class _Cli(click.Group):
-    """Prints the errors for operators on one line each, without a traceback."""
-
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run one command; what cannot be printed (`--help > /dev/full`) is no reason for a traceback."""
-        try:
-            return super().main(*arguments, **options)
-        except OSError as error:
-            if not is_of_output(error):
-                raise
-            discard_unwritten()
-            with contextlib.suppress(OSError):
-                click.echo(unwritable(error), err=True)
-            raise SystemExit(1) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except SidecarError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(error.exit_code)
-
-
-@click.group(
-    cls=_Cli,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: " + "; ".join(f"{code}: {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
-)
-@click.version_option(__version__, prog_name="prosody-sidecar")
-def main() -> None:
-    """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is down."""
-
-
-def _config_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    option = click.option(
-        "--config",
-        "file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help=f"The config file. Default: {DEFAULT_FILES[0]}, or else {DEFAULT_FILES[1]}.",
-    )
-    return option(command)
-
+__all__ = ["EXIT_CODES", "main"]
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _found(file: Path | None) -> Path:
-    if file is not None:
-        return file
-    return next((each for each in DEFAULT_FILES if each.exists()), DEFAULT_FILES[0])
-
-
-@main.command()
-@_config_option
-@click.option("--demo", is_flag=True, help=f"Also run a demo backend on port {DEMO_PORT}; needs no config.")
-def run(file: Path | None, demo: bool) -> None:
-    """Run the sidecar in the foreground."""
-    if demo and file is None:
-        os.environ.setdefault("SIDECAR_DEMO_SECRET", DEMO_SECRET)
-        settings = parse(DEMO_CONFIG, "the demo's config")
-        secret = os.environ["SIDECAR_DEMO_SECRET"]
-        asyncio.run(lifecycle.run(settings, None, lambda: _demo_backend("127.0.0.1", DEMO_PORT, secret)))
-        return
-    source = _found(file)
-    examined = examine_with_files(source, os.environ)
-    asyncio.run(lifecycle.run(examined.usable(), source, advice=examined.warning_lines()))
+def _engine(settings: Settings) -> list[Step]:
+    """What is found of the engine that several sidecars share."""
+    return asyncio.run(look_at_engine(settings.shared, as_the_service(os.environ), token_hex))
 
 
 @main.command("check")
-@_config_option
+@config_option
 @_json_option
-@click.option("--online", is_flag=True, help="Also test the backend: DNS, TCP, TLS, secret, latency.")
+@click.option(
+    "--online", is_flag=True, help="Also test the backend (DNS, TCP, TLS, secret, latency) and the shared engine."
+)
 def check_command(file: Path | None, as_json: bool, online: bool) -> None:
     """Show everything in a config file that is wrong or not advisable. Warnings do not change the exit code."""
-    source = _found(file)
+    source = found(file)
     report = check.check(source, os.environ)
     steps: list[Step] = []
     if online and report.settings is not None:
         steps = asyncio.run(look(report.settings, target_from(report.settings, as_the_service(os.environ))))
+        steps += _engine(report.settings)
     good = not report.problems and all(step.good for step in steps)
     if as_json:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
@@ -148,7 +71,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.option("--history", is_flag=True, help="With --json: also the numbers of each of the last 120 seconds.")
 @click.option("--watch", "watching", is_flag=True, help="Show it live, with graphs, until Ctrl-C.")
@@ -167,12 +90,12 @@ def status(file: Path | None, as_json: bool, history: bool, watching: bool) -> N
 
 
 @main.command("doctor")
-@_config_option
+@config_option
 @_json_option
 @click.option("--prosodyctl", default="prosodyctl", show_default=True, help="The command for Prosody's shell.")
 def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
     """Walk the way of a join, from the module in Prosody to the backend, and say what is wrong. Run it with sudo."""
-    source = _found(file)
+    source = found(file)
     examined, settings = examine_running(source, os.environ)
     steps = [Step("config", "failed", line, "fix it, then reload") for line in examined.problem_lines()[:1]]
     status, why_away = None, ""
@@ -187,6 +110,7 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
     except StartError as error:
         steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
+    steps += _engine(settings)
     if status is not None:
         steps.append(doctor.judge_events(status["outbox"]))
     _show({"steps": [asdict(step) for step in steps]}, as_json, lambda _: render.steps(steps))
@@ -195,14 +119,14 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
 
 
 @main.command()
-@_config_option
+@config_option
 def healthcheck(file: Path | None) -> None:
     """Whether the daemon answers, for a container's health check. It says nothing about the backend."""
     _ask(file, "GET", "/livez")
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.argument("room")
 @click.argument("user", required=False)
@@ -213,7 +137,7 @@ def explain(file: Path | None, as_json: bool, room: str, user: str | None) -> No
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.option("--room", help="Remove all cached answers about this room.")
 @click.option("--user", help="Remove all cached answers about this user (bare JID, user id, or `guest`).")
@@ -228,7 +152,7 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.option("--room", help="Answers about this room.")
 @click.option("--user", help="Answers about this user (bare JID, user id, e-mail, or `guest`).")
@@ -244,7 +168,7 @@ def forget(
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.argument("room")
 @click.argument("user", required=False)
@@ -258,7 +182,7 @@ def kick(file: Path | None, as_json: bool, room: str, user: str | None, nick: st
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.argument("room")
 @click.option("--reason", help="What the users are told.")
@@ -268,7 +192,7 @@ def end(file: Path | None, as_json: bool, room: str, reason: str | None) -> None
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.argument("room")
 def refresh(file: Path | None, as_json: bool, room: str) -> None:
@@ -277,7 +201,7 @@ def refresh(file: Path | None, as_json: bool, room: str) -> None:
 
 
 @main.command()
-@_config_option
+@config_option
 @_json_option
 @click.argument("room")
 def who(file: Path | None, as_json: bool, room: str) -> None:
@@ -297,7 +221,7 @@ def outbox() -> None:
 
 
 @outbox.command("list")
-@_config_option
+@config_option
 @_json_option
 @click.option("--limit", default=100, show_default=True, help="The most events to list.")
 def outbox_list(file: Path | None, as_json: bool, limit: int) -> None:
@@ -310,7 +234,7 @@ _numbers = click.argument("numbers", nargs=-1, type=int)
 
 
 @outbox.command("retry")
-@_config_option
+@config_option
 @_json_option
 @_numbers
 @click.option("--all", "everything", is_flag=True, help="All parked events.")
@@ -321,7 +245,7 @@ def outbox_retry(file: Path | None, as_json: bool, numbers: tuple[int, ...], eve
 
 
 @outbox.command("drop")
-@_config_option
+@config_option
 @_json_option
 @_numbers
 @click.option("--all", "everything", is_flag=True, help="All events.")
@@ -340,27 +264,19 @@ def _which(numbers: tuple[int, ...], everything: bool) -> dict[str, Any]:
 
 
 @main.command("demo-backend")
-@_config_option
+@config_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=DEMO_PORT, show_default=True)
 @click.option("--secret", default=None, help="The webhook secret that it requires. Default: none.")
 def demo_backend_command(file: Path | None, host: str, port: int, secret: str | None) -> None:
     """Run a small meeting service for tests; GET / describes it."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_demo_backend(host, port, secret))
-
-
-async def _demo_backend(host: str, port: int, secret: str | None) -> None:
-    try:
-        await serve(host, port, secret)
-    except OSError as error:
-        what = f"the demo backend cannot listen on {host} port {port}: {error.strerror}"
-        raise StartError(f"{what}; stop the program that uses it, or give `demo-backend` another --port") from None
+        asyncio.run(demo_backend(host, port, secret))
 
 
 def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     """Send one request to the running daemon, with its token if it has one."""
-    source = _found(file)
+    source = found(file)
     if (
         file is None and not source.exists() and not has_settings(os.environ)
     ):  # `run --demo` has the same admin listener as the defaults

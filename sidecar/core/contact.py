@@ -15,8 +15,11 @@ from sidecar.core.policy import NEVER
 UNHEARD = 5.0
 """Seconds. If the stream was last read longer ago, the sidecar is out of touch."""
 
+PATIENCE = 0.02
+"""Seconds a question waits for the engine at the most."""
+
 STEP = 1.0
-"""Seconds by which the engine's clock may be behind what is expected of it."""
+"""Seconds by which the engine's clock may differ from what is expected of it."""
 
 
 class Batch(NamedTuple):
@@ -59,15 +62,16 @@ class Contact:
     """Messages that were waiting at the last read."""
     _joining: bool = False
     _now_ms: int = 0
+    _asked_at: float = NEVER
     _read_at: float = NEVER
 
     def take(self, batch: Batch, sent_at: float, received_at: float) -> Taken:
         """Take one read of the stream, which was asked for at `sent_at` from `position` on."""
-        stepped = batch.epoch == self.epoch and self._has_stepped_back(batch.now_ms, sent_at)
-        self._now_ms, self._read_at = batch.now_ms, received_at
+        stepped = batch.epoch == self.epoch and self._has_stepped(batch.now_ms, sent_at, received_at)
+        self._now_ms, self._asked_at, self._read_at = batch.now_ms, sent_at, received_at
         lost, another = self._why_lost(batch), batch.epoch != self.epoch
         if stepped:
-            lost = lost or "the clock of the engine was set back"
+            lost = lost or "the clock of the engine was set"
         if lost:
             self.epoch, self.position, self.lag = batch.epoch, batch.tail, 0
             self.lost_before, self._joining = received_at, True
@@ -88,6 +92,10 @@ class Contact:
         """Whether what the engine remembers can be used without asking the backend."""
         return not self._joining and now - self.heard_at <= UNHEARD
 
+    def engine_ms(self, now: float) -> int:
+        """The engine's clock at an instant, as far as it is known from the last read: Unix milliseconds."""
+        return self._now_ms + round((now - self._read_at) * 1000)
+
     def suspect_before(self, now: float) -> float:
         """Allows that were asked before this instant may have been taken away without this sidecar having heard."""
         unheard = now - UNHEARD if now - self.heard_at > UNHEARD else NEVER
@@ -101,9 +109,11 @@ class Contact:
         complete = numbers == list(expected) and (numbers or batch.tail == self.position)
         return "" if complete and batch.tail >= self.position else "messages are missing in the stream"
 
-    def _has_stepped_back(self, now_ms: int, sent_at: float) -> bool:
-        expected = self._now_ms + (sent_at - self._read_at) * 1000
-        return now_ms < expected - STEP * 1000
+    def _has_stepped(self, now_ms: int, sent_at: float, received_at: float) -> bool:
+        """Whether more or less time has passed for the engine than can have passed. Then a deny would seem to be older
+        than an allow that it takes away."""
+        passed = (now_ms - self._now_ms) / 1000
+        return not sent_at - self._read_at - STEP <= passed <= received_at - self._asked_at + STEP
 
 
 @dataclass(slots=True)

@@ -83,16 +83,27 @@ def requires_lobby(body: bytes) -> bool:
     return b'"requireLobby":true' in body and json.loads(body).get("requireLobby") is True
 
 
+def makes_moderator(body: bytes) -> bool:
+    """Whether the body of a decision says that the user is a moderator."""
+    return b'"isModerator":true' in body and json.loads(body).get("isModerator") is True
+
+
 def restricts(verdict: Verdict | None, body: bytes) -> bool:
     """Whether an answer keeps the user out, or in the lobby. Such an answer is on disk before anybody hears of it, and
     no answer to an older question takes its place."""
     return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
 
 
+def is_lasting(entry: Entry) -> bool:
+    """Whether the entry says what must not happen: it matters when it is too old to be an answer too. So it does not
+    expire on disk, strangers cannot evict it, and it is written and read before the others."""
+    return entry.verdict is Verdict.PRIVATE or restricts(entry.verdict, entry.body)
+
+
 def is_protective(row: Entry | None) -> bool:
-    """Whether a crash must not bring back what this row replaces: a deny, a deletion (None), an allow that sends the
-    user to the lobby, an answer that an order made suspect."""
-    return row is None or row.verdict is Verdict.PRIVATE or row.suspect or restricts(row.verdict, row.body)
+    """Whether a crash must not bring back what this row replaces: a deletion (None), what is lasting, an answer that an
+    order made suspect."""
+    return row is None or row.suspect or is_lasting(row)
 
 
 def aged(body: bytes, seconds: float) -> bytes:
@@ -118,6 +129,13 @@ def configuration_in(body: bytes) -> bytes | None:
         return None
     configuration = json.loads(body).get("configuration")
     return _compact(configuration) if isinstance(configuration, dict) else None
+
+
+def without_configuration(body: bytes) -> bytes:
+    """The body of a decision without the room config that it brought along."""
+    if b'"configuration":' not in body:
+        return body
+    return _compact({name: value for name, value in json.loads(body).items() if name != "configuration"})
 
 
 def in_words(body: bytes) -> list[str]:

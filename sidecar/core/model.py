@@ -61,6 +61,11 @@ class Key(NamedTuple):
     subject: str | None = None
     token: str | None = None
 
+    @property
+    def of_config(self) -> Key:
+        """The key of the room's config."""
+        return Key(Endpoint.ROOM_CREATED, self.room, self.room_jid)
+
 
 class Asker(NamedTuple):
     """Who asks, as far as this says whether several failures have several causes."""
@@ -263,7 +268,8 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The question was not asked, because the breaker opened while it waited for a place: decide again."""
+    """Decide again: the breaker opened while the question waited for a place, so that it was not asked; or a later one
+    with the same key was answered first."""
 
 
 class Source(StrEnum):

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import takewhile
 from typing import Any
 
 from sidecar.core.model import GUEST, Endpoint
@@ -309,6 +308,14 @@ class Waiting:
         of_room[order.id] = None
         return len(of_room) == 1
 
+    def of_room(self, order: Order) -> Iterator[Order]:
+        """This order and the earlier ones of its room, oldest first; nothing if it does not wait."""
+        of_room = self._by_room.get(order.room or "", {}) if order.id in self._by_id else {}
+        for each in list(of_room):
+            yield self._by_id[each].order
+            if each == order.id:
+                break
+
     def first(self) -> Iterator[Order]:
         """The orders that can be sent: the first of each room."""
         for of_room in list(self._by_room.values()):
@@ -337,5 +344,5 @@ class Waiting:
         return not host or connected <= sent.without
 
     def expired(self, now: float) -> list[Order]:
-        """The orders whose time is over, oldest first."""
-        return [sent.order for sent in takewhile(lambda sent: sent.expires_at <= now, self._by_id.values())]
+        """The orders whose time is over, in the order in which they came."""
+        return [sent.order for sent in self._by_id.values() if sent.expires_at <= now]

@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import assert_never
 
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import restricts
+from sidecar.core.decision_body import makes_moderator, restricts
 from sidecar.core.model import (
     CacheControl,
     Endpoint,
@@ -182,6 +182,8 @@ class Settled:
     """Delete the entry of the key."""
     denied: bool = False
     """A definite deny: the other allows of the room become suspect."""
+    lessens: bool = False
+    """It takes away something that is remembered: a crash must not bring that back."""
     private: bool = False
     """The answer is for one guest only."""
     outcome: Outcome | None = None
@@ -205,7 +207,8 @@ def settle(
         case Replied() | Rejected():
             if outcome.verdict is None:
                 gone = outcome.status in (404, 410)  # the room no longer exists: its old config must not be used again
-                return Settled(Reply(outcome.status, outcome.body, None), drop=gone, outcome=outcome)
+                lessens = gone and current is not None
+                return Settled(Reply(outcome.status, outcome.body, None), drop=gone, lessens=lessens, outcome=outcome)
             return _settle_verdict(now, query, asked_at, current, outcome, outcome.verdict, policy, spread)
         case Misconfigured() | Unavailable():
             return Settled(outcome=outcome)
@@ -227,29 +230,35 @@ def _settle_verdict(
     reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
     restricted = restricts(verdict, outcome.body)
-    if current and not denied and current.settled_at > asked_at and _is_stricter(current, restricted=restricted):
-        # This was asked before that answer arrived: that one is newer, and counts.
+    if current and not denied and _is_newer(current, asked_at, restricted=restricted):
         return Settled(Reply(200, current.body, current.verdict), private=private, outcome=outcome)
-    if current and not denied and current.asked_at > asked_at:
-        return Settled(reply, private=private, outcome=outcome)  # the entry in the cache is newer
+    lessens = restricted or (current is not None and _grants_more(current, outcome))
+    settled = Settled(reply, denied=denied, lessens=lessens, private=private, outcome=outcome)
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
-        entry = Entry(verdict, outcome.body, asked_at, now, lifetimes, spread)
-        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
+        return replace(settled, store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
     if restricted:
         # `no-store`: only what it keeps the user from is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE if denied else LOBBY_TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
-        return Settled(reply, store=entry, denied=denied, private=private, outcome=outcome)
-    return Settled(reply, drop=True, private=private, outcome=outcome)
+        return replace(settled, store=entry)
+    return replace(settled, drop=True)
 
 
 TOMBSTONE = b'{"allowed":false,"reason":null}'
 LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 
-def _is_stricter(entry: Entry, *, restricted: bool) -> bool:
-    """Whether it is a deny, or leads to the lobby where an allow that is not `restricted` does not."""
-    return entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
+def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
+    """Whether an entry counts more than an answer that arrives now. Where it is stricter (a deny, or it leads to the
+    lobby where an allow that is not `restricted` does not), it is enough that it came after the answer was asked for.
+    """
+    stricter = entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
+    return entry.asked_at > asked_at or (stricter and entry.settled_at > asked_at)
+
+
+def _grants_more(entry: Entry, outcome: Replied | Rejected) -> bool:
+    """Whether an answer that is no deny takes the entry away, or makes the user no moderator any more."""
+    return outcome.cache_control.no_store or (makes_moderator(entry.body) and not makes_moderator(outcome.body))
 
 
 def shorten(configured: Lifetimes, said: CacheControl) -> Lifetimes | None:

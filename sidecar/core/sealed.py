@@ -9,6 +9,8 @@ from __future__ import annotations
 import hmac
 import json
 from dataclasses import dataclass, field
+from hashlib import shake_256
+from operator import xor
 from typing import Any, NamedTuple, Self
 
 from sidecar.core.fences import Fence, Standing, Vector, standing
@@ -103,6 +105,12 @@ class Sealer:
         if not isinstance(document, dict):
             raise Forged("a message that is no object")
         return document, attached
+
+    def hide(self, nonce: str, content: bytes) -> bytes:
+        """Encrypt, or decrypt, what only sidecars may read. A nonce, a random text, is for one content; the signature
+        of the message protects both."""
+        stream = shake_256(self._sign(b"hidden\n" + nonce.encode()).encode()).digest(len(content))
+        return bytes(map(xor, content, stream))
 
     def _seal(self, what: str, content: bytes) -> bytes:
         return self._sign(what.encode() + b"\n" + content).encode() + content

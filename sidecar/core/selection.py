@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.core.model import Endpoint, Key
 
@@ -39,6 +39,17 @@ class Change(Enum):
     DROP = "they are deleted"
     SUSPECT = "the backend is asked again before they are used"
     REVOKE = "an allow becomes an expired deny, which lets nobody in while the backend is away"
+
+
+class Made(NamedTuple):
+    """A change that was made here, and that all shards must hear of."""
+
+    selector: Selector
+    change: Change
+    made_at: float
+    """Unix seconds."""
+    epoch: str = ""
+    """The epoch of the shared memory that has it; empty: none."""
 
 
 def named(subject: str, name: str) -> bool:

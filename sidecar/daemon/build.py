@@ -32,11 +32,10 @@ from sidecar.core.model import Endpoint, Event, Query
 from sidecar.daemon.current import Current, Secrets
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.linked import Linked, Orderers
-from sidecar.daemon.shared import add_shared_gauges, shared_memory
+from sidecar.daemon.shared import Sharing, add_shared_gauges, sharing
 from sidecar.daemon.status import add_gauges, document, sentence
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.resolver import Resolver
-from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.decisions.write_behind import WriteBehind
 from sidecar.events.attempts import Attempts, Deliver
 from sidecar.events.backlog import Backlog
@@ -91,7 +90,7 @@ class Parts:
     connections: Mapping[str, Connections]
     """By section of the config, and `admin socket`."""
     heartbeat: Heartbeat
-    shared: SharedMemory | None
+    shared: Sharing | None
 
 
 def build(
@@ -106,7 +105,7 @@ def build(
     output: TextIO | None = None,
 ) -> Parts:
     """`boot` is the kernel's name of this boot, `watchdog` and `notify` are systemd's; no `output`: standard output."""
-    log = Log(settings.log.level, settings.log.format, output)
+    log = Log(settings.log.level, settings.log.format, output, clock)
     metrics, health, recent = Metrics(), Health(clock), Recent(clock)
     health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
@@ -128,20 +127,21 @@ def build(
     memory = WriteBehind(cache, store.decisions)
     later = partial(_deliver_later, outbox, clock)
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
-    shared = shared_memory(settings, secrets, cache, resolver, clock, token_hex, emit)
     questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
     webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
-    facts = partial(document, current, recent, heartbeat, store, links, shared, clock)
     orders = Orders(
         store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
     )
+    shared = sharing(settings, secrets, cache, resolver, orders, store.journal, clock, token_hex, emit)
+    memory_of_all = None if shared is None else shared.memory
+    facts = partial(document, current, recent, heartbeat, store, links, memory_of_all, clock)
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
     links.control = Orderers(orders, restarts)
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
     admin = Admin(resolver, guards, outbox, health, metrics.expose, facts, clock)
     if shared is not None:
-        add_shared_gauges(metrics.watch, shared)
+        add_shared_gauges(metrics.watch, shared.memory)
     metrics.watch("orders_waiting", lambda: orders.waiting)
     add_gauges(metrics.watch, backend, bulkhead, guards, cache, outbox, health, heartbeat, store, links, clock)
     return Parts(

@@ -176,8 +176,9 @@ class Daemon:
         await self._beside(stack, parts.delivery.run(), self._stop_events)
         await self._beside(stack, parts.orders.run(), self._stop_orders)
         if parts.shared is not None:
-            stack.push_async_callback(parts.shared.close)
-            await self._beside(stack, parts.shared.run(), parts.shared.stop)
+            stack.push_async_callback(parts.shared.memory.close)
+            await self._beside(stack, parts.shared.memory.run(), parts.shared.memory.stop)
+            await self._beside(stack, parts.shared.shards.run(), parts.shared.shards.stop)
         await asyncio.gather(parts.backlog.counted(COUNTING), parts.memory.denies_read(COUNTING))
         stack.push_async_callback(self._drain)
 

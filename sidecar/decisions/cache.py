@@ -1,15 +1,17 @@
 """The cache: entries by key, which entries a later deny makes suspect, and what was purged or revoked.
 
-Allows, denies and configs have an LRU each. Users who ask for made-up rooms cannot evict the allows of others, and of
-denies and configs only those of rooms in which nobody was allowed (rooms_in_use.py, guarded_lru.py).
+Allows, denies and configs have an LRU each, and so have the allows that lead to the lobby. Users who ask for made-up
+rooms cannot evict the allows of others, and of the rest only what belongs to rooms in which nobody was allowed
+(rooms_in_use.py, guarded_lru.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sidecar.core.contact import Contact
+from sidecar.core.decision_body import requires_lobby, restricts
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector
@@ -26,19 +28,32 @@ not zero because of rounding, and nobody asks within the first second."""
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most entries of each kind that are kept in memory."""
+    """The most entries of each kind in memory; beside `allows`, `denies` allows that lead to the lobby."""
 
     allows: int = 100_000
     denies: int = 20_000
     configs: int = 20_000
 
 
+class Dirty(dict[Key, Entry | None]):
+    """Rows that have changed and are not on disk yet: the entry, or None for a deleted one."""
+
+    on_change: Callable[[], None] | None = None
+    """Called for each row."""
+
+    def __setitem__(self, key: Key, row: Entry | None) -> None:
+        """A row has changed."""
+        super().__setitem__(key, row)
+        if self.on_change is not None:
+            self.on_change()
+
+
 class Cache:
-    """Entries by key. What has changed and is not on disk yet is in `dirty` (the entry, or None for a deleted one)."""
+    """Entries by key. What has changed and is not on disk yet is in `dirty`."""
 
     def __init__(self, limits: Limits) -> None:
         """Start empty."""
-        self.dirty: dict[Key, Entry | None] = {}
+        self.dirty = Dirty()
         self.denies_known = True
         """False: the disk may remember denies that are not here. Then no allow counts for more than a suspect one."""
         self.lacks_denies = False
@@ -48,6 +63,7 @@ class Cache:
         self._in_use = RoomsInUse(limits.allows)
         self._allows = PackedLru(Verdict.ALLOW, limits.allows, self.dirty)
         self._denies = GuardedLru(Verdict.DENY, limits.denies, self.dirty, self._in_use)
+        self._in_lobby = GuardedLru(Verdict.ALLOW, limits.denies, self.dirty, self._in_use)
         self._private = GuardedLru(Verdict.PRIVATE, limits.denies, self.dirty, self._in_use)
         configs = GuardedLru(Verdict.CONFIG, limits.configs, self.dirty, self._in_use)
         self._by_verdict: dict[Verdict, PackedLru | GuardedLru] = {
@@ -57,10 +73,11 @@ class Cache:
             Verdict.PRIVATE: self._private,
         }
         self._by_kind: dict[Kind, tuple[PackedLru | GuardedLru, ...]] = {
-            Kind.DECISION: (self._allows, self._denies, self._private),
+            Kind.DECISION: (self._allows, self._denies, self._in_lobby, self._private),
             Kind.CONFIG: (configs,),
             Kind.EVENT: (),
         }
+        self._all = tuple(lru for lrus in self._by_kind.values() for lru in lrus)
         self._suspicions = Suspicions(self._in_use, limits.denies)
         self.changes = Changes()
         self.contact: Contact | None = None
@@ -68,11 +85,11 @@ class Cache:
 
     def __len__(self) -> int:
         """Entries of all kinds."""
-        return sum(map(len, self._by_verdict.values()))
+        return sum(map(len, self._all))
 
     def count(self, verdict: Verdict) -> int:
         """Entries of one kind."""
-        return len(self._by_verdict[verdict])
+        return len(self._by_verdict[verdict]) + (len(self._in_lobby) if verdict is Verdict.ALLOW else 0)
 
     def get(self, key: Key) -> Entry | None:
         """The entry under a key, however old."""
@@ -91,26 +108,32 @@ class Cache:
     def put(self, key: Key, entry: Entry) -> bool:
         """Remember an answer; False if it was asked before a purge that fits it.
 
-        A deny that was asked before the purge is kept as an expired entry. It is no answer, but it replaces an allow
-        that was asked after the purge, and allows that were asked before the deny cannot replace it.
+        A deny that was asked before the purge is kept as an expired entry, and so is an allow that leads to the lobby.
+        It is no answer, but it replaces an allow that was asked after the purge, and allows that were asked before it
+        was answered cannot replace it.
         """
         change = self.changes.of(key, entry)
         purged = change is Change.DROP or change is Change.REVOKE
         if purged:
-            if entry.verdict is not Verdict.DENY:
+            if change is Change.REVOKE or not restricts(entry.verdict, entry.body):
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
         elif change is Change.SUSPECT:
             entry = entry._replace(spread=SUSPECT)
-        target = self._by_verdict[entry.verdict]
+        target = self._place_of(entry)
         for lru in self._by_kind[key.endpoint.kind]:
             if lru is not target:
                 lru.drop(key)
-        if entry.verdict is Verdict.ALLOW:
+        if target is self._allows:
             self._in_use.note_allow(key.room)
         target.put(key, entry)
         self.dirty[key] = entry
         return not purged
+
+    def _place_of(self, entry: Entry) -> PackedLru | GuardedLru:
+        if entry.verdict is Verdict.ALLOW and requires_lobby(entry.body):
+            return self._in_lobby
+        return self._by_verdict[entry.verdict]
 
     def restore(self, key: Key, entry: Entry) -> bool:
         """Take an entry from disk, unless the cache has a newer change of it; only a new suspicion makes it dirty.
@@ -125,17 +148,25 @@ class Cache:
             return False
         if change is Change.SUSPECT:
             entry = self.dirty[key] = entry._replace(spread=SUSPECT)
-        if entry.verdict is Verdict.ALLOW:
+        target = self._place_of(entry)
+        if target is self._allows:
             self._in_use.note_allow(key.room)
-        self._by_verdict[entry.verdict].put(key, entry)
+        target.put(key, entry)
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
         """`restore` for many entries, as at start; returns the keys that were not taken."""
-        allows, denies, dirty = self._allows, self._denies, self.dirty
+        allows, denies, in_lobby, dirty = self._allows, self._denies, self._in_lobby, self.dirty
         refused = []
         for key, entry in remembered:
-            if entry.verdict is Verdict.ALLOW and not self.changes and key not in dirty and key not in denies:
+            if (
+                entry.verdict is Verdict.ALLOW
+                and not self.changes
+                and key not in dirty
+                and key not in denies
+                and not (len(in_lobby) and key in in_lobby)
+                and not requires_lobby(entry.body)
+            ):
                 taken = allows.add(key, entry)
                 self._in_use.note_allow(key.room)
             else:
@@ -154,7 +185,7 @@ class Cache:
         """Change what is selected, also the answers to questions that were asked until now; returns how many entries
         were changed."""
         self.changes.add(now, selector, change)
-        meant = (self._allows,) if change is Change.REVOKE else self._by_verdict.values()
+        meant = (self._allows, self._in_lobby) if change is Change.REVOKE else self._all
         keys = [key for lru in meant for key in lru.keys(selector.room) if selector.fits(key)]
         for key in keys:
             self._change(key, now, change)
@@ -171,20 +202,32 @@ class Cache:
                 if entry is not None:  # `put` sees the change
                     self.put(key, entry)
 
+    def outdates_config(self, decision: Key, asked_at: float) -> bool:
+        """Whether the config of the room is newer, or was taken away later, than one that comes along with a decision
+        that was asked at this instant."""
+        key = decision.of_config
+        config = self.get(key)
+        return (config is not None and config.asked_at > asked_at) or self.changes.outdate(key, asked_at)
+
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
-        for lru in self._by_verdict.values():
+        for lru in self._all:
             for key, entry in lru.items():
                 yield key, self._aged(entry)
 
     def keys(self, room: str) -> Iterator[Key]:
         """The keys of a room that have an entry."""
-        for lru in self._by_verdict.values():
+        for lru in self._all:
             yield from lru.keys(room)
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
-        """The backend said `private` for a guest: from now on the guests of the room share no answer."""
-        self.drop(shared)
+        """The backend said `private` for a guest: from now on the guests of the room share no answer.
+
+        A deny for all of them is kept: it is no answer any more, but without the backend it keeps out who is unknown.
+        """
+        entry = self.get(shared)
+        if entry is None or entry.verdict is not Verdict.DENY:
+            self.drop(shared)
         self.put(_guests_of(shared.room), Entry(Verdict.PRIVATE, b"", asked_at, asked_at, Lifetimes(0, 0, 0)))
 
     def guests_are_separate(self, room: str) -> bool:

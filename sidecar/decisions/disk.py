@@ -35,8 +35,9 @@ class Memory(Protocol):
         """Until everything is loaded: put this one entry into the cache, if there is one. Never raises."""
         ...
 
-    async def persist(self) -> None:
-        """Return when everything the cache calls dirty is on disk; raises DiskError if it is not."""
+    async def persist(self, key: Key | None = None) -> None:
+        """Return when all that must not be lost is on disk, and nothing older is there for this key; raises DiskError
+        if it is not."""
         ...
 
     async def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
@@ -60,9 +61,10 @@ class Disk:
             await self._wait(self._memory.recall(key), until - self._clock.monotonic())
 
     async def save(self, key: Key, until: float) -> None:
-        """Wait until a deny is on disk: a crash must not bring back the allow that it took away."""
+        """Wait until a deny is on disk: a crash must not bring back the allow that it took away. The same for whatever
+        else took something away."""
         if key in self._cache.dirty:
-            await self._wait(self._memory.persist(), max(SAVE_WAIT, until - self._clock.monotonic()))
+            await self._wait(self._memory.persist(key), max(SAVE_WAIT, until - self._clock.monotonic()))
 
     async def _wait(self, work: Awaitable[None], left: float) -> None:
         try:

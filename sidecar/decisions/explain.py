@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import in_words
+from sidecar.core.decision_body import in_words, requires_lobby
 from sidecar.core.durations import span
 from sidecar.core.model import Key, Kind, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, decide
@@ -84,6 +84,10 @@ def _outlook(key: Key, view: View, permit: Permit) -> str:
 
 def _policy(key: Key, view: View) -> str:
     match view.policy.on_unavailable:
+        case OnUnavailable.ALLOW if view.entry is not None and view.entry.verdict is Verdict.DENY:
+            return "denies, since the last answer was a deny (in spite of on_unavailable: allow)"
+        case OnUnavailable.ALLOW if view.entry is not None and requires_lobby(view.entry.body):
+            return "sends the user to the lobby, as the last answer did (on_unavailable: allow)"
         case OnUnavailable.ALLOW:
             return "lets the user in (on_unavailable: allow)"
         case OnUnavailable.DEFAULT:

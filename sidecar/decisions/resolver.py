@@ -17,8 +17,8 @@ from typing import NamedTuple, assert_never
 from sidecar.clock import Clock
 from sidecar.core.answers import remembered, replied, unavailable
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import is_personal, requires_lobby, restricts
-from sidecar.core.model import GUEST, Answer, Endpoint, Key, Query, Released, Verdict
+from sidecar.core.decision_body import is_personal, requires_lobby, restricts, without_configuration
+from sidecar.core.model import GUEST, Answer, Endpoint, Key, Kind, Query, Released, Verdict
 from sidecar.core.policy import Act, Fallback, Freshness, OnUnavailable, Policy, PolicyFor, Reply, Settled
 from sidecar.core.sealed import Found
 from sidecar.core.selection import Change, Selector
@@ -75,20 +75,21 @@ class Resolver:
         self._disk = Disk(cache, memory, clock, emit)
         self._calls = Calls(cache, guards, self._disk, self._config_policy, deliver_later, clock, jitter, emit)
 
-    def at_once(self, query: Query) -> Answer | None:
-        """The answer, if the cache has a fresh one and nothing is to be waited for: none that must be on disk first."""
-        endpoint, room = query.key.endpoint, query.key.room
-        if not self._memory.loaded or (query.key.subject == GUEST and self.cache.guests_are_separate(room)):
+    def at_once(self, key: Key) -> Answer | None:
+        """The answer, if the cache has a fresh one and nothing is to be waited for: none that must be on disk first.
+        A fresh one is the answer whatever the breaker says."""
+        if not self._memory.loaded or (key.subject == GUEST and self.cache.guests_are_separate(key.room)):
             return None
-        policy, now = self.policy_for(endpoint, room), self._clock.monotonic()
-        view = look(self.cache, query.key, policy, now, self._guards[endpoint].permit(now, room, query.asker))
-        if view.entry is None or view.state is not Freshness.FRESH:
+        policy, now = self.policy_for(key.endpoint, key.room), self._clock.monotonic()
+        view = look(self.cache, key, policy, now, Permit.OPEN)
+        entry = view.entry
+        if entry is None or view.state is not Freshness.FRESH:
             return None
-        if view.entry.verdict is Verdict.DENY or requires_lobby(view.entry.body):
+        if entry.verdict is Verdict.DENY or requires_lobby(entry.body):
             return None
-        if query.key.subject == GUEST and is_personal(view.entry.body):
+        if key.subject == GUEST and is_personal(entry.body):
             return None
-        return remembered(view.entry, view.state, policy, now) if view.answers and not view.plan.refresh else None
+        return self._remembered(key, view, now)
 
     async def resolve(self, query: Query) -> Answer:
         """Answer one question; never raises for the backend, and never takes longer than the deadline."""
@@ -195,11 +196,19 @@ class Resolver:
     async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
         """Change what is meant, also what is under way, here and on other sidecars; returns how many entries were
         changed here. Raises DiskError."""
+        if self._shared is None:
+            return await self.purge_here(selector, change)
+        # The others hear of it also where the disk of this one is slow or fails.
+        said = asyncio.ensure_future(self._shared.say(selector, change))
         try:
             return await self.purge_here(selector, change)
         finally:
-            if self._shared is not None:
-                await self._shared.say(selector, change)
+            await said
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether other sidecars have been told of all that was purged here, or can hear of it."""
+        return self._shared is None or self._shared.everywhere
 
     async def purge_here(self, selector: Selector, change: Change) -> int:
         """The same for this sidecar alone. Raises DiskError."""
@@ -268,6 +277,7 @@ class Resolver:
         after = look(self.cache, query.key, view.policy, now, Permit.OPEN)
         if after.answers:
             return await self._from_cache(query, after, now, asked=True)
+        query, after = self._with_what_keeps_out(query, after)
         await self._save_deny(query, after)
         due = self._due_in(query, now)
         return unavailable(query, after.entry, after.policy, asked=settled, before=view.state, retry_after=due)
@@ -281,6 +291,14 @@ class Resolver:
             self._calls.note_answered(query)
         elif entry.verdict is Verdict.CONFIG and view.state is not Freshness.FRESH:
             self._deliver_later(query)
+        return self._remembered(query.key, view, now)
+
+    def _remembered(self, key: Key, view: View, now: float) -> Answer:
+        """The entry as an answer, without a room config that is older than what is known now."""
+        entry = view.entry
+        assert entry is not None, "only a usable entry is planned to be the answer"
+        if b'"configuration":' in entry.body and self.cache.outdates_config(key, entry.asked_at):
+            entry = entry._replace(body=without_configuration(entry.body))
         return remembered(entry, view.state, view.policy, now)
 
     async def _by_policy(self, query: Query, view: View, now: float, *, asked: bool) -> Answer:
@@ -289,10 +307,22 @@ class Resolver:
             self._calls.note_answered(query)
         elif view.policy.on_unavailable is OnUnavailable.DEFAULT:
             self._deliver_later(query)
+        query, view = self._with_what_keeps_out(query, view)
         await self._save_deny(query, view)
         due = self._due_in(query, now)
         settled = Settled() if asked else None
         return unavailable(query, view.entry, view.policy, asked=settled, before=view.state, retry_after=due)
+
+    def _with_what_keeps_out(self, query: Query, view: View) -> tuple[Query, View]:
+        """For a guest who shares no answer any more, and is unknown since: the last answer to all guests of the room
+        together, if it was a deny."""
+        if not query.asker.guest or query.key.endpoint.kind is not Kind.DECISION:
+            return query, view
+        shared = query._replace(key=query.key._replace(subject=GUEST))
+        denied, own = self.cache.get(shared.key), view.entry
+        if denied is None or denied.verdict is not Verdict.DENY or (own and own.asked_at > denied.settled_at):
+            return query, view
+        return shared, view._replace(entry=denied)
 
     async def _save_deny(self, query: Query, view: View) -> None:
         """A deny is on disk before anybody hears of it, also one that is expired and only decides the policy; and so is

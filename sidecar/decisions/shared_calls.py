@@ -8,11 +8,12 @@ A call has a task and a time of its own. It goes on when those who wait for it h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.breaker import Breaker, Permit, Ticket
-from sidecar.core.decision_body import configuration_in, restricts
+from sidecar.core.decision_body import configuration_in, restricts, without_configuration
 from sidecar.core.model import (
     GUEST,
     NOBODY,
@@ -27,7 +28,7 @@ from sidecar.core.model import (
     Replied,
     Verdict,
 )
-from sidecar.core.policy import OnUnavailable, Policy, Settled, settle, useless_in_an_outage
+from sidecar.core.policy import NEVER, OnUnavailable, Policy, Settled, settle, useless_in_an_outage
 from sidecar.core.sealed import Found
 from sidecar.core.selection import Selector
 from sidecar.decisions.cache import Cache
@@ -39,6 +40,10 @@ from sidecar.facts import CacheControlSeen, Crashed, Emit
 
 ANSWER_MARGIN = 0.15
 """Seconds of a deadline that are kept for writing the answer; hundreds of answers may be due at the same instant."""
+
+MOST_NOT_KEPT = 10_000
+"""Answers that are not in the cache of which is known when they were asked for. It matters while an older question with
+the same key is under way, so the latest ones are enough."""
 
 CallResult = Settled | Released
 
@@ -98,6 +103,8 @@ class Calls:
         self.shared: SharedMemory | None = None
         self._answered_meanwhile: set[Key] = set()
         """Keys of `room-created` that were answered while their call was still under way."""
+        self._not_kept: dict[Key, float] = {}
+        """When the questions were asked whose answers are not in the cache: what was asked earlier is out of date."""
 
     def join_or_start(
         self, query: Query, view: View, now: float, found: Found | None, *, in_background: bool = False
@@ -165,21 +172,30 @@ class Calls:
 
     async def _settle(
         self, query: Query, policy: Policy, carried: Carried, until: float, found: Found | None
-    ) -> Settled:
-        outcome = carried.outcome
+    ) -> CallResult:
+        outcome, shared = carried.outcome, None
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
             if self.shared is not None:
                 self.shared.separate_guests(query.key, carried.asked_at)
+            if self._cache.get(query.key) is not None:
+                shared = query.key
             found, query = None, self._for_one_guest(query, carried.asked_at)
+        is_deny = isinstance(outcome, Replied | Rejected) and outcome.verdict is Verdict.DENY
+        if not is_deny and self._not_kept.get(query.key, NEVER) > carried.asked_at:
+            return Released()
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
             self._emit(CacheControlSeen(query.key.endpoint, forbids))
         if isinstance(outcome, Replied) and outcome.verdict is Verdict.ALLOW:
-            self._keep_configuration(query.key, outcome, carried.asked_at)
+            outcome = self._with_configuration(query.key, outcome, carried.asked_at)
         now = self._clock.monotonic()
         current = self._cache.get(query.key)
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
+        if settled.reply is not None and settled.store is None:
+            self._note_not_kept(query.key, carried.asked_at)
         await self._remember(query, policy, settled, now, until, found)
+        if shared is not None:
+            await self._disk.save(shared, until)
         return settled
 
     def _for_one_guest(self, query: Query, asked_at: float) -> Query:
@@ -192,22 +208,32 @@ class Calls:
             self._cache.put(query.key, entry)
         return query
 
-    def _keep_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> None:
-        """The room config that came along with a decision is kept like one that was asked for."""
+    def _with_configuration(self, decision: Key, outcome: Replied, asked_at: float) -> Replied:
+        """The room config that came along with a decision is kept like one that was asked for. One that is out of date
+        is left out of the decision."""
         configuration = configuration_in(outcome.body)
         if configuration is None:
-            return
-        query = Query(Key(Endpoint.ROOM_CREATED, decision.room, decision.room_jid), b"", asked_at)
+            return outcome
+        query = Query(decision.of_config, b"", asked_at)
+        if self._not_kept.get(query.key, NEVER) > asked_at or self._cache.outdates_config(decision, asked_at):
+            return replace(outcome, body=without_configuration(outcome.body))
         config = Replied(200, configuration, Verdict.CONFIG, outcome.cache_control)
         now, current = self._clock.monotonic(), self._cache.get(query.key)
         policy = self._config_policy(decision.room)
         settled = settle(now, query, asked_at, current, config, policy, self._jitter())
         if settled.drop:
             self._cache.drop(query.key)
+            self._note_not_kept(query.key, asked_at)
         if settled.store is not None:
             self._cache.put(query.key, settled.store)
             if self.shared is not None:
                 self.shared.learned(query.key, settled.store, None)
+        return outcome
+
+    def _note_not_kept(self, key: Key, asked_at: float) -> None:
+        self._not_kept[key] = max(asked_at, self._not_kept.pop(key, NEVER))
+        if len(self._not_kept) > MOST_NOT_KEPT:
+            del self._not_kept[next(iter(self._not_kept))]
 
     async def _remember(
         self, query: Query, policy: Policy, settled: Settled, now: float, until: float, found: Found | None
@@ -221,7 +247,7 @@ class Calls:
             self.shared.learned(key, settled.store, found)
         if settled.denied:
             self._cache.suspect(key.room, now, policy.deny.fresh)
-        if settled.reply is not None and restricts(settled.reply.verdict, settled.reply.body):
+        if settled.lessens or (settled.reply is not None and restricts(settled.reply.verdict, settled.reply.body)):
             await self._disk.save(key, until)  # also a deny that came from another call, and is the newer answer
         if settled.reply is None:
             self._deliver_if_answered(query, policy, now)

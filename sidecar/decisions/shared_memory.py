@@ -1,8 +1,9 @@
 """The memory that several sidecars share: read on a miss, written behind, heard of in a stream.
 
 recall    engine.read -> cache      before the backend is asked, for at most 20 ms
-learned   denied   said             queues: what was learned is written by `run`, and nobody waits for it
+learned   denied   to_say           queues: what was learned is written by `run`, and nobody waits for it
 listen    engine.beat -> contact, others -> cache
+                      -> orders     what other shards say about orders (control/shards.py)
 
 The engine has no authority. Whatever it does, the questions are answered as without it.
 """
@@ -11,46 +12,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from sidecar.clock import Clock
-from sidecar.core.contact import Batch, Contact, Trust
+from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
 from sidecar.core.fences import PARTS, Vector, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, masked, usable
-from sidecar.core.selection import Change, Selector
+from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.others import Others, take
 from sidecar.decisions.single_flight import Call, Pending, SingleFlight
-from sidecar.errors import EngineError
+from sidecar.decisions.to_say import Journal, ToSay
+from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Emit, SharedAsked, SharedChanged
-
-QUICK = 0.02
-"""Seconds a question waits for the engine at the most."""
 
 LATE = 0.01
 """Seconds by which this process may be late without being called so."""
 
+AT_ONCE = 16
+"""Answers that are written at a time: on a long way, each takes as long as a message there and back."""
+
+SAY_WITHIN = 1.0
+"""Seconds an order waits for the engine, while this sidecar is in touch."""
+
 AGAIN = 0.5
 """Seconds between two tries to reach the engine."""
+
+NAMED_WITHIN = 2.0
+"""Seconds to wait for a slow disk before this shard shows itself under another name."""
 
 MOST_LEARNED = 2_000
 """Answers that may wait to be written; with more, the oldest are left out: another shard asks for them."""
 
 PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
-
-
-class NewText(Protocol):
-    """Makes random texts."""
-
-    def __call__(self, size: int, /) -> str:
-        """So many random bytes, in hex."""
-        ...
 
 
 class Engine(Protocol):
@@ -61,16 +61,16 @@ class Engine(Protocol):
     replicas: int
     """Replicas of the engine."""
 
-    async def beat(self, position: int, renew: str = "") -> Batch:
-        """Show that this sidecar is there, and read the stream after `position`."""
+    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
+        """Show that this shard is there, and read the stream after `position`."""
         ...
 
     async def wait_for_message(self, position: int) -> None:
         """Return when there is a message after `position`, or after a while."""
         ...
 
-    async def read(self, name: str, scopes: Sequence[str]) -> Found:
-        """The answer of that name, and the fences of its key."""
+    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
+        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
         ...
 
     async def keep(
@@ -98,12 +98,14 @@ class Engine(Protocol):
         content: bytes,
         every_ms: int,
         message: bytes,
-    ) -> bool:
-        """Keep a deny that was asked and answered so long ago, and say so; whether a replica has it, if any."""
+        *,
+        again: bool = False,
+    ) -> None:
+        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         ...
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
-        """Replace a part of these fences and say so; whether a replica has it, if there is one."""
+    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
+        """Replace a part of these fences and say so; returns the epoch in which it was done."""
         ...
 
     async def withdraw(self, name: str) -> None:
@@ -128,20 +130,23 @@ class _Denied:
     entry: Entry
     found: Found | None
     every: float
+    again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    selector: Selector
-    change: Change
-    made_at: float
+class Orders(Protocol):
+    """Who hears what other shards say about orders. Nothing here waits."""
+
+    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
+        """A message, at this time of the engine. Raises Forged."""
+        ...
+
+    def lost(self) -> None:
+        """Messages may have been missed, or the engine may have lost some."""
+        ...
 
 
 class SharedMemory:
     """One sidecar's part of it. `run` must run beside it."""
-
-    KEPT = 86_400.0
-    """Seconds for which a change is said again, whenever the engine has lost its memory."""
 
     def __init__(
         self,
@@ -152,11 +157,15 @@ class SharedMemory:
         asked_about: Callable[[str], Iterable[Key]],
         purge: Callable[[Selector, Change], Awaitable[Any]],
         member: str,
+        journal: Journal,
         clock: Clock,
         emit: Emit,
     ) -> None:
         """`asked_about`: the keys of a room that the backend is being asked about; `purge` changes the memory of this
-        sidecar alone, and raises nothing; `member` names this sidecar."""
+        sidecar alone, and raises nothing; `member` names this process."""
+        self.orders: Orders | None = None
+        self.shard = member
+        """The name of this shard, which outlives the process as soon as it was read from disk."""
         self.contact = cache.contact = Contact()
         self._cache = cache
         self._engine = engine
@@ -164,17 +173,18 @@ class SharedMemory:
         self._policy_for = policy_for
         self._purge = purge
         self._member = member
+        self._journal = journal
+        self._to_say = ToSay(journal, clock, self._change)
         self._clock = clock
         self._emit = emit
         self._others = Others(cache, sealer, asked_about)
         self._reads: SingleFlight[Key, Found | None] = SingleFlight(lambda error: emit(Crashed("shared memory", error)))
         self._trust = Trust()
         self._wake = asyncio.Event()
-        self._learned: deque[_Learned] = deque(maxlen=MOST_LEARNED)
+        self._learned: dict[Key, _Learned] = {}
         self._denied: dict[Key, _Denied] = {}
-        self._said: deque[_Said] = deque()
-        self._all_said: deque[_Said] = deque(maxlen=10_000)
-        self._unsaid = asyncio.Event()
+        self._named = asyncio.Event()
+        self._repeat_wanted = False
         self._was_in_touch: bool | None = None
         self._stopping = False
         self._purging: set[asyncio.Future[Any]] = set()
@@ -211,7 +221,17 @@ class SharedMemory:
     @property
     def unsaid(self) -> int:
         """Denies and changes that the engine has not acknowledged yet."""
-        return len(self._denied) + len(self._said)
+        return len(self._denied) + len(self._to_say)
+
+    @property
+    def engine_ms(self) -> int | None:
+        """The engine's clock, as far as it is known: Unix milliseconds."""
+        return self.contact.engine_ms(self._clock.monotonic()) if self.contact.epoch else None
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the engine has all changes that were made here."""
+        return not self._to_say
 
     async def recall(self, key: Key) -> Found | None:
         """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
@@ -221,8 +241,8 @@ class SharedMemory:
             if not self._trust.allows(now):
                 return None
             call = self._reads.start(key, now, self._read(key))
-        found = await call.within(QUICK)
-        if isinstance(found, Pending) and self._clock.monotonic() - now > QUICK + LATE:
+        found = await call.within(PATIENCE)
+        if isinstance(found, Pending) and self._clock.monotonic() - now > PATIENCE + LATE:
             found = await _after_what_is_ready(call)
         return found if isinstance(found, Found) else None
 
@@ -235,7 +255,7 @@ class SharedMemory:
             self._emit(SharedAsked("failed"))
             return None
         now = self._clock.monotonic()
-        if now - begun > QUICK + LATE:
+        if now - begun > PATIENCE + LATE:
             self._trust.bad(now)
         else:
             self._trust.good()
@@ -263,9 +283,9 @@ class SharedMemory:
             every = self._policy_for()(key.endpoint, key.room).deny.fresh
             self._denied[key] = _Denied(key, entry, found, every)
         elif has_password(entry.body):
-            self._learned.append(_Learned(key, None, None))
+            self._learn(_Learned(key, None, None))
         elif found is not None:
-            self._learned.append(_Learned(key, entry, found))
+            self._learn(_Learned(key, entry, found))
         self._wake.set()
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
@@ -276,20 +296,19 @@ class SharedMemory:
 
     def withdraw(self, key: Key) -> None:
         """The backend says that what it answered earlier is not to be remembered."""
-        self._learned.append(_Learned(key, None, None))
+        self._learn(_Learned(key, None, None))
         self._wake.set()
 
-    async def say(self, selector: Selector, change: Change, within: float = 1.0) -> bool:
-        """An operator or an order has taken something away here; returns whether the engine has it by now."""
-        said = _Said(selector, change, self._clock.monotonic())
-        self._said.append(said)
-        self._all_said.append(said)
-        self._unsaid.clear()
-        self._wake.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within if self.in_touch else 0):
-                await self._unsaid.wait()
-        return said not in self._said
+    def _learn(self, learned: _Learned) -> None:
+        self._learned.pop(learned.key, None)
+        self._learned[learned.key] = learned
+        if len(self._learned) > MOST_LEARNED:
+            del self._learned[next(iter(self._learned))]
+
+    async def say(self, selector: Selector, change: Change) -> None:
+        """An operator or an order has taken something away here; the engine is waited for a moment. Raises DiskError if
+        neither the engine nor the disk has it."""
+        await self._to_say.add(selector, change, self._wake.set, SAY_WITHIN if self.in_touch else 0)
 
     # ---- beside the listeners
 
@@ -307,11 +326,26 @@ class SharedMemory:
     async def run(self) -> None:
         """Listen to the others and write behind, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._load())
             group.create_task(self._listen())
             group.create_task(self._write())
 
+    async def _load(self) -> None:
+        """What an earlier process had to say, and its name."""
+        while not self._to_say.loaded:
+            try:
+                self.shard = await self._journal.name(self._member)
+                self._named.set()
+                await self._to_say.load()
+            except DiskError:
+                await asyncio.sleep(1.0)
+        self._wake.set()
+
     async def _listen(self) -> None:
         renew = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NAMED_WITHIN):
+                await self._named.wait()
         while not self._stopping:
             try:
                 renew = await self._hear(renew)
@@ -325,12 +359,14 @@ class SharedMemory:
 
     async def _hear(self, renew: str) -> str:
         sent_at = self._clock.monotonic()
-        batch = await self._engine.beat(self.contact.position, renew)
+        batch = await self._engine.beat(self.contact.position, self.shard, renew)
         taken = self.contact.take(batch, sent_at, self._clock.monotonic())
         if taken.to_be_said_again:
-            self._repeat()
+            self._repeat_wanted = True
         if taken.lost:
             self._wake.set()
+            if self.orders is not None:
+                self.orders.lost()
             if self._was_in_touch:
                 self._note(taken.lost)
         for at_ms, content in taken.messages:
@@ -355,20 +391,24 @@ class SharedMemory:
                     self._purging.add(purging)
                     purging.add_done_callback(self._purging.discard)
                     await asyncio.sleep(0)
+                case "order" | "outcome" if self.orders is not None:
+                    self.orders.heard(document, attached, now_ms)
         except Forged:
             self._trust.bad(self._clock.monotonic(), forged=True)
             self._emit(SharedAsked("forged"))
 
     def _repeat(self) -> None:
-        """The engine may have lost what was said: say all of it that still counts."""
+        """The engine may have lost what was said: say all of it that still counts, once all of it has been read from
+        disk."""
+        if not (self._cache.denies_known and self._to_say.loaded):
+            return
+        self._repeat_wanted = False
         now = self._clock.monotonic()
         for key, entry in self._cache.items():
             if entry.verdict is Verdict.DENY and now - entry.asked_at < entry.lifetimes.total:
                 every = self._policy_for()(key.endpoint, key.room).deny.fresh
-                self._denied.setdefault(key, _Denied(key, entry, None, every))
-        waiting = set(map(id, self._said))
-        self._said.extend(said for said in self._all_said if id(said) not in waiting and now - said.made_at < self.KEPT)
-        self._wake.set()
+                self._denied.setdefault(key, _Denied(key, entry, None, every, again=True))
+        self._to_say.repeat(self.contact.epoch)
 
     def _note(self, why_not: str) -> None:
         now_in_touch = self.in_touch
@@ -383,8 +423,10 @@ class SharedMemory:
                     await self._wake.wait()
             self._wake.clear()
             try:
+                if self._repeat_wanted:
+                    self._repeat()
                 await self._write_firm()
-                if not self.unsaid:
+                if not self.unsaid and not self._repeat_wanted:
                     self.contact.joined()
                 await self._write_learned()
             except EngineError:
@@ -395,36 +437,35 @@ class SharedMemory:
                 await asyncio.sleep(AGAIN)
 
     async def _write_firm(self) -> None:
-        """Changes and denies, until the engine has them. One that no replica has yet is written again."""
-        while self._said:
-            said = self._said[0]
-            scopes_ = [self._sealer.digest(scope) for scope in moved(said.selector)]
-            document = {**masked(said.selector, said.change, self._sealer), "from": self._member}
-            done = await self._engine.change(PARTS[said.change], scopes_, self._sealer.say(document))
-            if not done:
-                raise EngineError("no replica has it yet")
-            self._said.popleft()
-        self._unsaid.set()
-        for key, denied in list(self._denied.items()):
-            if not await self._write_deny(denied):
-                raise EngineError("no replica has it yet")
-            if self._denied.get(key) is denied:
-                del self._denied[key]
+        """Changes and denies, until the engine has them."""
+        await self._to_say.write()
+        await _all(AT_ONCE, map(self._bring, list(self._denied.values())))
 
-    async def _write_deny(self, denied: _Denied) -> bool:
+    async def _bring(self, denied: _Denied) -> None:
+        await self._write_deny(denied)
+        if self._denied.get(denied.key) is denied:
+            del self._denied[denied.key]
+
+    async def _change(self, made: Made) -> str:
+        """Bring one change to the engine; returns its epoch."""
+        scopes_ = [self._sealer.digest(scope) for scope in moved(made.selector)]
+        document = {**masked(made.selector, made.change, self._sealer), "from": self._member}
+        return await self._engine.change(PARTS[made.change], scopes_, self._sealer.say(document))
+
+    async def _write_deny(self, denied: _Denied) -> None:
         key, entry = denied.key, denied.entry
         name, labels = self._sealer.key(key), self._scopes(key)
         lifetimes = entry.lifetimes
         now = self._clock.monotonic()
         left = lifetimes.total - (now - entry.asked_at)
-        found = denied.found or await self._engine.read(name, labels)
+        found = denied.found or await self._engine.read(name, labels, patient=True)
         asked_for_ms, settled_for_ms = (round((now - at) * 1000) for at in (entry.asked_at, entry.settled_at))
         asked_ms = found.now_ms if denied.found else found.now_ms - asked_for_ms
         body = TOMBSTONE if has_password(entry.body) and entry.verdict is Verdict.DENY else entry.body
         kept = Kept(entry.verdict, body, found.epoch, asked_ms, lifetimes, found.fences)
         content = self._sealer.pack(name, kept)
         document = {"kind": "deny", "room": key.room, "key": name, "from": self._member}
-        return await self._engine.deny(
+        await self._engine.deny(
             name,
             labels,
             entry.verdict.value,
@@ -434,34 +475,50 @@ class SharedMemory:
             content,
             round(denied.every * 1000),
             self._sealer.say(document, content),
+            again=denied.again,
         )
 
     async def _write_learned(self) -> None:
-        while self._learned:
-            learned = self._learned.popleft()
-            key, entry, found = learned.key, learned.entry, learned.found
-            name = self._sealer.key(key)
-            if entry is None or found is None:
-                await self._engine.withdraw(name)
-                continue
-            left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
-            if left <= 0:
-                continue
-            kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
-            content = self._sealer.pack(name, kept)
-            await self._engine.keep(
-                name,
-                self._scopes(key),
-                entry.verdict.value,
-                found.epoch,
-                found.fences,
-                found.now_ms,
-                round(left * 1000),
-                content,
-            )
+        await _all(AT_ONCE, map(self._keep, list(self._learned.values())))
+
+    async def _keep(self, learned: _Learned) -> None:
+        await self._write_one(learned)
+        if self._learned.get(learned.key) is learned:
+            del self._learned[learned.key]
+
+    async def _write_one(self, learned: _Learned) -> None:
+        key, entry, found = learned.key, learned.entry, learned.found
+        name = self._sealer.key(key)
+        if entry is None or found is None:
+            await self._engine.withdraw(name)
+            return
+        left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
+        if left <= 0:
+            return
+        kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
+        content = self._sealer.pack(name, kept)
+        await self._engine.keep(
+            name,
+            self._scopes(key),
+            entry.verdict.value,
+            found.epoch,
+            found.fences,
+            found.now_ms,
+            round(left * 1000),
+            content,
+        )
 
     def _scopes(self, key: Key) -> list[str]:
         return [self._sealer.digest(scope) for scope in scopes(key)]
+
+
+async def _all(at_once: int, works: Iterable[Awaitable[None]]) -> None:
+    """Do all, so many at a time, each to its end; then raise the first error."""
+    waiting = iter(works)
+    while batch := list(islice(waiting, at_once)):
+        for result in await asyncio.gather(*batch, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 async def _after_what_is_ready(call: Call[Found | None]) -> Found | Pending | None:

@@ -1,11 +1,11 @@
 """The cache to disk and back: changes are written behind, and at start everything on disk is loaded.
 
-    cache.dirty --every 0.2 s, or at once for persist()--> store.save   (all who wait share one commit)
-    store.denies, then store.load --a batch at a time--> cache.restore_all   (one key sooner: recall())
+    cache.dirty --0.2 s after a change, or at once for persist()--> store.save   (all who wait share one commit)
+    store.first, then store.load --a batch at a time--> cache.restore_all   (one key sooner: recall())
 
-Until the denies are read, `cache.denies_known` is False. A row leaves `dirty` only when it is on disk and the cache has
-nothing newer. If the disk fails for so long that too many rows wait, those that are not denies are dropped, and the
-whole file is written again from the cache when the disk is usable again.
+Until the first rows are read, the denies and what else is lasting, `cache.denies_known` is False. A row leaves `dirty`
+only when it is on disk and the cache has nothing newer. If the disk fails for so long that too many rows wait, those
+that are not protective are dropped, and the whole file is written again from the cache when the disk is usable again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from sidecar.core.decision_body import is_protective
-from sidecar.core.model import Entry, Key, Verdict
+from sidecar.core.decision_body import is_lasting, is_protective
+from sidecar.core.model import Entry, Key
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.errors import DiskError
@@ -47,8 +47,8 @@ class DecisionStore(Protocol):
         """Write and delete rows in one transaction."""
         ...
 
-    def denies(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        """All denies, and the rooms whose guests share no answer."""
+    def first(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        """All denies, and whatever else is lasting."""
         ...
 
     def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
@@ -78,19 +78,25 @@ class WriteBehind:
     MOST_DIRTY = 20_000
     """Rows besides denies that may wait for a disk that is not usable. With more, the whole file is written again when
     it is."""
-    CLOCK_ROUNDS = 300
+    IDLE = 5
+    """Rounds that one takes in which nothing changes: an idle sidecar hardly wakes up."""
+    CLOCK_ROUNDS = 60
     """Rounds with nothing to write after which the clock of the disk is written all the same."""
 
     def __init__(
         self, cache: Cache, store: DecisionStore | None, *, every: float = 0.2, recall_within: float = 0.2
     ) -> None:
-        """`every`: seconds between two rounds; `recall_within`: seconds that one miss may wait for the disk."""
+        """`every`: seconds from a change to the round that writes it; `recall_within`: seconds that one miss may wait
+        for the disk."""
         self._cache = cache
         self._store = store
         self._every = every
         self._recall_within = recall_within
-        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
+        self._outdated_rows: set[Key] = set()
+        self._unsynced = False
         self._loaded = asyncio.Event()
         self._denies_known = asyncio.Event()
         self._outdated = False
@@ -101,6 +107,7 @@ class WriteBehind:
         if store is None:
             self._loaded.set()
             self._denies_known.set()
+        cache.dirty.on_change = self._changed.set
         cache.denies_known = store is None
         cache.changes.loading = store is not None
 
@@ -127,7 +134,7 @@ class WriteBehind:
             return
         with _no_collection():
             if not self._denies_known.is_set():
-                await self._load(self._store.denies())
+                await self._load(self._store.first())
                 self._cache.lacks_denies = await self._store.lacks_denies()
                 self._cache.denies_known = True
                 self._denies_known.set()
@@ -138,7 +145,7 @@ class WriteBehind:
     async def _load(self, batches: AsyncIterator[list[tuple[Key, Entry]]]) -> None:
         async for batch in batches:
             if self._outdated:
-                batch = [row for row in batch if row[1].verdict in _FIRST]  # noqa: PLW2901
+                batch = [row for row in batch if is_lasting(row[1])]  # noqa: PLW2901
             self._restore(batch)
             self._recall_failed = False
 
@@ -155,14 +162,17 @@ class WriteBehind:
             if not (self._loaded.is_set() or self._outdated):
                 self._restore(remembered)
 
-    async def persist(self) -> None:
-        """Return when all that must not be lost of what is dirty now is synced to the disk. Raises DiskError if it is
-        not."""
-        if self._store is None or not (self._cache.dirty or self._rewrite):
+    async def persist(self, key: Key | None = None) -> None:
+        """Return when all that must not be lost of what is dirty now, or was, is synced to the disk. The row of this
+        key, if it is dirty, may then be missing there, and is not older. Raises DiskError if it is not so."""
+        if self._store is None or not (self._cache.dirty or self._rewrite or self._unsynced):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
-        self._wake.set()
+        if key is not None:
+            self._outdated_rows.add(key)
+        self._changed.set()
+        self._wanted.set()
         try:
             await waiter
         finally:
@@ -201,10 +211,12 @@ class WriteBehind:
     async def _write_behind(self) -> None:
         idle = 0
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every):
-                    await self._wake.wait()
-            self._wake.clear()
+            if not self._cache.dirty:
+                await _within(self.IDLE * self._every, self._changed)
+            if self._cache.dirty:
+                await _within(self._every, self._wanted)  # more changes, for one transaction
+            self._changed.clear()
+            self._wanted.clear()
             if self._store is not None:
                 self._cache.missed = self._store.missed()
             idle = 0 if self._cache.dirty or self._waiting else idle + 1
@@ -232,16 +244,20 @@ class WriteBehind:
                 _settle(waiter, failure)
 
     async def _save_first(self, *, durable: bool) -> None:
-        """What must not be lost: denies, deletions, and allows that were made weaker."""
+        """What must not be lost: what is lasting, deletions, and answers that were made suspect."""
         if self._store is None:
             self._cache.dirty.clear()
             return
         if self._loaded.is_set():
             await self._rewrite_if_needed(self._store)
-        if not self._cache.dirty:
-            await self._store.save({}, durable=durable)  # the clock
-        rows = [row for row in self._cache.dirty.items() if is_protective(row[1])]
-        await self._save(self._store, sorted(rows, key=lambda row: row[1] is None), durable=durable)
+        dirty = self._cache.dirty
+        outdated, self._outdated_rows = self._outdated_rows, set()
+        rows = {key: row for key, row in dirty.items() if is_protective(row)}
+        rows |= {key: None for key in outdated if key in dirty and key not in rows}  # `_save_others` has the new row
+        if not rows and (not dirty or (durable and self._unsynced)):
+            await self._store.save({}, durable=durable)  # the clock; and what was written before is synced
+            self._unsynced = self._unsynced and not durable
+        await self._save(self._store, sorted(rows.items(), key=lambda row: row[1] is None), durable=durable)
 
     async def _save_others(self) -> None:
         if self._store is not None:
@@ -252,18 +268,19 @@ class WriteBehind:
         remaining = iter(rows)
         while chunk := dict(islice(remaining, self.FULL_DISK if store.full else self.CHUNK)):
             await store.save(chunk, durable=durable)
+            self._unsynced = not durable
             self._clean(chunk)
 
     async def _rewrite_if_needed(self, store: DecisionStore) -> None:
         """If the file is a new one, or lacks changes: write everything in the cache to it in place of what it has.
 
-        The denies are written in the transaction that empties it: after a crash, either the old ones are there or the
-        new ones."""
+        What is lasting is written in the transaction that empties it: after a crash, either the old rows are there or
+        the new ones."""
         if not self._rewrite and self._generation == store.generation:
             return
         self._rewrite = True
         rows = dict(self._cache.items())
-        first: Rows = {key: entry for key, entry in rows.items() if entry.verdict in _FIRST}
+        first: Rows = {key: entry for key, entry in rows.items() if is_lasting(entry)}
         await store.replace(first)
         self._rewrite, self._generation, self._denies_waiting = False, store.generation, 0
         for key in rows.keys() - first.keys():
@@ -295,10 +312,13 @@ class WriteBehind:
                 cache.dirty[key] = None  # purged or dropped meanwhile: it must not come back at the next start either
 
 
-_NOTHING = object()
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
-_FIRST = (Verdict.DENY, Verdict.PRIVATE)
-"""What is written and read before anything else."""
+
+_NOTHING = object()
 
 
 @contextlib.contextmanager

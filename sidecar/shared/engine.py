@@ -1,6 +1,7 @@
 """The engine: Valkey or Redis, through one script (script.lua).
 
-Nothing is retried here, and each call has a time limit. Any failure is an EngineError.
+Nothing is retried here, and each call has a time limit. Any failure is an EngineError. Nothing waits for the replicas:
+what a promoted one lacks is said again, because it is another epoch.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_facts import EngineFacts
 from sidecar.core.fences import Fence, Vector
 from sidecar.core.sealed import Found
 from sidecar.errors import EngineError
@@ -30,9 +32,12 @@ SLOW = 1.0
 BLOCK = 1.0
 """Seconds a read of the stream waits for a message."""
 CONNECTIONS = 16
-"""Connections for questions."""
+"""Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
+OPENED_FOR = 30.0
+"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
+handshake."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -51,15 +56,15 @@ class Place:
 class Engine:
     """One engine. `nonce` gives a new random text on each call."""
 
-    def __init__(self, place: Place, nonce: Callable[[], str], member: str) -> None:
-        """Nothing is opened yet. `member` names this sidecar."""
+    def __init__(self, place: Place, nonce: Callable[[], str]) -> None:
+        """Nothing is opened yet."""
         self._place = place
         self._nonce = nonce
-        self._member = member
         self._questions = _client(place, QUICK, CONNECTIONS)
         self._stream = _client(place, SLOW + BLOCK, 1)
-        self._writes = _client(place, SLOW, 1)
+        self._writes = _client(place, SLOW, CONNECTIONS)
         self._sha = ""
+        self._open_until = 0.0
         self.replicas = 0
         """Replicas of the engine at the last beat."""
         self.members = 0
@@ -72,13 +77,29 @@ class Engine:
                 async with asyncio.timeout(SLOW):
                     await client.aclose()
 
-    async def beat(self, position: int, renew: str = "") -> Batch:
-        """Show that this sidecar is there, and read the stream after `position`. `renew`: the epoch that is to end."""
-        answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, self._member)
+    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
+        """Show that this shard is there, and read the stream after `position`. `renew`: the epoch that is to end."""
+        try:
+            answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        except EngineError:
+            self._open_until = 0.0
+            raise
+        await self._open()
         with _errors():
             epoch, now_ms, tail, self.members, self.replicas, messages = answer
             numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def _open(self) -> None:
+        """A few connections more each time: many handshakes at once would take too long for each."""
+        now = asyncio.get_running_loop().time()
+        if now < self._open_until:
+            return
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(SLOW):
+                for number in range(4, CONNECTIONS + 1, 4):
+                    await asyncio.gather(*(self._questions.ping() for _ in range(number)))
+            self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
@@ -87,10 +108,11 @@ class Engine:
             async with asyncio.timeout(SLOW + BLOCK):
                 await self._stream.xread({key: f"{position}-0"}, count=1, block=int(BLOCK * 1000))
 
-    async def read(self, name: str, scopes: Sequence[str]) -> Found:
-        """The answer of that name, and the fences of its key."""
-        async with _within(QUICK):
-            answer = await self._call(self._questions, _names(name, scopes), "read")
+    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
+        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
+        client, seconds = (self._writes, SLOW) if patient else (self._questions, QUICK)
+        async with _within(seconds):
+            answer = await self._call(client, _names(name, scopes), "read")
         with _errors():
             epoch, now_ms, fences, content, settled_ms = answer
             vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
@@ -124,63 +146,153 @@ class Engine:
         content: bytes,
         every_ms: int,
         message: bytes,
-    ) -> bool:
-        """Keep a deny that was asked and answered so long ago, and say so; returns whether a replica has it, if there
-        is one."""
+        *,
+        again: bool = False,
+    ) -> None:
+        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
-        return await self._write_through(_names(name, scopes), "deny", *arguments)
+        await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> bool:
-        """Replace a part of these fences, and say so; returns whether a replica has it, if there is one."""
-        return await self._write_through([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
+        """Replace a part of these fences, and say so; returns the epoch in which it was done."""
+        names = [f"fence:{scope}" for scope in scopes]
+        answer = await self._call(self._writes, names, "change", part[0], message)
+        return str(answer[0].decode())
 
-    async def say(self, message: bytes) -> bool:
-        """Say something to the other sidecars; returns whether a replica has it, if there is one."""
-        return await self._write_through([], "change", "s", message)
+    async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
+        """Keep an order for other shards until it is over, at most so long, and say it."""
+        await self._call(self._writes, ["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
+
+    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+        names = ["orders", f"absent:{order_id}", "members"]
+        await self._call(self._writes, names, "outcome", order_id, absent_at, message)
+
+    async def over(self, order_id: str) -> None:
+        """Nobody waits for this order any more."""
+        await self._call(self._writes, ["orders", f"absent:{order_id}"], "over", order_id)
+
+    async def orders(self) -> tuple[int, list[bytes]]:
+        """The engine's clock, and the messages of the orders that wait, in the order in which they were said."""
+        answer = await self._call(self._writes, ["orders"], "orders")
+        with _errors():
+            _, now_ms, waiting = answer
+            return int(now_ms), [bytes(message) for _, message in sorted(waiting)]
 
     async def withdraw(self, name: str) -> None:
         """Keep nothing under this name."""
         await self._call(self._writes, [f"answer:{name}"], "withdraw")
 
-    async def inform(self) -> dict[str, Any]:
-        """What the engine says about itself and how it is configured, for `check --online`."""
+    async def examine(self) -> EngineFacts:
+        """What the engine says about itself. Nothing stays there."""
         with _errors():
-            async with asyncio.timeout(SLOW):
-                told = dict(await self._questions.info())
-                for name in ("maxmemory-policy", "min-replicas-to-write", "appendonly", "save"):
-                    try:
-                        told[name] = (await self._questions.config_get(name)).get(name)
-                    except RedisError:
-                        told[name] = None  # a managed engine may not say it
-                return told
+            async with asyncio.timeout(SLOW * 5):
+                client = self._writes
+                took = sorted([await self._takes(client) for _ in range(5)])
+                said = dict(await client.info("everything"))
+                with suppress(NoPermissionError):
+                    said["save"] = (await client.config_get("save"))["save"]
+                return _facts(said, await self._forbidden(client), took[2])
 
-    async def _write_through(self, names: Sequence[str], operation: str, *arguments: Any) -> bool:
-        keys = self._keys(names)
-        with _errors():
-            async with asyncio.timeout(SLOW), self._writes.pipeline(transaction=False) as pipeline:
-                pipeline.eval(SCRIPT, len(keys), *keys, operation, self._nonce(), *arguments)
-                pipeline.execute_command("WAIT", 1 if self.replicas else 0, int(SLOW * 500))
-                _, replicas = await pipeline.execute()
-                return int(replicas) >= min(1, self.replicas)
+    async def _takes(self, client: Redis) -> float:
+        begun = asyncio.get_running_loop().time()
+        await client.time()
+        return asyncio.get_running_loop().time() - begun
+
+    async def _forbidden(self, client: Redis) -> tuple[str, ...]:
+        """The rights that the user lacks. Each command is tried, most of them in a way that does nothing."""
+        key = self._key("check")
+        missing = []
+        for right, words in _TRIES.items():
+            try:
+                await client.execute_command(*(key if word is KEY else word for word in words))  # type: ignore[no-untyped-call]
+            except NoPermissionError:
+                missing.append(right)
+            except ResponseError:
+                continue  # it may be run
+        with suppress(ResponseError):
+            await client.delete(key)
+        return tuple(missing)
 
     async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
-        keys = self._keys(names)
-        values = (len(keys), *keys, operation, self._nonce(), *arguments)
+        values = self._values(names, operation, *arguments)
         with _errors():
             async with asyncio.timeout(SLOW):
-                if not self._sha:
-                    self._sha = str(await client.script_load(SCRIPT))
+                sha = await self._loaded(client)
                 try:
-                    return await client.evalsha(self._sha, *values)
+                    return await client.evalsha(sha, *values)
                 except NoScriptError:
-                    return await client.eval(SCRIPT, *values)
+                    self._sha = ""
+                    return await client.evalsha(await self._loaded(client), *values)
 
-    def _keys(self, names: Sequence[str]) -> list[str]:
-        return [self._key("generation"), self._key("stream"), *map(self._key, names)]
+    async def _loaded(self, client: Redis) -> str:
+        """The name of the script, which the engine has."""
+        if not self._sha:
+            self._sha = str(await client.script_load(SCRIPT))
+        return self._sha
+
+    def _values(self, names: Sequence[str], operation: str, *arguments: Any) -> list[Any]:
+        """What a call of the script has after its name."""
+        keys = [self._key(name) for name in ("generation", "stream", *names)]
+        return [len(keys), *keys, operation, self._nonce(), *arguments]
 
     def _key(self, name: str) -> str:
         """All keys have one hash tag, so that a cluster keeps them together."""
         return f"{{{self._place.namespace}}}:{name}"
+
+
+KEY = object()
+"""In place of a key in a try."""
+
+_TRIES: dict[str, tuple[Any, ...]] = {
+    "eval": ("EVAL", "return 1", 0),
+    "evalsha": ("EVALSHA", "0" * 40, 0),
+    "script|load": ("SCRIPT LOAD", "return 1"),
+    "info": ("INFO", "server"),
+    "time": ("TIME",),
+    "ping": ("PING",),
+    "select": ("SELECT", 0),
+    "set": ("SET", KEY, "", "PX", 1000),  # for a second there is a key, of another type than what follows is for
+    "get": ("GET", KEY),
+    "exists": ("EXISTS", KEY),
+    "pttl": ("PTTL", KEY),
+    "pexpire": ("PEXPIRE", KEY, 1000),
+    "hget": ("HGET", KEY, "f"),
+    "hset": ("HSET", KEY, "f", ""),
+    "hmget": ("HMGET", KEY, "f"),
+    "hdel": ("HDEL", KEY, "f"),
+    "hexists": ("HEXISTS", KEY, "f"),
+    "hgetall": ("HGETALL", KEY),
+    "xadd": ("XADD", KEY, "*", "f", ""),
+    "xrange": ("XRANGE", KEY, "-", "+", "COUNT", 1),
+    "xread": ("XREAD", "COUNT", 1, "STREAMS", KEY, "0"),
+    "xinfo|stream": ("XINFO STREAM", KEY),
+    "zadd": ("ZADD", KEY, 1, "m"),
+    "zcount": ("ZCOUNT", KEY, 0, 1),
+    "zrangebyscore": ("ZRANGEBYSCORE", KEY, 0, 1),
+    "zremrangebyscore": ("ZREMRANGEBYSCORE", KEY, 0, 1),
+    "del": ("DEL", KEY),
+}
+"""A command for each right, by its name."""
+
+
+def _facts(said: dict[str, Any], forbidden: tuple[str, ...], latency: float) -> EngineFacts:
+    is_valkey = said.get("server_name") == "valkey" or "valkey_version" in said
+    version = str(said["valkey_version" if is_valkey and "valkey_version" in said else "redis_version"])
+    return EngineFacts(
+        program="Valkey" if is_valkey else "Redis",
+        version=tuple(int(part) for part in version.split(".")[:3] if part.isdecimal()),
+        role=str(said["role"]),
+        replicas=int(said.get("connected_slaves", 0)),
+        # It is said only where it is set, and then as the number of replicas that count.
+        good_replicas=int(said["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in said else None,
+        append_only=bool(int(said.get("aof_enabled", 0))),
+        snapshots=bool(said["save"]) if "save" in said else None,
+        eviction=str(said.get("maxmemory_policy", "unknown")),
+        memory_limit=int(said.get("maxmemory", 0)),
+        forbidden=forbidden,
+        latency=latency,
+    )
 
 
 def _names(name: str, scopes: Sequence[str]) -> list[str]:

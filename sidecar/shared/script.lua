@@ -7,6 +7,7 @@ local operation, nonce = ARGV[1], ARGV[2]
 local generation_key, stream = KEYS[1], KEYS[2]
 local MOST = 100000 -- messages in the stream
 local HOUR = 3600000
+local HERE, AWAY = 10000, 300000 -- a sidecar that was heard of so lately is there; or may come back with its rooms
 
 local seconds = redis.call("TIME")
 local now = seconds[1] * 1000 + math.floor(seconds[2] / 1000)
@@ -19,8 +20,8 @@ local function epoch()
 		redis.call("DEL", stream)
 		redis.call("XADD", stream, "1-0", "m", "", "at", now)
 	end
-	local run = redis.call("INFO", "server"):match("run_id:(%x+)")
-	local replication = redis.call("INFO", "replication"):match("master_replid:(%x+)")
+	local facts = redis.call("INFO", "server", "replication")
+	local run, replication = facts:match("run_id:(%x+)"), facts:match("master_replid:(%x+)")
 	return run:sub(1, 16) .. "-" .. replication:sub(1, 16) .. "-" .. generation
 end
 
@@ -100,14 +101,15 @@ function does.beat()
 		current = epoch()
 	end
 	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write
-	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - 10000)
+	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - AWAY)
+	local members = redis.call("ZCOUNT", KEYS[3], now - HERE, "+inf")
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
 	local numbered = {}
 	for index, message in ipairs(messages) do
 		numbered[index] = { tonumber(message[1]:match("^%d+")), tonumber(message[2][4]), message[2][2] }
 	end
 	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
-	return { current, now, tail(), redis.call("ZCARD", KEYS[3]), tonumber(replicas), numbered }
+	return { current, now, tail(), members, tonumber(replicas), numbered }
 end
 
 -- KEYS: the answer, its fences
@@ -143,16 +145,20 @@ function does.keep()
 end
 
 -- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, milliseconds since it was asked and
--- since it was answered, lifetime, content, every, message
+-- since it was answered, lifetime, content, every, message, whether it is said again
 function does.deny()
 	local verdict, asked, settled = ARGV[3], now - ARGV[4], now - ARGV[5]
 	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
 	local current = epoch()
-	local kept = redis.call("HMGET", KEYS[3], "v", "a", "e")
+	local kept = redis.call("HMGET", KEYS[3], "v", "a", "e", "w")
 	-- Times of two epochs cannot be compared: then the deny counts.
 	local newer = kept[3] == current and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
 	if newer or (kept[1] == "private" and verdict == "deny") then
 		return { current, now, "older" }
+	end
+	-- Every sidecar says its denies again to a new epoch. All have heard of the first that is as new.
+	if ARGV[10] == "again" and kept[3] == current and kept[1] == verdict and tonumber(kept[4]) >= settled then
+		return { current, now, "known" }
 	end
 	store(KEYS[3], current, verdict, settled, asked, content, lifetime)
 	if verdict == "deny" then
@@ -179,6 +185,59 @@ end
 function does.withdraw()
 	redis.call("DEL", KEYS[3])
 	return { epoch(), now, "kept" }
+end
+
+-- KEYS: the orders that wait, the shards that have no such room. ARGV: id, milliseconds until it is given up, message
+function does.order()
+	local current = epoch()
+	local known = redis.call("HGET", KEYS[3], ARGV[3])
+	local number = known and known:match("^%d+") or tostring(tail() + 1)
+	redis.call("HSET", KEYS[3], ARGV[3], string.format("%s %.0f ", number, now + ARGV[4]) .. ARGV[5])
+	redis.call("DEL", KEYS[4])
+	say(ARGV[5], now)
+	return { current, now, "kept" }
+end
+
+-- KEYS: the orders that wait, the shards that have no such room, all shards. ARGV: id, shard (empty: the order was
+-- carried out, or failed), message
+function does.outcome()
+	local current, id, shard, message = epoch(), ARGV[3], ARGV[4], ARGV[5]
+	if redis.call("HEXISTS", KEYS[3], id) == 0 then
+		return { current, now, "over" }
+	end
+	if shard ~= "" then
+		redis.call("HSET", KEYS[4], shard, 1)
+		keep_for(KEYS[4], HOUR)
+		for _, each in ipairs(redis.call("ZRANGEBYSCORE", KEYS[5], now - AWAY, "+inf")) do
+			if redis.call("HEXISTS", KEYS[4], each) == 0 then
+				return { current, now, "waits" }
+			end
+		end
+	end
+	say(message, now)
+	return { current, now, "said" }
+end
+
+-- KEYS: the orders that wait, the shards that have no such room. ARGV: id
+function does.over()
+	redis.call("HDEL", KEYS[3], ARGV[3])
+	redis.call("DEL", KEYS[4])
+	return { epoch(), now, "kept" }
+end
+
+-- KEYS: the orders that wait. Those whose sidecar has not ended them in time are removed.
+function does.orders()
+	local current, orders = epoch(), redis.call("HGETALL", KEYS[3])
+	local waiting = {}
+	for index = 1, #orders, 2 do
+		local number, ends, message = orders[index + 1]:match("^(%d+) (%d+) (.*)$")
+		if tonumber(ends) < now then
+			redis.call("HDEL", KEYS[3], orders[index])
+		else
+			waiting[#waiting + 1] = { tonumber(number), message }
+		end
+	end
+	return { current, now, waiting }
 end
 
 return does[operation]()

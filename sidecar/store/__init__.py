@@ -3,6 +3,7 @@
 decisions  the rows of decisions.db     database  one file for the event loop: usable or not
 events     the rows of outbox.db        worker    the thread in which its jobs run
 orders     the rows of orders.db        open_rooms  what the events say about rooms
+journal    more rows of orders.db: what other shards have to hear
 ages       the clock of the decisions   file      the SQLite file in that thread; layout: its tables
 uptime     the clock of the events      space, reserve, pages  for a full disk
                                         aside     files that cannot be used; salvage: the rows in them
@@ -22,6 +23,7 @@ from sidecar.store.decisions import LAYOUT as DECISIONS
 from sidecar.store.decisions import Decisions
 from sidecar.store.events import LAYOUT as OUTBOX
 from sidecar.store.events import Events
+from sidecar.store.journal import Journal
 from sidecar.store.lock import FolderLock
 from sidecar.store.open_rooms import OpenRooms
 from sidecar.store.orders import LAYOUT as ORDERS
@@ -46,6 +48,7 @@ class Store:
         self.events = Events(self._outbox, clock, boot)
         self._orders = Database(folder, ORDERS, clock, emit)
         self.orders = Orders(self._orders, clock)
+        self.journal = Journal(self._orders, clock)
         self.open_rooms = OpenRooms(self._outbox)
         self._decisions = None if folder is None else Database(folder, DECISIONS, clock, emit)
         self.decisions = None if self._decisions is None else Decisions(self._decisions, clock, boot, emit)

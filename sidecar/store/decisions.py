@@ -1,8 +1,9 @@
 """The decisions on disk: one row per key, written behind, and read in batches at start, denies first.
 
 A row is dated with the clock of the disk (ages.py), and has a checksum over its key and its entry: SQLite has none for
-its pages, and damaged data must never get into the cache. Allows and configs are deleted when they have expired; a deny
-stays until the cache forgets it.
+its pages, and damaged data must never get into the cache. Allows and configs are deleted when they have expired; a
+lasting row (a deny, an allow that leads to the lobby, a room whose guests share no answer) stays until the cache
+forgets it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sidecar.clock import Clock
-from sidecar.core.decision_body import is_protective
+from sidecar.core.decision_body import is_lasting, is_protective, restricts
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.facts import Emit, Notice
 from sidecar.store.ages import Stamp, advance, is_off_unknown, missed, resume
@@ -25,14 +26,17 @@ from sidecar.store.database import Database
 from sidecar.store.file import Connection
 from sidecar.store.layout import Layout
 
-_FIRST = "verdict IN ('deny', 'private')"
-"""The rows that are read first."""
+_LOBBY = "lobby"
+"""In the column `verdict`: an allow that leads to the lobby."""
+
+_FIRST = f"verdict IN ('deny', '{_LOBBY}', 'private')"
+"""The lasting rows, which are read first."""
 
 _INDEX = f"CREATE INDEX first ON decisions (verdict) WHERE {_FIRST}"
 
 LAYOUT = Layout(
     name="decisions.db",
-    version=2,
+    version=3,
     statements=(
         """CREATE TABLE decisions (
             number INTEGER PRIMARY KEY,
@@ -42,7 +46,7 @@ LAYOUT = Layout(
             meeting_id TEXT,           -- JSON
             subject TEXT,              -- "id …", "email …", "token", "jid …" or "guest"
             token TEXT,                -- SHA-256 of the token, never the token
-            verdict TEXT NOT NULL,     -- allow, deny, config; private (the guests of a room share no answer)
+            verdict TEXT NOT NULL,     -- allow, lobby, deny, config; private (the guests of a room share no answer)
             settled REAL NOT NULL,     -- seconds of the clock of the disk, as is `kept_until`
             kept_until REAL NOT NULL,
             entry BLOB NOT NULL        -- checksum, verdict, six numbers (_HEAD), then the body: substr(entry, 54)
@@ -57,9 +61,15 @@ LAYOUT = Layout(
     upgrades={
         1: (  # the checksums of its rows do not cover the key: codes without _COVERS_KEY
             "DROP INDEX denies",
+            "CREATE INDEX first ON decisions (verdict) WHERE verdict IN ('deny', 'private')",
+            "UPDATE decisions SET kept_until = 9e999 WHERE verdict IN ('deny', 'private')",
+        ),
+        2: (
+            "DROP INDEX first",
             _INDEX,
-            f"UPDATE decisions SET kept_until = 9e999 WHERE {_FIRST}",
-        )
+            f"""UPDATE decisions SET verdict = '{_LOBBY}', kept_until = 9e999
+                WHERE verdict = 'allow' AND instr(substr(entry, 54), CAST('"requireLobby":true' AS BLOB))""",
+        ),
     },
 )
 
@@ -73,6 +83,8 @@ _PAGE = f"""SELECT {_COLUMNS} FROM decisions NOT INDEXED
     WHERE number > ? AND kept_until > ? AND NOT {_FIRST} ORDER BY number LIMIT ?"""
 _BY_KEY = f"SELECT {_COLUMNS} FROM decisions WHERE id = ? AND kept_until > ?"
 _FORGET = f"DELETE FROM decisions WHERE settled <= ? AND NOT {_FIRST}"
+_IN_LOBBY = f"""SELECT {_COLUMNS} FROM decisions INDEXED BY first
+    WHERE {_FIRST} AND verdict = '{_LOBBY}' AND settled <= ?"""
 _UPSERT = """INSERT INTO decisions
     (id, room, room_jid, meeting_id, subject, token, verdict, settled, kept_until, entry)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -127,25 +139,29 @@ class Decisions:
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
         """Write rows, and delete those that are None, in one transaction. Raises DiskError.
 
-        A transaction that holds a deny is synced to the disk, others only if `durable`. One with nothing but denies,
-        deletions and other protective rows is tried on a full disk too.
+        A transaction with a row that keeps somebody out or in the lobby is synced to the disk, others only if
+        `durable`. One with nothing but protective rows is tried on a full disk too.
         """
-        durable = durable or any(row is not None and row.verdict is Verdict.DENY for row in rows.values())
+        durable = durable or any(row is not None and restricts(row.verdict, row.body) for row in rows.values())
         urgent = bool(rows) and all(map(is_protective, rows.values()))
         await self._database.write(lambda connection: self._save(connection, rows), durable=durable, frees=urgent)
         self._off_unknown = False  # the rows whose age is not known have been deleted with it
 
-    async def denies(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
-        """All denies, and the rooms whose guests share no answer, a batch at a time. Raises DiskError."""
-        for verdict in (Verdict.DENY, Verdict.PRIVATE):
+    async def first(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
+        """All lasting rows, a batch at a time, denies first. Raises DiskError."""
+        for verdict in (Verdict.DENY.value, _LOBBY, Verdict.PRIVATE.value):
             async for entries in self._pages(partial(self._first_page, verdict=verdict, batch=batch)):
                 yield entries
 
     async def load(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
-        """All other rows that have not expired, a batch at a time; expired ones are deleted. Raises DiskError."""
+        """All other rows that have not expired, a batch at a time; expired ones are deleted. Raises DiskError.
+
+        The deletion is synced: a purge that comes later does not know these rows, and with another wall clock after the
+        next boot they might not have expired.
+        """
         async for entries in self._pages(partial(self._page, batch=batch)):
             yield entries
-        await self._database.write(self._sweep, durable=False)
+        await self._database.write(self._sweep, durable=True)
 
     async def _pages(
         self, page: Callable[..., tuple[list[Remembered], list[int], int | None]]
@@ -199,27 +215,31 @@ class Decisions:
         connection.execute("DELETE FROM decisions WHERE kept_until <= ?", (now.time,))
 
     def _first_page(
-        self, connection: Connection, *, verdict: Verdict, after: int, batch: int
+        self, connection: Connection, *, verdict: str, after: int, batch: int
     ) -> tuple[list[Remembered], list[int], int | None]:
-        rows = _fetch(connection, _FIRST_PAGE, verdict.value, after, batch)
-        return self._page_of(connection, rows)
+        return self._page_of(connection, _fetch(connection, _FIRST_PAGE, verdict, after, batch))
 
     def _page(
         self, connection: Connection, *, after: int, batch: int
     ) -> tuple[list[Remembered], list[int], int | None]:
         now = self._now(connection)
-        if self._off_unknown:
-            return [], [], None
         return self._page_of(connection, _fetch(connection, _PAGE, after, now.time, batch))
 
     def _page_of(self, connection: Connection, rows: list[Any]) -> tuple[list[Remembered], list[int], int | None]:
-        return *self._entries(rows, self._base(connection)), rows[-1][0] if rows else None
+        entries, damaged = self._entries(rows, self._base(connection))
+        return self._usable(entries), damaged, rows[-1][0] if rows else None
 
     def _recall(self, connection: Connection, key: Key) -> list[Remembered]:
         now = self._now(connection)
         rows = _fetch(connection, _BY_KEY, _identify(key), now.time)
         entries, _ = self._entries(rows, self._base(connection))
-        return [each for each in entries if each[1].verdict is Verdict.DENY] if self._off_unknown else entries
+        return self._usable(entries)
+
+    def _usable(self, entries: list[Remembered]) -> list[Remembered]:
+        """If the age of the rows is not known: those that are lasting, and none of them as an allow."""
+        if not self._off_unknown:
+            return entries
+        return [(key, _expired(entry)) for key, entry in entries if is_lasting(entry)]
 
     def _entries(self, rows: list[Any], base: Stamp) -> tuple[list[Remembered], list[int]]:
         """The undamaged rows as entries, and the numbers of the damaged rows.
@@ -289,8 +309,11 @@ class Decisions:
         connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?)", row)
         if self._off_unknown and self._first is not None:
             # With the new stamp the file does not say any more which rows are of an unknown age.
-            booted = self._first.time - self._first.boottime
-            connection.execute(_FORGET, (booted + 0.001,))  # more than the rounding error
+            before = self._first.time - self._first.boottime + 0.001  # more than the rounding error
+            connection.execute(_FORGET, (before,))
+            in_lobby, _ = self._entries(_fetch(connection, _IN_LOBBY, before), self._first)
+            rows = [_row(key, _expired(entry), self._first) for key, entry in in_lobby]
+            connection.executemany(_UPSERT, filter(None, rows))
 
 
 def _fetch(connection: Connection, query: str, *values: Any) -> list[Any]:
@@ -309,18 +332,24 @@ def _delete(connection: Connection, *, numbers: Sequence[int]) -> None:
     connection.executemany("DELETE FROM decisions WHERE number = ?", [(number,) for number in numbers])
 
 
+def _expired(entry: Entry) -> Entry:
+    """An entry that says what must not happen, and is no answer."""
+    return entry._replace(lifetimes=Lifetimes(0, 0, 0)) if entry.verdict is Verdict.ALLOW else entry
+
+
 def _row(key: Key, entry: Entry, now: Stamp) -> tuple[Any, ...] | None:
     if not _storable(key) or key.endpoint is not entry.verdict.endpoint:
         return None
-    limits = entry.lifetimes
+    limits, verdict = entry.lifetimes, entry.verdict.value
     asked, settled = now.at(entry.asked_at), now.at(entry.settled_at)
     kept_until = asked + limits.total
-    if entry.verdict in (Verdict.DENY, Verdict.PRIVATE):
+    if is_lasting(entry):
         kept_until = math.inf
+        verdict = _LOBBY if entry.verdict is Verdict.ALLOW else verdict
     lifetimes = _LIFETIMES.pack(limits.fresh, limits.stale_while_revalidate, limits.stale_if_error)
     covered = _HEAD.pack(0, _CODES[entry.verdict], asked, settled, lifetimes, entry.spread)[_CRC:] + entry.body
     packed = zlib.crc32(covered, zlib.crc32(_covered(key))).to_bytes(_CRC, "little") + covered
-    return _identify(key), *key[1:], entry.verdict.value, settled, kept_until, packed
+    return _identify(key), *key[1:], verdict, settled, kept_until, packed
 
 
 def _covered(key: Key) -> bytes:

@@ -16,14 +16,16 @@ from sidecar.clock import Clock
 from sidecar.core.orders import Mode, Order, Result, State, Stored, Verb
 from sidecar.store.database import Database
 from sidecar.store.file import Connection
+from sidecar.store.journal import TABLES
 from sidecar.store.layout import Layout
 
 LAYOUT = Layout(
     name="orders.db",
     version=1,
     reserve=4 * 1024 * 1024,
-    salvaged={"orders": "true"},
+    salvaged={"orders": "true", **dict.fromkeys(TABLES, "true")},
     checked=True,
+    added=TABLES,
     statements=(
         """CREATE TABLE orders (
         number INTEGER PRIMARY KEY AUTOINCREMENT,

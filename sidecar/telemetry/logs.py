@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import stat
-import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Literal, TextIO, assert_never
 
-import structlog
-
+from sidecar.clock import Clock, SystemClock
 from sidecar.core.answers import decision_id_of
 from sidecar.core.model import Answer, Endpoint
 from sidecar.facts import (
@@ -40,114 +37,40 @@ from sidecar.facts import (
     SharedAsked,
     SharedChanged,
 )
+from sidecar.telemetry.lines import Lines, NonBlockingOutput, standard_output
 
 TEXT_LIMIT = 300
 """The most characters of a text from outside in a line."""
-
-
-class NonBlockingOutput:
-    """A file, or the writing end of a pipe or socket. A write never waits for the reader: a log collector that hangs
-    must not stop the sidecar. Lines that do not fit are lost; never a part of a line."""
-
-    encoding = "utf-8"
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
-        self._rest = b""
-
-    def write(self, line: str) -> None:
-        """Write a line, or raise OSError."""
-        if self._rest:
-            self._write(b"")
-        if self._rest:
-            raise BlockingIOError
-        self._write(line.encode())
-
-    def _write(self, data: bytes) -> None:
-        written = os.write(self._descriptor, self._rest + data)
-        self._rest = (self._rest + data)[written:]  # the rest of a partly written line comes before the next line
-
-    def flush(self) -> None:
-        """Only the rest of a partly written line is kept."""
-
-    def isatty(self) -> bool:
-        """It is not a terminal."""
-        return False
-
-
-def _standard_output() -> TextIO | NonBlockingOutput:
-    try:
-        descriptor = sys.stdout.fileno()
-        mode = os.fstat(descriptor).st_mode
-    except (OSError, ValueError):
-        return sys.stdout
-    direct = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
-    return NonBlockingOutput(descriptor) if direct else sys.stdout
-
-
-class _Lines:
-    """A stream that may fail: lost lines are counted, and reported when writing works again."""
-
-    def __init__(self, stream: TextIO | NonBlockingOutput) -> None:
-        self._stream = stream
-        self.lost = 0
-
-    def msg(self, line: str) -> None:
-        try:
-            try:
-                self._stream.write(f"{line}\n")
-            except UnicodeEncodeError:
-                encoding = getattr(self._stream, "encoding", None) or "utf-8"
-                self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):  # a full disk, a reader that has ended, a closed stream
-            self.lost += 1
-
-    debug = info = warning = error = msg
 
 
 class Log:
     """An observer that writes lines. If its stream fails, nothing is raised."""
 
     def __init__(
-        self, level: str, style: Literal["json", "console"], stream: TextIO | NonBlockingOutput | None = None
+        self,
+        level: str,
+        style: Literal["json", "console"],
+        stream: TextIO | NonBlockingOutput | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """`level` is the lowest level that is written: debug, info, warning or error. No stream: standard output."""
-        self._stream = _standard_output() if stream is None else stream
-        self._lines = _Lines(self._stream)
+        self._clock = SystemClock() if clock is None else clock
+        self._second = -1
+        self._date = ""
+        """That second, as in a line."""
+        self._stream = standard_output() if stream is None else stream
+        self._lines = Lines(self._stream, self._lost)
         self.configure(level, style)
 
     def configure(self, level: str, style: Literal["json", "console"]) -> None:
         """Change level and format, also while running."""
         self._plain = style == "json"
-        self._writes_info = level in ("debug", "info")
-        renderer: Any = _as_json
-        if style == "console":
-            colours = self._stream.isatty() and not os.environ.get("NO_COLOR")
-            renderer = structlog.dev.ConsoleRenderer(colors=colours, sort_keys=False)
-        self._log = structlog.wrap_logger(
-            self._lines,
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-            wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        ).bind()  # once, not for every line
+        self._levels = _LEVELS[_LEVELS.index(level) :]
+        self._writes_info = "info" in self._levels
+        self._render = _encode if self._plain else _for_a_console(self._stream)
 
-    def observe(self, fact: Fact) -> None:
+    def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Write one fact, at its level."""
-        lines = self._lines
-        lost = lines.lost
-        self._write_fact(fact)
-        if lost and lines.lost == lost:
-            lines.lost = 0
-            self._log.warning("lines of this log could not be written", lost=lost)
-            lines.lost = lost if lines.lost else 0
-
-    def _write_fact(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         match fact:
             case Resolved():
                 self._resolved(fact)
@@ -168,7 +91,7 @@ class Log:
             case Reloaded():
                 self._reloaded(fact)
             case SharedAsked(outcome="forged"):
-                self._log.error("the shared memory has a wrong signature: is shared.key_file the same on all?")
+                self._say("error", "the shared memory has a wrong signature: is shared.key_file the same on all?")
             case SharedAsked():
                 pass
             case SharedChanged():
@@ -176,18 +99,39 @@ class Log:
             case LinkChanged():
                 self._write("info" if fact.up else "warning", "link", fact)
             case Notice():
-                getattr(self._log, fact.level)(fact.message)
+                self._say(fact.level, fact.message)
             case Crashed():
-                self._log.error(f"defect in {fact.where}: please report it with this line", exc_info=fact.error)
+                trace = "".join(traceback.format_exception(fact.error)).rstrip()
+                self._say("error", f"defect in {fact.where}: please report it with this line", exception=trace)
             case _:
                 assert_never(fact)
 
     def _write(self, level: str, message: str, fact: Any, **changed: Any) -> None:
+        if level not in self._levels:
+            return
         fields = {name: getattr(fact, name) for name in fact.__slots__}
         fields.update(changed)
         said = {name: value for name, value in fields.items() if value not in (None, "")}
         capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}
-        getattr(self._log, level)(message, **capped)
+        self._say(level, message, **capped)
+
+    def _say(self, level: str, message: str, **fields: Any) -> None:
+        if level in self._levels:
+            self._lines.now(self._render(self._event(level, message, fields)))
+
+    def _lost(self, number: int) -> str:
+        message = "lines of this log could not be written"
+        return self._render(self._event("warning", message, {"lost": number}))
+
+    def _event(self, level: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"event": message, "level": level, **fields, "timestamp": self._now()}
+
+    def _now(self) -> str:
+        wall = self._clock.wall()
+        second = int(wall)
+        if second != self._second:
+            self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+        return f"{self._date}.{int((wall - second) * 1e6):06d}Z"
 
     def _order(self, fact: OrderTaken | OrderEnded | Intruder) -> None:
         match fact:
@@ -211,17 +155,18 @@ class Log:
     def _resolved(self, fact: Resolved) -> None:
         if fact.answer is not None and not fact.problem and self._plain:
             if self._writes_info:
-                self._lines.msg(_usual_line(fact, fact.answer))
+                write = self._lines.now if fact.answer.allowed is False else self._lines.soon
+                write(f'{_usual_line(fact, fact.answer)}, "timestamp": "{self._now()}"}}')
             return
         level = "info" if fact.status < 500 or fact.answer is not None else "error"
-        getattr(self._log, level)("request", **_request_fields(fact))
+        self._say(level, "request", **_request_fields(fact))
 
     def _reloaded(self, fact: Reloaded) -> None:
         if fact.problems:
-            self._log.error("reload refused, the old settings stay", problems=list(fact.problems))
+            self._say("error", "reload refused, the old settings stay", problems=list(fact.problems))
         else:
             restart_only = {"needs_restart": list(fact.restart_only)} if fact.restart_only else {}
-            self._log.info("reloaded", **restart_only)
+            self._say("info", "reloaded", **restart_only)
 
 
 _IN_DETAIL: dict[type[Fact], str] = {
@@ -232,12 +177,18 @@ _IN_DETAIL: dict[type[Fact], str] = {
     LinkIgnored: "message on a link ignored",
 }
 
+_LEVELS = ("debug", "info", "warning", "error")
+
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
-def _as_json(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-    """The last processor. The one of structlog makes a new encoder for every line."""
-    return _encode(event)
+def _for_a_console(stream: TextIO | NonBlockingOutput) -> Callable[[dict[str, Any]], str]:
+    """Makes lines for people. The library is loaded only here: with what it loads, it takes 4 MB."""
+    from structlog.dev import ConsoleRenderer  # noqa: PLC0415
+
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    render = ConsoleRenderer(colors=colours, sort_keys=False)
+    return lambda event: str(render(None, "", event))
 
 
 def _request_fields(fact: Resolved) -> dict[str, Any]:
@@ -258,19 +209,21 @@ def _way(answer: Answer) -> dict[str, Any]:
 
 
 def _usual_line(fact: Resolved, answer: Answer) -> str:
-    """The same line for nearly all requests. With structlog, it takes as long as all the rest of a decision from the
-    cache."""
-    sort = answer.source, answer.allowed, answer.detail, answer.forward_status, answer.collapsed
-    line = f'{_begun(fact.endpoint, fact.status, *sort)}, "ms": {fact.seconds * 1e3:.2f}'
-    if fact.room:
-        line += f', "room": {encode_basestring(_capped(fact.room))}'
-    if fact.subject:
-        line += f', "user": {encode_basestring(_capped(fact.subject))}'
-    if fact.trace:
-        line += f', "trace": "{fact.trace[3:35]}"'
-        if fact.endpoint == Endpoint.VALIDATE_ACCESS:
-            line += f', "decisionId": "{decision_id_of(fact.trace)}"'
-    return f'{line}, "timestamp": "{datetime.now(UTC).isoformat()[:-6]}Z"}}'
+    """The line for nearly all requests, without its end. With a dictionary of its fields, it takes as long as all the
+    rest of a decision from the cache."""
+    endpoint, status, seconds, _, room, subject, _, trace = fact
+    _, _, source, allowed, _, _, forward_status, _, collapsed, detail, _ = answer
+    begun = _begun(endpoint, status, source, allowed, detail, forward_status, collapsed)
+    who = f', "room": {encode_basestring(_capped(room))}' if room else ""
+    if subject:
+        who += f', "user": {encode_basestring(_capped(subject))}'
+    if trace:
+        name = decision_id_of(trace)
+        who += f', "trace": "{name}", "decisionId": "{name}"' if endpoint == _DECISION else f', "trace": "{name}"'
+    return f'{begun}, "ms": {seconds * 1e3:.2f}{who}'
+
+
+_DECISION = Endpoint.VALIDATE_ACCESS
 
 
 @lru_cache(maxsize=1000)

@@ -3,8 +3,9 @@
 handshake (token, no Origin, subprotocol) -> hello of the module, then ours -> messages, until one side ends
 
 A message is a header line, `KIND ID [WORD ...]`, and a body that goes byte for byte. An answer has the ID of its
-question. What memory can answer is answered in the reader itself; anything else is a task. A module that does not read
-is not read from: the reader waits until its answers are taken.
+question. What memory can answer is answered in the reader itself; anything else is a task. All that is sent in one turn
+of the event loop is one write. A module that does not read is not read from: the reader waits until its answers are
+taken.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable
+import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -42,6 +43,9 @@ CLOSE_WITHIN = 1.0
 PING_AT, GIVE_UP_AT = 5, 15
 """Sweeps, one a second, since the last message of a module, after which it is sent a ping, and its link is given up.
 Sweeps and not seconds: if this process itself has stood still, it reads what came meanwhile before the next one."""
+
+UNREAD_LIMIT = 64 * 1024
+"""Bytes sent after which whoever sends looks whether the module reads, and waits if it does not."""
 
 MOST_LINKS = 64
 MOST_UNDER_WAY = 2000
@@ -96,7 +100,6 @@ class Links:
         self._render = Renderer(clock)
         self._path = f"{questions.settings.prefix}/link"
         self._links: list[_Link] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
     def is_meant(self, request: web.BaseRequest) -> bool:
@@ -140,7 +143,7 @@ class Links:
         fitting = [each for each in self._links if each.module is not None and host in ("", each.module.host)]
         if not fitting:
             return False
-        self._spawn(fitting[-1].send(f"order {order_id}", document))  # the latest: a reload has made a new link
+        fitting[-1].send(f"order {order_id}", document)  # the latest: a reload has made a new link
         return True
 
     def document(self) -> list[dict[str, Any]]:
@@ -166,12 +169,12 @@ class Links:
         for link in self._links:
             if tokens and not link.why and not is_one_of(link.token, tokens):
                 link.why = "its token no longer counts"
-                self._spawn(self._end(link, CLOSE_WITHIN))
+                link.ending = asyncio.get_running_loop().create_task(self._end(link, CLOSE_WITHIN))
             link.silent_sweeps += 1
             if link.silent_sweeps >= GIVE_UP_AT:
                 link.abort()
             elif link.silent_sweeps == PING_AT and link.module is not None:
-                self._spawn(link.send("ping 0"))
+                link.send("ping 0")
 
     async def end(self, seconds: float) -> None:
         """Let the modules go: no new links, answers to what is under way for so long, then close."""
@@ -181,15 +184,15 @@ class Links:
     async def _end(self, link: _Link, seconds: float) -> None:
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                await link.send("bye 0")
-                await link.send("ping bye")  # what was sent before the pong is here when the pong is
+                link.send("bye 0")
+                link.send("ping bye")  # what was sent before the pong is here when the pong is
                 await link.has_heard_bye.wait()
             async with asyncio.timeout(seconds):
                 while link.tasks:
                     await asyncio.wait(link.tasks)
         with suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(2 * CLOSE_WITHIN):
-                await link.socket.close(code=WSCloseCode.GOING_AWAY)
+                await link.close(WSCloseCode.GOING_AWAY)
         link.abort()
 
     def _check(self, request: web.BaseRequest) -> None:
@@ -213,33 +216,35 @@ class Links:
         """Read one link to its end; returns why it ended."""
         module = await _hello(link)
         if module is None:
-            await link.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"no hello")
+            await link.close(WSCloseCode.POLICY_VIOLATION, b"no hello")
             return "no hello"
         link.module = module
-        await link.send("hello 0", json.dumps({"version": __version__}).encode())
+        link.send("hello 0", json.dumps({"version": __version__}).encode())
         self._emit(_changed(module, up=True))
         if self.control is not None:
             self.control.module_connected(module.host, module.boot)
         async for message in link.socket:
             link.silent_sweeps = 0
             if message.type is WSMsgType.TEXT:
-                await self._take(link, message.data)
+                self._take(link, message.data)
             else:
                 self._ignore(link, "it is no text")
+            if link.unread > UNREAD_LIMIT:
+                await link.drain()
             if link.ignored > MOST_IGNORED:
-                await link.socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too much that means nothing")
+                await link.close(WSCloseCode.POLICY_VIOLATION, b"too much that means nothing")
         return link.why or f"closed with code {link.socket.close_code}"
 
-    async def _take(self, link: _Link, message: bytes) -> None:
+    def _take(self, link: _Link, message: bytes) -> None:
         head, _, body = message.partition(b"\n")
         kind, _, rest = head.decode("ascii", "replace").partition(" ")
         ident, _, words = rest.partition(" ")
         if _ID.fullmatch(ident) is None:
             self._ignore(link, "it has no ID")
         elif kind in ("ask", "event"):
-            await self._ask(link, kind, ident, words, body)
+            self._ask(link, kind, ident, words, body)
         elif kind == "ping":
-            await link.send(f"pong {ident}")
+            link.send(f"pong {ident}")
         elif kind == "pong":
             if ident == "bye":
                 link.has_heard_bye.set()
@@ -248,7 +253,7 @@ class Links:
         else:
             self._ignore(link, "its kind is unknown")
 
-    async def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
+    def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
         exchange, questions = self._questions.begin(), self._questions
         route = _ROUTES.get(words)
         if route is None or (route.endpoint.kind is Kind.EVENT) != (kind == "event"):
@@ -258,14 +263,18 @@ class Links:
         elif len(link.tasks) >= MOST_UNDER_WAY:
             questions.refuse(exchange, Problem(503, f"{MOST_UNDER_WAY} questions are under way on this link"))
         elif not questions.answer_at_once(exchange, route, body, key=ident):
-            link.hold(self._spawn(self._complete(link, ident, exchange)))
+            task = asyncio.get_running_loop().create_task(self._complete(link, ident, exchange))
+            link.tasks.add(task)
+            task.add_done_callback(link.tasks.discard)
             return
-        await link.send(*_answer(kind, ident, exchange))
+        link.send(*_answer(kind, ident, exchange))
 
     async def _complete(self, link: _Link, ident: str, exchange: Exchange) -> None:
         await self._questions.complete(exchange)
-        with suppress(ConnectionError):  # the module asks again, or sends the event again
-            await link.send(*_answer("event" if exchange.event is not None else "ask", ident, exchange))
+        link.send(*_answer("event" if exchange.event is not None else "ask", ident, exchange))
+        if link.unread > UNREAD_LIMIT:
+            with suppress(ConnectionError):  # the module asks again, or sends the event again
+                await link.drain()
 
     def _done(self, link: _Link, order_id: str, body: bytes) -> None:
         try:
@@ -281,12 +290,6 @@ class Links:
         link.ignored += 1
         self._emit(LinkIgnored(reason))
 
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(_quietly(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
 
 class _Link:
     """One link."""
@@ -299,29 +302,58 @@ class _Link:
         """Why we have ended it."""
         self.tasks: set[asyncio.Task[None]] = set()
         """What is being answered."""
+        self.ending: asyncio.Task[None] | None = None
+        """Kept, since the event loop keeps no task."""
         self.began_at = now
         self.silent_sweeps = 0
         self.ignored = 0
+        self.unread = 0
+        """Bytes sent since the module was last seen to read."""
         self.has_heard_bye = asyncio.Event()
-        self._transport = request.transport
+        self._request = request
+        self._frames: list[bytes] = []
 
-    def hold(self, task: asyncio.Task[None]) -> None:
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    def send(self, head: str, body: bytes = b"") -> None:
+        """Send a message, in one write with all others of this turn of the event loop. A link that has ended sends
+        nothing."""
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._write)
+        message = b"%b\n%b" % (head.encode(), body)
+        self._frames += (_head_of_frame(len(message)), message)
+        self.unread += len(message)
 
-    async def send(self, head: str, body: bytes = b"") -> None:
-        """Send a message, and wait while too much is unread. Raises ConnectionError."""
-        await self.socket.send_frame(b"%b\n%b" % (head.encode(), body), WSMsgType.TEXT)
+    def _write(self) -> None:
+        frames, self._frames = self._frames, []
+        transport = self._request.transport
+        if frames and transport is not None and not transport.is_closing() and not self.socket.closed:
+            transport.write(b"".join(frames))
+
+    async def drain(self) -> None:
+        """Wait while too much is unread. Raises ConnectionError."""
+        self._write()
+        self.unread = 0
+        await self._request.writer.drain()
+
+    async def close(self, code: WSCloseCode, message: bytes = b"") -> None:
+        """End it with the closing handshake, after all that was sent."""
+        self._write()
+        await self.socket.close(code=code, message=message)
 
     def abort(self) -> None:
         """End it without waiting for the other side."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
 
-async def _quietly(work: Awaitable[None]) -> None:
-    with suppress(ConnectionError):
-        await work
+def _head_of_frame(size: int) -> bytes:
+    """The head of a whole, unmasked text message of so many bytes (RFC 6455, 5.2). The library makes a write of each
+    message; here all of one turn are one."""
+    if size < 126:
+        return bytes((0x81, size))
+    return _SHORT.pack(0x81, 126, size) if size < 0x10000 else _LONG.pack(0x81, 127, size)
+
+
+_SHORT, _LONG = struct.Struct("!BBH"), struct.Struct("!BBQ")
 
 
 async def _hello(link: _Link) -> Module | None:

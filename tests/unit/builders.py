@@ -11,6 +11,7 @@ from sidecar.core.policy import OnUnavailable, Policy
 
 ALLOW = b'{"allowed":true,"reason":null}'
 DENY = b'{"allowed":false,"reason":"not invited"}'
+LOBBY = b'{"allowed":true,"reason":null,"requireLobby":true}'
 CONFIG = b'{"moderated":true}'
 
 ALLOW_LIFETIMES = Lifetimes(15, 15, 3600)

@@ -114,7 +114,7 @@ async def events(
 
 async def loaded(store: Decisions, batch: int = 500) -> dict[Key, Entry]:
     """Everything the disk remembers."""
-    found = {key: entry async for entries in store.denies(batch) for key, entry in entries}
+    found = {key: entry async for entries in store.first(batch) for key, entry in entries}
     return found | {key: entry async for entries in store.load(batch) for key, entry in entries}
 
 

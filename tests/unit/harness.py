@@ -174,7 +174,7 @@ class Disk:
     def loaded(self) -> bool:
         return not self.recall_takes and self.recall_fails is None
 
-    async def persist(self) -> None:
+    async def persist(self, key: Key | None = None) -> None:
         self.persisted += 1
         await asyncio.sleep(self.persist_takes)
         self.cache.dirty.clear()

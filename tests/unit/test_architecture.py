@@ -52,14 +52,14 @@ FOLDERS: dict[str, frozenset[str]] = {
 
 HOMES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"backend.client", "backend.pool", "backend.names", "demo_backend.server", "web"}),
-    "cachetools": frozenset({"decisions.packed_lru", "decisions.rooms_in_use", "decisions.suspicion"}),
-    "click": frozenset({"cli.commands"}),
+    "cachetools": frozenset({"decisions.rooms_in_use", "decisions.suspicion"}),
+    "click": frozenset({"cli.commands", "cli.main"}),
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon.build"}),
     "redis": frozenset({"shared.engine"}),
     "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
-    "secrets": frozenset({"daemon.build"}),
+    "secrets": frozenset({"daemon.build", "cli.commands"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
     "time": frozenset({"clock"}),

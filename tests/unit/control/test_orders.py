@@ -55,13 +55,15 @@ class Module:
         self.sent: list[Order] = []
         self.carried_out: dict[str, Any] = {}
         self.hangs = False
+        self.knows_only_its_hosts = False
+        """As with a real link, an order for another host is not sent."""
         self.acknowledge: Callable[[str, Any], None] = lambda order_id, outcome: None
 
     def connected(self) -> list[str]:
         return self.hosts
 
     def send(self, order: Order) -> bool:
-        if not self.hosts:
+        if not self.hosts or (self.knows_only_its_hosts and order.host not in (None, *self.hosts)):
             return False
         self.sent.append(order)
         if not self.hangs:
@@ -82,10 +84,18 @@ class Place:
         self.changes: list[tuple[Selector, Change]] = []
         self.ids = 0
         self.clock = VirtualClock()
+        self.is_everywhere = True
 
     async def purge(self, selector: Selector, change: Change = Change.DROP) -> int:
         self.changes.append((selector, change))
         return 1
+
+    async def purge_here(self, selector: Selector, change: Change) -> int:
+        return await self.purge(selector, change)
+
+    @property
+    def everywhere(self) -> bool:
+        return self.is_everywhere
 
     async def accept(self, event: Event) -> None:
         if self.outbox_full:

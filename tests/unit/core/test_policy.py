@@ -480,7 +480,8 @@ def test_a_rejected_config_is_passed_on_and_nothing_is_stored_or_forgotten(statu
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_room_that_is_no_more_is_passed_on_and_its_old_config_forgotten(status: int) -> None:
     result = settled(unwanted(status), current=an_entry(Verdict.CONFIG), config=True)
-    assert result == Settled(Reply(status, unwanted(status).body, None), drop=True, outcome=unwanted(status))
+    reply = Reply(status, unwanted(status).body, None)
+    assert result == Settled(reply, drop=True, lessens=True, outcome=unwanted(status))
 
 
 def test_each_verdict_has_the_limits_of_its_kind() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.model import ANSWERS, Entry, Key, Lifetimes, Verdict
-from sidecar.core.selection import Selector, named
+from sidecar.core.selection import Change, Selector, named
 from sidecar.decisions.cache import Cache, Limits
-from tests.unit.builders import a_config_key, a_key, an_entry
+from tests.unit.builders import LOBBY, a_config_key, a_key, an_entry
 
 NEVER = float("-inf")
 
@@ -107,6 +107,41 @@ def test_looking_at_everything_is_no_use_of_it() -> None:
     assert len(list(cache.items())) == 2
     cache.put(a_key("newest"), an_entry())
     assert set(contents(cache)) == {a_key("old"), a_key("newest")}
+
+
+def test_who_has_to_wait_in_the_lobby_is_an_allow_with_a_place_of_its_own() -> None:
+    cache = a_cache(allows=2)
+    waits = a_key(subject="jid bob@example.org")
+    cache.put(waits, an_entry())
+    cache.put(waits, an_entry(body=LOBBY))
+    for number in range(10):
+        cache.put(a_key("large", f"jid {number}@example.org"), an_entry())
+    assert cache.get(waits) == an_entry(body=LOBBY)
+    assert len(cache) == cache.count(Verdict.ALLOW) == 3
+    cache.put(waits, an_entry())
+    assert len(cache) == cache.count(Verdict.ALLOW) == 2
+    assert cache.get(waits) == an_entry()
+
+
+def test_who_only_waits_in_the_lobbies_of_made_up_rooms_brings_none_of_them_into_use() -> None:
+    cache = a_cache(denies=3)
+    banned, waits = a_key(subject="jid mallory@example.org"), a_key(subject="jid bob@example.org")
+    cache.put(a_key(), an_entry())
+    cache.put(banned, an_entry(Verdict.DENY))
+    cache.put(waits, an_entry(body=LOBBY))
+    for number in range(1000):
+        cache.put(a_key(f"made-up {number}"), an_entry(body=LOBBY))
+        cache.put(a_key(f"another {number}"), an_entry(Verdict.DENY))
+    assert contents(cache).items() >= {banned: Verdict.DENY, waits: Verdict.ALLOW}.items()
+    assert cache.count(Verdict.ALLOW) == 4
+
+
+def test_what_was_restored_for_the_lobby_is_not_taken_for_an_allow() -> None:
+    cache = a_cache(allows=1)
+    rows = [(a_key("a"), an_entry(body=LOBBY)), (a_key("b"), an_entry()), (a_key("c"), an_entry())]
+    assert cache.restore_all(rows) == []
+    assert cache.restore_all([(a_key("a"), an_entry())]) == [a_key("a")]
+    assert dict(cache.items()) == dict(rows[:1] + rows[2:])
 
 
 def test_a_deny_and_a_config_of_a_room_in_use_outlive_a_flood_of_made_up_rooms() -> None:
@@ -235,6 +270,25 @@ def test_a_deny_from_before_a_purge_takes_away_an_allow_all_the_same_and_answers
     assert not cache.put(a_key(), deny)
     tombstone = Entry(Verdict.DENY, deny.body, 9.0, 12.0, Lifetimes(0, 0, 0))
     assert cache.get(a_key()) == cache.dirty[a_key()] == tombstone
+
+
+def test_a_lobby_from_before_a_purge_takes_away_an_allow_all_the_same_and_is_no_answer() -> None:
+    cache = a_cache()
+    cache.purge(10.0, Selector())
+    cache.put(a_key(), an_entry(asked_at=11.0))
+    assert not cache.put(a_key(), an_entry(body=LOBBY, asked_at=9.0, settled_at=12.0))
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert (entry.body, entry.lifetimes.total) == (LOBBY, 0)
+
+
+def test_a_user_who_is_revoked_in_the_lobby_is_out_of_it_also_if_the_answer_was_under_way() -> None:
+    cache = a_cache()
+    cache.put(a_key(), an_entry(body=LOBBY, asked_at=9.0))
+    assert cache.purge(10.0, Selector(), Change.REVOKE) == 1
+    assert contents(cache) == {a_key(): Verdict.DENY}
+    assert not cache.put(a_key(), an_entry(body=LOBBY, asked_at=9.5))
+    assert contents(cache) == {a_key(): Verdict.DENY}
 
 
 def test_an_older_purge_still_counts_after_a_newer_one() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.breaker import Permit
+from sidecar.core.decision_body import is_lasting
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Verdict
 from sidecar.core.policy import Freshness
 from sidecar.core.selection import Change, Selector
@@ -17,10 +18,8 @@ from sidecar.decisions.changes import Changes
 from sidecar.decisions.view import look
 from sidecar.decisions.write_behind import DecisionStore, WriteBehind
 from sidecar.errors import DiskError
-from tests.unit.builders import a_key, a_policy
+from tests.unit.builders import LOBBY, a_key, a_policy
 from tests.unit.disk import FakeClock, an_entry, decisions, loaded, until
-
-FIRST = (Verdict.DENY, Verdict.PRIVATE)
 
 
 class FakeStore:
@@ -53,7 +52,7 @@ class FakeStore:
 
     async def save(self, rows: Mapping[Key, Entry | None], *, durable: bool = False) -> None:
         await self._disk()
-        if self.full and not all(row is None or row.verdict in FIRST for row in rows.values()):
+        if self.full and not all(row is None or is_lasting(row) for row in rows.values()):
             raise DiskError("the disk is full")
         self.commits.append((dict(rows), durable))
         for key, entry in rows.items():
@@ -64,11 +63,11 @@ class FakeStore:
     async def lacks_denies(self) -> bool:
         return self.lacks
 
-    def denies(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        return self._read({key: entry for key, entry in self.rows.items() if entry.verdict in FIRST})
+    def first(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
+        return self._read({key: entry for key, entry in self.rows.items() if is_lasting(entry)})
 
     def load(self) -> AsyncIterator[list[tuple[Key, Entry]]]:
-        return self._read({key: entry for key, entry in self.rows.items() if entry.verdict not in FIRST})
+        return self._read({key: entry for key, entry in self.rows.items() if not is_lasting(entry)})
 
     def missed(self) -> float:
         return self.missing
@@ -282,7 +281,9 @@ def a_full_disk_with_many_changes(store: FakeStore, cache: Cache) -> WriteBehind
 
 async def test_what_is_dropped_while_the_disk_fails_does_not_come_back_from_it_but_denies_do() -> None:
     banned, gone, private = a_key(subject="jid mallory"), a_key("gone"), a_private_room("lecture")
+    waits = a_key(subject="jid bob")
     store = FakeStore({gone: an_entry(), banned: an_entry(Verdict.DENY), private: an_entry(Verdict.PRIVATE)})
+    store.rows[waits] = an_entry(body=LOBBY)
     cache = Cache(Limits(allows=10))
     writer = a_full_disk_with_many_changes(store, cache)
     cache.drop(gone)
@@ -296,10 +297,11 @@ async def test_what_is_dropped_while_the_disk_fails_does_not_come_back_from_it_b
     assert writer.loaded
     assert cache.get(gone) is None
     assert cache.get(banned) == an_entry(Verdict.DENY)
+    assert cache.get(waits) == an_entry(body=LOBBY)
     assert cache.guests_are_separate("lecture")
     await writer.stop()
     assert store.rows == dict(cache.items())
-    assert len(store.rows) == 12
+    assert len(store.rows) == 13
 
 
 async def test_a_deny_stays_dirty_however_long_the_disk_fails() -> None:
@@ -332,15 +334,16 @@ async def test_a_file_that_is_written_again_never_lacks_the_denies() -> None:
     writer = WriteBehind(cache, store)
     await writer.load()
     cache.put(a_key("new"), an_entry(Verdict.DENY))
+    cache.put(a_key("lobby"), an_entry(body=LOBBY))
     cache.put(a_key(), an_entry())
     store.generation += 1
     store.crash_after_replace = True
     with pytest.raises(DiskError):
         await writer.stop()
-    assert set(store.rows) == {a_key("board"), a_key("new")}
+    assert set(store.rows) == {a_key("board"), a_key("new"), a_key("lobby")}
     store.crash_after_replace = store.broken = False
     await writer.stop()
-    assert set(store.rows) == {a_key("board"), a_key("new"), a_key()}
+    assert set(store.rows) == {a_key("board"), a_key("new"), a_key("lobby"), a_key()}
 
 
 async def test_a_new_file_gets_everything_once_more() -> None:
@@ -360,6 +363,57 @@ async def test_the_disks_clock_is_written_now_and_then_though_nothing_happens() 
         running.writer.CLOCK_ROUNDS = 5
         await until(lambda: len(store.commits) >= 2)
     assert all(rows == {} for rows, _ in store.commits)
+
+
+async def test_a_change_ends_the_long_round_of_an_idle_sidecar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WriteBehind, "IDLE", 1_000_000)
+    store = FakeStore()
+    async with Running(store, every=0.001) as running:
+        await until(lambda: running.writer.loaded)
+        for _ in range(10):
+            await asyncio.sleep(0)  # the round has begun
+        running.cache.put(a_key(), an_entry())
+        await until(lambda: a_key() in store.rows)
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_row_that_grants_more_than_the_new_one_is_gone_when_persist_returns(full: bool) -> None:
+    moderator, user = an_entry(body=b'{"allowed":true,"reason":null,"isModerator":true}'), an_entry()
+    store = FakeStore({a_key(): moderator})
+    async with Running(store, every=60.0) as running:
+        await until(lambda: running.writer.loaded)
+        store.full = full
+        running.cache.put(a_key(), user)
+        await running.writer.persist(a_key())
+        assert store.rows.get(a_key(), user) == user
+        assert store.commits[-1 if full else -2] == ({a_key(): None}, True)
+        await until(lambda: full or store.rows == {a_key(): user})
+        assert (a_key() in running.cache.dirty) is full, "it is written when there is space"
+
+
+async def test_what_was_written_without_a_sync_is_synced_when_persist_returns() -> None:
+    store = FakeStore({a_key(): an_entry()})
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.drop(a_key())
+        await until(lambda: not running.cache.dirty)
+        assert not any(durable for _, durable in store.commits)
+        await running.writer.persist()
+        assert store.commits[-1] == ({}, True)
+        count = len(store.commits)
+        await running.writer.persist()
+        assert len(store.commits) == count
+
+
+async def test_a_purge_is_synced_also_where_only_allows_are_to_be_written() -> None:
+    store = FakeStore({a_key(): an_entry()})
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.drop(a_key())
+        await until(lambda: not running.cache.dirty)
+        running.cache.put(a_key("other"), an_entry())
+        await running.writer.purge(5_000.0, Selector(room="standup"))
+        assert ({}, True) in store.commits
 
 
 async def test_without_a_store_nothing_piles_up_and_nobody_waits() -> None:
@@ -416,21 +470,22 @@ async def test_what_the_disk_remembers_is_loaded_and_is_not_dirty() -> None:
         assert not running.cache.dirty
 
 
-async def test_denies_are_known_before_the_other_rows_are_read() -> None:
-    store = FakeStore({**{a_key(f"room{n}"): an_entry() for n in range(9)}, a_key("board"): an_entry(Verdict.DENY)})
+async def test_denies_and_lobbies_are_known_before_the_other_rows_are_read() -> None:
+    first = {a_key("board"): an_entry(Verdict.DENY), a_key("lobby"): an_entry(body=LOBBY)}
+    store = FakeStore({a_key(f"room{n}"): an_entry() for n in range(9)} | first)
     cache = Cache(Limits())
     writer = WriteBehind(cache, store)
     assert not cache.denies_known
-    store.pages = 2  # the page with the deny, and the one that ends the denies
+    store.pages = 2  # the page with both, and the one that ends them
     loading = asyncio.create_task(writer.load())
     await writer.denies_read(5.0)
     assert cache.denies_known
     assert not writer.loaded
-    assert dict(cache.items()) == {a_key("board"): an_entry(Verdict.DENY)}
+    assert dict(cache.items()) == first
     store.pages = None
     store.gate.set()
     await loading
-    assert len(cache) == 10
+    assert len(cache) == 11
 
 
 async def test_a_start_does_not_wait_for_ever_for_the_denies_of_a_disk_that_hangs() -> None:

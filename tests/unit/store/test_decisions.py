@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sidecar.core.model import Endpoint, Entry, Key, Verdict
+from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.errors import DiskError
 from sidecar.facts import Notice
 from sidecar.store.database import Database
-from sidecar.store.decisions import LAYOUT, Decisions
+from sidecar.store.decisions import LAYOUT, SWEEP_EVERY, Decisions
 from sidecar.store.file import Connection
-from tests.unit.builders import a_key
+from tests.unit.builders import LOBBY, a_key
 from tests.unit.disk import Facts, FakeClock, an_entry, by_hand, decisions, loaded
 
 T = TypeVar("T")
@@ -96,27 +96,33 @@ async def test_after_a_reboot_the_wall_clock_says_how_old_an_entry_is(tmp_path: 
 
 
 @pytest.mark.parametrize("unix", [0.0, 1_700_000_000.0 - 3_600.0], ids=["1970", "set back"])
-async def test_after_a_reboot_with_a_wall_clock_behind_only_denies_are_used(tmp_path: Path, unix: float) -> None:
+async def test_after_a_reboot_with_a_wall_clock_behind_only_what_restricts_is_used(tmp_path: Path, unix: float) -> None:
     clock = FakeClock()
+    in_lobby = {a_key("e"): an_entry(body=LOBBY)}
     kept = {a_key("a"): an_entry(Verdict.DENY), Key(Endpoint.VALIDATE_ACCESS, "b"): an_entry(Verdict.PRIVATE)}
     gone = {a_key("c"): an_entry(), a_key("d"): an_entry(), NO_PART: an_entry(Verdict.CONFIG)}
     clock.pass_by(1)
     async with decisions(tmp_path, clock) as store:
-        await store.save({**kept, **gone})
+        await store.save({**kept, **in_lobby, **gone})
     wrong = FakeClock(boottime=20.0, unix=unix)
     async with decisions(tmp_path, wrong, boot="boot-2") as store:
-        assert [key.room for key in await loaded_without_a_write(store)] == ["a", "b"]
+        found = await loaded_without_a_write(store)
+        assert sorted(key.room for key in found) == ["a", "b", "e"]
+        assert found[a_key("e")].lifetimes.total == 0, "it leads to the lobby, and is no answer"
+        assert [entry.lifetimes.total for _, entry in await store.recall(a_key("e"))] == [0]
         assert await store.recall(a_key("c")) == []
         assert [key.room for key, _ in await store.recall(a_key("a"))] == ["a"]
         await store.save({a_key("d"): an_entry(asked_at=19.0)})
     wrong.pass_by(10)
     async with decisions(tmp_path, wrong, boot="boot-2") as store:  # the same boot, so nothing is doubtful any more
-        assert {key.room for key in await loaded(store)} == {"a", "b", "d"}
+        found = await loaded(store)
+        assert {key.room for key in found} == {"a", "b", "d", "e"}
+        assert (found[a_key("e")].body, found[a_key("e")].lifetimes.total) == (LOBBY, 0)
 
 
 async def loaded_without_a_write(store: Decisions) -> dict[Key, Entry]:
     """Everything that is read, up to the write that ends it."""
-    found = {key: entry async for entries in store.denies() for key, entry in entries}
+    found = {key: entry async for entries in store.first() for key, entry in entries}
     store._database.write = never  # type: ignore[method-assign]
     with contextlib.suppress(DiskError):
         async for entries in store.load():
@@ -261,16 +267,52 @@ async def test_a_file_of_version_1_is_taken_over_and_a_damaged_key_in_it_is_noti
         assert [entry.verdict for entry in (await loaded(store)).values()] == [Verdict.DENY]
 
 
-async def test_denies_and_rooms_with_private_answers_are_read_first(tmp_path: Path) -> None:
+async def test_denies_lobbies_and_rooms_with_private_answers_are_read_first(tmp_path: Path) -> None:
     rows = {a_key(f"{number % 7}", f"jid {number}"): an_entry(Verdict.DENY) for number in range(25)}
-    private = {Key(Endpoint.VALIDATE_ACCESS, "5"): an_entry(Verdict.PRIVATE)}
+    others = {
+        Key(Endpoint.VALIDATE_ACCESS, "5"): an_entry(Verdict.PRIVATE),
+        a_key("5", "jid 100"): an_entry(body=LOBBY),
+    }
     async with decisions(tmp_path, FakeClock()) as store:
         await store.save({a_key(f"{number}"): an_entry() for number in range(25)})
-        await store.save({**rows, **private})
-        batches = [batch async for batch in store.denies(10)]
-        assert [len(batch) for batch in batches] == [10, 10, 5, 1]
-        assert {key: entry for batch in batches for key, entry in batch} == rows | private
-        assert not [key async for batch in store.load() for key, _ in batch if key in rows or key in private]
+        await store.save({**rows, **others})
+        batches = [batch async for batch in store.first(10)]
+        assert [len(batch) for batch in batches] == [10, 10, 5, 1, 1]
+        assert {key: entry for batch in batches for key, entry in batch} == rows | others
+        assert not [key async for batch in store.load() for key, _ in batch if key in rows or key in others]
+
+
+async def test_that_a_user_has_to_wait_in_the_lobby_outlives_the_answer_that_said_so(tmp_path: Path) -> None:
+    clock = FakeClock()
+    expired = an_entry(body=LOBBY)._replace(lifetimes=Lifetimes(0, 0, 0))
+    rows = {a_key("a"): an_entry(body=LOBBY), a_key("b"): an_entry(), a_key("no-store"): expired}
+    async with decisions(tmp_path, clock) as store:
+        await store.save(rows)
+        clock.pass_by(SWEEP_EVERY)
+        await store.save({})
+    clock.pass_by(90_000)
+    async with decisions(tmp_path, clock) as store:
+        assert {key.room for key in await loaded(store)} == {"a", "no-store"}
+        await store.save({a_key("a"): an_entry(asked_at=clock.monotonic())})
+    clock.pass_by(90_000)
+    async with decisions(tmp_path, clock) as store:
+        assert {key.room for key in await loaded(store)} == {"no-store"}, "the newer answer let this user in"
+
+
+async def test_a_file_of_version_2_keeps_who_has_to_wait_in_the_lobby(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with decisions(tmp_path, clock) as store:
+        await store.save({a_key("a"): an_entry(body=LOBBY), a_key("b"): an_entry(), a_key("c"): an_entry(Verdict.DENY)})
+    for statement in (
+        "UPDATE decisions SET verdict = 'allow', kept_until = settled + 3600 WHERE verdict = 'lobby'",
+        "DROP INDEX first",
+        "CREATE INDEX first ON decisions (verdict) WHERE verdict IN ('deny', 'private')",
+        "PRAGMA user_version = 2",
+    ):
+        by_hand(tmp_path, "decisions.db", statement)
+    clock.pass_by(90_000)
+    async with decisions(tmp_path, clock) as store:
+        assert {key.room for key in await loaded(store)} == {"a", "c"}
 
 
 async def test_a_replaced_content_is_there_or_the_one_before_it(tmp_path: Path) -> None:
@@ -291,7 +333,9 @@ def forbid_inserts(connection: Connection) -> None:
     )
 
 
-async def test_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Path) -> None:
+async def test_what_keeps_somebody_out_or_in_the_lobby_reaches_the_file_with_a_sync_and_allows_without(
+    tmp_path: Path,
+) -> None:
     synced = []
 
     class Watched(Database):
@@ -305,8 +349,10 @@ async def test_denies_reach_the_file_with_a_sync_and_allows_without(tmp_path: Pa
     await store.save({a_key(): an_entry()})
     await store.save({a_key(): an_entry(), a_key("b"): an_entry(Verdict.DENY)})
     await store.save({a_key(): None}, durable=True)
+    await store.save({a_key(): an_entry(body=LOBBY)})
+    assert len(await loaded(store)) == 2  # and what has expired is deleted
     await database.close()
-    assert synced == [False, True, True]
+    assert synced == [False, True, True, True, True]
 
 
 def test_an_entry_shows_no_body() -> None:

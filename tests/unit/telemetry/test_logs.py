@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -11,7 +12,8 @@ import pytest
 
 from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.facts import Asked, BreakerChanged, Crashed, EventParked, Fact, Notice, Reloaded, Resolved, broadcast
-from sidecar.telemetry.logs import Log, NonBlockingOutput, _request_fields
+from sidecar.telemetry.lines import MOST_WAITING, NonBlockingOutput
+from sidecar.telemetry.logs import Log, _request_fields
 
 ANSWER = Answer(200, b'{"allowed":true,"reason":"of the body"}', Source.STALE, True, 3, detail="suspect")
 REQUEST = Resolved("validate-access", 200, 0.0123, ANSWER, "standup", "5f3a", trace="00-" + "a" * 32 + "-" + "b" * 16)
@@ -187,6 +189,66 @@ def test_level_and_form_change_while_running() -> None:
     assert "one" not in stream.getvalue()
     assert "two" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+class CountingStream(io.StringIO):
+    """Counts the writes."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+async def test_the_lines_of_one_turn_of_the_loop_are_one_write() -> None:
+    stream = CountingStream()
+    log = Log("info", "json", stream)
+    for number in range(5):
+        log.observe(REQUEST._replace(room=f"room-{number}"))
+    assert stream.writes == 0
+    await asyncio.sleep(0)
+    assert stream.writes == 1
+    assert [line["room"] for line in lines(stream)] == [f"room-{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        REQUEST._replace(answer=ANSWER._replace(allowed=False)),
+        REQUEST._replace(status=500, answer=None, problem="defect"),
+        Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, "the backend answered 500"),
+        Notice("stopped"),
+    ],
+)
+async def test_denies_and_errors_are_written_at_once_after_what_waits(fact: Fact) -> None:
+    stream = CountingStream()
+    log = Log("info", "json", stream)
+    log.observe(REQUEST)
+    log.observe(fact)
+    assert len(lines(stream)) == 2
+    assert lines(stream)[0]["room"] == "standup"
+
+
+async def test_only_so_many_lines_wait() -> None:
+    stream = CountingStream()
+    log = Log("info", "json", stream)
+    for _ in range(MOST_WAITING + 1):
+        log.observe(REQUEST)
+    assert len(lines(stream)) == MOST_WAITING + 1
+
+
+async def test_lines_that_wait_for_a_stream_that_fails_are_each_counted() -> None:
+    stream = FailingStream()
+    log = Log("info", "json", stream)
+    stream.failure = OSError(28, "No space left on device")
+    for _ in range(3):
+        log.observe(REQUEST)
+    await asyncio.sleep(0)
+    stream.failure = None
+    log.observe(REQUEST)
+    await asyncio.sleep(0)
+    assert [line.get("lost") for line in lines(stream)] == [None, 3]
 
 
 def test_an_observer_that_fails_keeps_no_fact_from_the_others() -> None:

@@ -321,6 +321,55 @@ async def test_a_link_that_vanishes_leaves_nothing(url: str, engines: Engines, l
     assert [fact for fact in facts if isinstance(fact, Crashed)] == []
 
 
+# -- messages on the wire
+
+
+@pytest.mark.parametrize("size", [0, 125 - len("order o-1\n"), 126, 65_535 - len("order o-1\n"), 65_536])
+async def test_a_message_of_any_length_arrives_as_it_is(url: str, links: Links, size: int) -> None:
+    async with Link.open(url) as link:
+        assert links.send("o-1", b"x" * size)
+        assert links.send("o-2", b"{}")
+        assert (await link.hears("order", "o-1")).body == b"x" * size
+        assert (await link.hears("order", "o-2")).body == b"{}"
+
+
+async def test_what_is_sent_in_one_turn_of_the_loop_is_one_write(
+    url: str, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Link.open(url) as link:
+        (transport,) = [each._request.transport for each in links._links]
+        assert transport is not None
+        written: list[bytes] = []
+        monkeypatch.setattr(transport, "write", written.append)
+        for number in range(5):
+            links.send(f"o-{number}", b"{}")
+        assert written == []
+        await asyncio.sleep(0)
+        assert len(written) == 1
+        monkeypatch.undo()
+        transport.write(written[0])
+        assert [(await link.hears("order", f"o-{number}")).body for number in range(5)] == [b"{}"] * 5
+
+
+async def test_a_link_that_is_being_closed_sends_nothing(
+    url: str, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Link.open(url):
+        (link,) = links._links
+        transport = link._request.transport
+        assert transport is not None
+        closing = asyncio.ensure_future(link.close(WSCloseCode.GOING_AWAY))
+        await asyncio.sleep(0)
+        written: list[bytes] = []
+        monkeypatch.setattr(transport, "write", written.append)
+        link.send("order o-1", b"{}")
+        await asyncio.sleep(0)
+        monkeypatch.undo()
+        assert written == []
+        await closing
+    await until(lambda: links.connected() == [])
+
+
 # -- orders
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from sidecar.core.model import Source, Verdict
+from sidecar.core.model import Outcome, Source, Verdict
 from sidecar.core.policy import OnUnavailable
 from sidecar.core.selection import Selector
 from tests.unit.builders import a_policy, an_entry
@@ -267,3 +267,29 @@ async def test_where_denies_were_lost_nobody_unknown_is_let_in_by_policy() -> No
     assert (await harness.asks("unknown@example.com")).allowed is False
     known = await harness.asks("known@example.com")
     assert (known.allowed, known.source) == (True, Source.HIT)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("newer", [allow(), allow("no-store")], ids=["no moderator any more", "not to be remembered"])
+async def test_what_takes_a_role_away_is_on_disk_before_it_is_answered(newer: Outcome) -> None:
+    harness = Harness()
+    harness.backend.says(allow(isModerator=True), allow(isModerator=True), newer)
+    await harness.asks()
+    await harness.passes(31)
+    await harness.asks()
+    assert harness.disk.persisted == 0, "the role that was given need not be"
+    await harness.passes(31)
+    await harness.asks()
+    assert harness.disk.persisted == 1
+
+
+@in_virtual_time
+async def test_that_guests_share_no_answer_any_more_is_on_disk_before_the_first_of_them_is_answered() -> None:
+    harness = Harness()
+    await harness.asks("x1@guest.example.com", guest=True)
+    await harness.passes(31)
+    harness.backend.says(allow("private"), allow("private"))
+    await harness.asks("x1@guest.example.com", guest=True)
+    assert harness.disk.persisted == 1
+    await harness.asks("x2@guest.example.com", guest=True)
+    assert harness.disk.persisted == 1, "there is no shared answer that a crash could bring back"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.core.model import Source
+from sidecar.core.policy import OnUnavailable
 from sidecar.core.selection import Selector
+from tests.unit.builders import a_policy
 from tests.unit.harness import (
     REFUSED,
+    SIE,
     Harness,
     after,
     allow,
@@ -104,3 +107,23 @@ async def test_private_means_nothing_for_one_who_is_known() -> None:
     harness.backend.says(allow("private"))
     await harness.asks("alice@example.com")
     assert (await harness.asks("alice@example.com")).source is Source.HIT
+
+
+@in_virtual_time
+async def test_guests_who_were_denied_together_are_denied_by_policy_after_one_of_them_was_let_in_alone() -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    harness.backend.says(deny("Cancelled"))
+    await harness.asks("x1@guest.example.com", guest=True)
+    await harness.passes(31)
+    harness.backend.says(allow("private"))
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is True
+    harness.backend.always(REFUSED)
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
+    assert (await harness.asks("x2@guest.example.com", guest=True)).allowed is True
+    assert (await harness.asks("x1@guest.example.com", "retro", guest=True)).allowed is True
+    harness.backend.always(allow("private"))
+    await harness.passes(20)
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is True
+    harness.backend.always(REFUSED)
+    await harness.passes(2 * SIE)
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is True, "the last answer was an allow"

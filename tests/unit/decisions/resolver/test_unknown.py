@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from sidecar.core.model import Source
+import pytest
+
+from sidecar.core.model import Outcome, Source
 from sidecar.core.policy import OnUnavailable
+from sidecar.decisions.explain import explain
 from sidecar.web.responses import cache_status
 from tests.unit.builders import a_policy
 from tests.unit.harness import (
     DECISION,
     HANG,
     Harness,
+    allow,
     broken,
     deny,
     now,
@@ -99,3 +103,22 @@ async def test_a_question_that_comes_after_its_deadline_is_answered_at_once_with
     begun = now()
     answer = await harness.resolver.resolve(query)
     assert (now() - begun, answer.allowed, harness.backend.calls) == (0, False, [])
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (allow(), "lets the user in"),
+        (allow(requireLobby=True), "sends the user to the lobby"),
+        (deny(), "denies, since the last answer was a deny"),
+    ],
+)
+async def test_an_operator_can_see_what_the_last_answer_means_for_on_unavailable(last: Outcome, expected: str) -> None:
+    harness = Harness(decision=a_policy(on_unavailable=OnUnavailable.ALLOW))
+    harness.backend.says(last)
+    await harness.asks()
+    await harness.passes(2 * 3600)
+    key = harness.query(DECISION, roomName="standup", userJid="alice@example.com/phone").key
+    explanation = explain(key, harness.resolver.preview(key), harness.clock.monotonic())
+    assert f"nothing usable is remembered: {expected}" in explanation.if_backend_failed_now

@@ -1,0 +1,105 @@
+"""Lines on standard output. The lines of one turn of the event loop are one write."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+MOST_WAITING = 200
+"""Lines that wait for the end of a turn; one more is not waited for."""
+
+
+class NonBlockingOutput:
+    """A file, or the writing end of a pipe or socket. A write never waits for the reader: a log collector that hangs
+    must not stop the sidecar. Lines that do not fit are lost; never a part of a line."""
+
+    encoding = "utf-8"
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+        self._rest = b""
+
+    def write(self, lines: str) -> None:
+        """Write lines, or raise OSError."""
+        if self._rest:
+            self._write(b"")
+        if self._rest:
+            raise BlockingIOError
+        self._write(lines.encode())
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._descriptor, self._rest + data)
+        self._rest = (self._rest + data)[written:]  # the rest of partly written lines comes before the next ones
+
+    def flush(self) -> None:
+        """Only the rest of partly written lines is kept."""
+
+    def isatty(self) -> bool:
+        """It is not a terminal."""
+        return False
+
+
+def standard_output() -> TextIO | NonBlockingOutput:
+    """The process' own output."""
+    try:
+        descriptor = sys.stdout.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):
+        return sys.stdout
+    direct = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
+    return NonBlockingOutput(descriptor) if direct else sys.stdout
+
+
+class Lines:
+    """A stream that may fail: nothing is raised; lost lines are counted, and reported when writing works again."""
+
+    def __init__(self, stream: TextIO | NonBlockingOutput, report: Callable[[int], str]) -> None:
+        """`report` makes the line that says how many lines were lost."""
+        self._stream = stream
+        self._report = report
+        self._waiting: list[str] = []
+        self._lost = 0
+
+    def soon(self, line: str) -> None:
+        """Write a line with the others of this turn of the event loop. A process that is killed in it loses them."""
+        waiting = self._waiting
+        waiting.append(line)
+        if len(waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.write)
+            except RuntimeError:  # no loop runs
+                self.write()
+        elif len(waiting) > MOST_WAITING:
+            self.write()
+
+    def now(self, line: str) -> None:
+        """Write a line, after those that wait."""
+        self._waiting.append(line)
+        self.write()
+
+    def write(self) -> None:
+        """Write the lines that wait."""
+        lines, self._waiting = self._waiting, []
+        if lines and self._is_written(lines) and self._lost:
+            lost, self._lost = self._lost, 0
+            if not self._is_written([self._report(lost)]):
+                self._lost = lost
+
+    def _is_written(self, lines: list[str]) -> bool:
+        text = "\n".join([*lines, ""])
+        try:
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:
+                encoding = getattr(self._stream, "encoding", None) or "utf-8"
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._stream.flush()
+        except (OSError, ValueError):  # a full disk, a reader that has ended, a closed stream
+            self._lost += len(lines)
+            return False
+        return True
