@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo demo-browser run unit test test-jitsi lint format faults crash damage soak long-runs bench clean
+.PHONY: help demo demo-browser run unit test test-jitsi lint format faults crash damage soak failures long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -77,6 +77,10 @@ soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minute
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.soak $(ARGS)
 	@SHARDS_STEPS=100000 HISTORIES_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py tests/unit/decisions/test_histories.py
+
+failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, and writes its table (needs root, 20 minutes)
+	@tools/setup.sh test boot
+	@$(PYTHON) -m tests.failures $(ARGS)
 
 long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
