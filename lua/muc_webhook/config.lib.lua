@@ -139,11 +139,11 @@ local function read_all(text)
 	return read_by_shape(shape, text);
 end
 
--- The settings for the frontend in a table of their own.
-local function all_of(frontend)
+-- The settings for the frontend in a table of their own, whose names and values are what `change` makes of them.
+local function all_of(frontend, change)
 	local all = {};
-	for name, value in pairs(getmetatable(frontend).__index) do all[name] = value; end
-	for name, value in pairs(frontend) do all[name] = value; end
+	for name, value in pairs(getmetatable(frontend).__index) do all[change(name)] = change(value); end
+	for name, value in pairs(frontend) do all[change(name)] = change(value); end
 	return all;
 end
 

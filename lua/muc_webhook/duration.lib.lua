@@ -7,19 +7,21 @@ local timer = require "util.timer";
 
 local options, safely, people, rooms, decisions, messages, ending; -- handed over by start.lib.lua
 
--- When the meeting has to end, in seconds of the wall clock, and what its users read then. Without a limit: nil.
+-- When the meeting has to end, in seconds of the wall clock, and the limit in minutes if that is why. Without an end: nil.
 local function end_of(room)
 	local record = rooms.record_of(room);
 	local minutes, started_at = record and record.settings.maxDurationMinutes, room._data.muc_webhook_started_at;
 	local ends_at = room._data.muc_webhook_ends_at;
 	if not started_at then return nil; end
 	if minutes and not (ends_at and ends_at < started_at + minutes * 60) then
-		return started_at + minutes * 60, ("The meeting has reached its limit of %g minutes"):format(minutes);
+		return started_at + minutes * 60, minutes;
 	end
-	return ends_at, "The time of this meeting is over";
+	return ends_at;
 end
 
-local function end_meeting(room, text)
+local function end_meeting(room, minutes)
+	local text = minutes and ("The meeting has reached its limit of %g minutes"):format(minutes)
+		or "The time of this meeting is over";
 	ending.end_meeting(room, "max-duration", "max-duration", text);
 end
 
@@ -35,7 +37,7 @@ end
 local function start(room)
 	local life, started_at = rooms.life_of(room), room._data.muc_webhook_started_at;
 	rooms.stop_timer(life);
-	local ends_at, text = end_of(room);
+	local ends_at, minutes = end_of(room);
 	life.has_end = ends_at ~= nil;
 	if not options.enforce_duration or not ends_at then return; end
 
@@ -49,7 +51,7 @@ local function start(room)
 		local now_room = rooms.of(room_jid); -- which may be another object by now, but not another meeting
 		if not now_room or now_room._data.muc_webhook_started_at ~= started_at then return; end
 		if not warns then
-			safely("Ending the meeting in "..room_jid, end_meeting, now_room, text);
+			safely("Ending the meeting in "..room_jid, end_meeting, now_room, minutes);
 			return;
 		end
 		life.warned = true;

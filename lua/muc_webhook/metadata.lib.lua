@@ -58,7 +58,7 @@ local function write(room, frontend)
 	room.muc_webhook_frontend = frontend;
 	local metadata = room.jitsiMetadata or {};
 	room.jitsiMetadata = metadata;
-	metadata.roomConfig = with_entities(config.all_of(frontend));
+	metadata.roomConfig = config.all_of(frontend, with_entities);
 	mute(room, metadata, frontend);
 	local function is_forbidden(setting) return frontend[setting] == false; end
 	restrict(metadata, is_forbidden);

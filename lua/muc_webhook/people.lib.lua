@@ -9,6 +9,8 @@ local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = 
 
 local longest_name = 1023; -- bytes
 
+local nobody = {}; -- the identity of an anonymous user; nobody changes it
+
 local visitors, texts, identifiers; -- handed over by start.lib.lua
 local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
@@ -60,7 +62,7 @@ end
 -- they found in it is then on the session too. On any other host a user can write there what they like.
 local function identity_of(origin)
 	local authentication = authentication_of(origin);
-	if not authentication or is_anonymous(authentication) then return {}; end
+	if not authentication or is_anonymous(authentication) then return nobody; end
 	if not verifying_authentications[authentication] then
 		return { account = origin.username; jid = jid.join(origin.username, origin.host) };
 	end

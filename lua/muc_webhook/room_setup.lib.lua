@@ -79,15 +79,18 @@ local function wants_moderated(settings)
 	return settings.moderated;
 end
 
--- What the settings say about each lock: closed, or open (false), or nothing.
-local function locks_of(settings)
-	local hidden = settings.hidden;
-	if settings.publicRoom ~= nil then hidden = hidden or not settings.publicRoom; end
-	return {
-		password = settings.password ~= "" and settings.password; moderated = wants_moderated(settings);
-		persistent = settings.persistent; hidden = hidden; members_only = wants_members_only(settings);
-	};
+local function wants_hidden(settings)
+	if settings.publicRoom == nil then return settings.hidden; end
+	return settings.hidden or not settings.publicRoom;
 end
+
+-- What the settings say about each lock: closed, or open (false), or nothing.
+local wants = {
+	password = function (settings) return settings.password ~= "" and settings.password; end;
+	persistent = function (settings) return settings.persistent; end;
+	moderated = wants_moderated; hidden = wants_hidden; members_only = wants_members_only;
+};
+local lock_names = { "password"; "moderated"; "persistent"; "hidden"; "members_only" };
 
 -- The switch itself throws out who is no member; but whoever is inside already was let in.
 local function make_members(room)
@@ -104,10 +107,9 @@ local function close(room, name, value)
 end
 
 local function apply_locks(room, settings, before, relaxes)
-	local wanted, earlier = locks_of(settings), locks_of(before);
-	locks.adopt(room, earlier);
-	for _, name in ipairs { "password"; "moderated"; "persistent"; "hidden"; "members_only" } do
-		local now, was = wanted[name], earlier[name];
+	if not locks.is_watched(room) then locks.adopt(room, function (name) return wants[name](before); end); end
+	for _, name in ipairs(lock_names) do
+		local now, was = wants[name](settings), wants[name](before);
 		if now and now ~= was then
 			close(room, name, now);
 		elseif now == false and was ~= false or relaxes and was and not now then

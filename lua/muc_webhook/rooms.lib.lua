@@ -28,10 +28,16 @@ end
 local function life_of(room)
 	local life = state.lives[room.jid];
 	if not life then
-		life = { id = new_uuid(); sequence = 0; people = {} };
+		life = { sequence = 0; people = {} };
 		state.lives[room.jid] = life;
 	end
 	return life;
+end
+
+-- It names this life in events; most rooms send none.
+local function id_of(life)
+	life.id = life.id or new_uuid();
+	return life.id;
 end
 
 local function known_life(room)
@@ -114,7 +120,7 @@ local function new(need)
 		muc = muc_now; of = room_of; record_of = record_of;
 		on_new_room = on_new_room; begin_life = begin_life; life_began_at = life_began_at;
 		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
-		life_of = life_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
+		life_of = life_of; id_of = id_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
 		meeting_id = meeting_id; real_occupants = real_occupants;
 	};

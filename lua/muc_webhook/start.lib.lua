@@ -5,7 +5,8 @@
 
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
-	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "decisions";
+	"connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config";
+	"decisions";
 	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
 	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "lobby_entry"; "bosh";
 	"gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
@@ -41,6 +42,7 @@ local function build(libraries, saved)
 	};
 	local webhook = libraries.webhook.new {
 		options = options, state = state, metrics = metrics, safely = safely, http = http, link = link,
+		deadlines = libraries.deadlines.new(),
 	};
 
 	local queue = libraries.queue.new {
