@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ import click
 
 from sidecar.cli import check, doctor, render
 from sidecar.cli.admin_client import ask
+from sidecar.cli.engine_probe import look_at_engine
 from sidecar.cli.live_status import watch
 from sidecar.cli.main import DEFAULT_FILES, DEMO_CONFIG, DEMO_PORT, EXIT_CODES, config_option, demo_backend, found, main
 from sidecar.cli.probe import Step, look
@@ -33,10 +35,17 @@ __all__ = ["EXIT_CODES", "main"]
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def _engine(settings: Settings) -> list[Step]:
+    """What is found of the engine that several sidecars share."""
+    return asyncio.run(look_at_engine(settings.shared, as_the_service(os.environ), token_hex))
+
+
 @main.command("check")
 @config_option
 @_json_option
-@click.option("--online", is_flag=True, help="Also test the backend: DNS, TCP, TLS, secret, latency.")
+@click.option(
+    "--online", is_flag=True, help="Also test the backend (DNS, TCP, TLS, secret, latency) and the shared engine."
+)
 def check_command(file: Path | None, as_json: bool, online: bool) -> None:
     """Show everything in a config file that is wrong or not advisable. Warnings do not change the exit code."""
     source = found(file)
@@ -44,6 +53,7 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
     steps: list[Step] = []
     if online and report.settings is not None:
         steps = asyncio.run(look(report.settings, target_from(report.settings, as_the_service(os.environ))))
+        steps += _engine(report.settings)
     good = not report.problems and all(step.good for step in steps)
     if as_json:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
@@ -100,6 +110,7 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
     except StartError as error:
         steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
+    steps += _engine(settings)
     if status is not None:
         steps.append(doctor.judge_events(status["outbox"]))
     _show({"steps": [asdict(step) for step in steps]}, as_json, lambda _: render.steps(steps))

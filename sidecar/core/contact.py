@@ -15,6 +15,9 @@ from sidecar.core.policy import NEVER
 UNHEARD = 5.0
 """Seconds. If the stream was last read longer ago, the sidecar is out of touch."""
 
+PATIENCE = 0.02
+"""Seconds a question waits for the engine at the most."""
+
 STEP = 1.0
 """Seconds by which the engine's clock may differ from what is expected of it."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sidecar.clock import Clock
 from sidecar.config.models import Settings
+from sidecar.config.models import Shared as SharedSettings
 from sidecar.control.orders import Orders
 from sidecar.control.shards import Shards
 from sidecar.core.sealed import Sealer
@@ -23,6 +25,23 @@ from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.decisions.to_say import Journal
 from sidecar.errors import DiskError, StartError
 from sidecar.facts import Emit
+
+if TYPE_CHECKING:
+    from sidecar.shared.engine import Engine
+
+
+def open_engine(shared: SharedSettings, password: str | None, new_text: Callable[[int], str]) -> Engine:
+    """The client of the engine; nothing is opened yet. Raises StartError if it is not installed."""
+    try:
+        from sidecar.shared.engine import Engine, Place  # noqa: PLC0415 - an extra, see above
+    except ImportError:
+        text = (
+            "shared.url: the client for Valkey and Redis is not installed; run: pip install 'prosody-sidecar[shared]'"
+        )
+        raise StartError(text) from None
+    assert shared.url is not None, "there is one to be opened"
+    ca_file = None if shared.ca_file is None else str(shared.ca_file)
+    return Engine(Place(shared.url, shared.namespace, password, ca_file), lambda: new_text(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +67,7 @@ def sharing(
     shared = settings.shared
     if shared.url is None:
         return None
-    try:
-        from sidecar.shared.engine import Engine, Place  # noqa: PLC0415 - an extra, see above
-    except ImportError:
-        text = (
-            "shared.url: the client for Valkey and Redis is not installed; run: pip install 'prosody-sidecar[shared]'"
-        )
-        raise StartError(text) from None
-    ca_file = None if shared.ca_file is None else str(shared.ca_file)
-    engine = Engine(Place(shared.url, shared.namespace, secrets.shared_password, ca_file), lambda: new_text(8))
+    engine = open_engine(shared, secrets.shared_password, new_text)
     member = new_text(8)
     sealer = Sealer(secrets.shared_key, tuple(domain.lower() for domain in shared.muc_domains))
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from sidecar.clock import Clock
-from sidecar.core.contact import Batch, Contact, Trust
+from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
 from sidecar.core.fences import PARTS, Vector, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
@@ -31,11 +31,11 @@ from sidecar.decisions.to_say import Journal, ToSay
 from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Emit, SharedAsked, SharedChanged
 
-QUICK = 0.02
-"""Seconds a question waits for the engine at the most."""
-
 LATE = 0.01
 """Seconds by which this process may be late without being called so."""
+
+AT_ONCE = 16
+"""Answers that are written at a time: on a long way, each takes as long as a message there and back."""
 
 SAY_WITHIN = 1.0
 """Seconds an order waits for the engine, while this sidecar is in touch."""
@@ -181,7 +181,7 @@ class SharedMemory:
         self._reads: SingleFlight[Key, Found | None] = SingleFlight(lambda error: emit(Crashed("shared memory", error)))
         self._trust = Trust()
         self._wake = asyncio.Event()
-        self._learned: deque[_Learned] = deque(maxlen=MOST_LEARNED)
+        self._learned: dict[Key, _Learned] = {}
         self._denied: dict[Key, _Denied] = {}
         self._named = asyncio.Event()
         self._repeat_wanted = False
@@ -241,8 +241,8 @@ class SharedMemory:
             if not self._trust.allows(now):
                 return None
             call = self._reads.start(key, now, self._read(key))
-        found = await call.within(QUICK)
-        if isinstance(found, Pending) and self._clock.monotonic() - now > QUICK + LATE:
+        found = await call.within(PATIENCE)
+        if isinstance(found, Pending) and self._clock.monotonic() - now > PATIENCE + LATE:
             found = await _after_what_is_ready(call)
         return found if isinstance(found, Found) else None
 
@@ -255,7 +255,7 @@ class SharedMemory:
             self._emit(SharedAsked("failed"))
             return None
         now = self._clock.monotonic()
-        if now - begun > QUICK + LATE:
+        if now - begun > PATIENCE + LATE:
             self._trust.bad(now)
         else:
             self._trust.good()
@@ -283,9 +283,9 @@ class SharedMemory:
             every = self._policy_for()(key.endpoint, key.room).deny.fresh
             self._denied[key] = _Denied(key, entry, found, every)
         elif has_password(entry.body):
-            self._learned.append(_Learned(key, None, None))
+            self._learn(_Learned(key, None, None))
         elif found is not None:
-            self._learned.append(_Learned(key, entry, found))
+            self._learn(_Learned(key, entry, found))
         self._wake.set()
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
@@ -296,8 +296,14 @@ class SharedMemory:
 
     def withdraw(self, key: Key) -> None:
         """The backend says that what it answered earlier is not to be remembered."""
-        self._learned.append(_Learned(key, None, None))
+        self._learn(_Learned(key, None, None))
         self._wake.set()
+
+    def _learn(self, learned: _Learned) -> None:
+        self._learned.pop(learned.key, None)
+        self._learned[learned.key] = learned
+        if len(self._learned) > MOST_LEARNED:
+            del self._learned[next(iter(self._learned))]
 
     async def say(self, selector: Selector, change: Change) -> None:
         """An operator or an order has taken something away here; the engine is waited for a moment. Raises DiskError if
@@ -431,12 +437,14 @@ class SharedMemory:
                 await asyncio.sleep(AGAIN)
 
     async def _write_firm(self) -> None:
-        """Changes and denies, until the engine has them. One that no replica has yet is written again."""
+        """Changes and denies, until the engine has them."""
         await self._to_say.write()
-        for key, denied in list(self._denied.items()):
-            await self._write_deny(denied)
-            if self._denied.get(key) is denied:
-                del self._denied[key]
+        await _all(AT_ONCE, map(self._bring, list(self._denied.values())))
+
+    async def _bring(self, denied: _Denied) -> None:
+        await self._write_deny(denied)
+        if self._denied.get(denied.key) is denied:
+            del self._denied[denied.key]
 
     async def _change(self, made: Made) -> str:
         """Bring one change to the engine; returns its epoch."""
@@ -471,31 +479,46 @@ class SharedMemory:
         )
 
     async def _write_learned(self) -> None:
-        while self._learned:
-            learned = self._learned.popleft()
-            key, entry, found = learned.key, learned.entry, learned.found
-            name = self._sealer.key(key)
-            if entry is None or found is None:
-                await self._engine.withdraw(name)
-                continue
-            left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
-            if left <= 0:
-                continue
-            kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
-            content = self._sealer.pack(name, kept)
-            await self._engine.keep(
-                name,
-                self._scopes(key),
-                entry.verdict.value,
-                found.epoch,
-                found.fences,
-                found.now_ms,
-                round(left * 1000),
-                content,
-            )
+        await _all(AT_ONCE, map(self._keep, list(self._learned.values())))
+
+    async def _keep(self, learned: _Learned) -> None:
+        await self._write_one(learned)
+        if self._learned.get(learned.key) is learned:
+            del self._learned[learned.key]
+
+    async def _write_one(self, learned: _Learned) -> None:
+        key, entry, found = learned.key, learned.entry, learned.found
+        name = self._sealer.key(key)
+        if entry is None or found is None:
+            await self._engine.withdraw(name)
+            return
+        left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
+        if left <= 0:
+            return
+        kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
+        content = self._sealer.pack(name, kept)
+        await self._engine.keep(
+            name,
+            self._scopes(key),
+            entry.verdict.value,
+            found.epoch,
+            found.fences,
+            found.now_ms,
+            round(left * 1000),
+            content,
+        )
 
     def _scopes(self, key: Key) -> list[str]:
         return [self._sealer.digest(scope) for scope in scopes(key)]
+
+
+async def _all(at_once: int, works: Iterable[Awaitable[None]]) -> None:
+    """Do all, so many at a time, each to its end; then raise the first error."""
+    waiting = iter(works)
+    while batch := list(islice(waiting, at_once)):
+        for result in await asyncio.gather(*batch, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
 
 
 async def _after_what_is_ready(call: Call[Found | None]) -> Found | Pending | None:

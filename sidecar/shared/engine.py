@@ -1,6 +1,7 @@
 """The engine: Valkey or Redis, through one script (script.lua).
 
-Nothing is retried here, and each call has a time limit. Any failure is an EngineError.
+Nothing is retried here, and each call has a time limit. Any failure is an EngineError. Nothing waits for the replicas:
+what a promoted one lacks is said again, because it is another epoch.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_facts import EngineFacts
 from sidecar.core.fences import Fence, Vector
 from sidecar.core.sealed import Found
 from sidecar.errors import EngineError
@@ -30,7 +32,7 @@ SLOW = 1.0
 BLOCK = 1.0
 """Seconds a read of the stream waits for a message."""
 CONNECTIONS = 16
-"""Connections for questions."""
+"""Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
 OPENED_FOR = 30.0
@@ -60,7 +62,7 @@ class Engine:
         self._nonce = nonce
         self._questions = _client(place, QUICK, CONNECTIONS)
         self._stream = _client(place, SLOW + BLOCK, 1)
-        self._writes = _client(place, SLOW, 1)
+        self._writes = _client(place, SLOW, CONNECTIONS)
         self._sha = ""
         self._open_until = 0.0
         self.replicas = 0
@@ -149,20 +151,22 @@ class Engine:
     ) -> None:
         """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
-        await self._write_through(_names(name, scopes), "deny", *arguments, "again" if again else "")
+        await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
 
     async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
         """Replace a part of these fences, and say so; returns the epoch in which it was done."""
-        return await self._write_through([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+        names = [f"fence:{scope}" for scope in scopes]
+        answer = await self._call(self._writes, names, "change", part[0], message)
+        return str(answer[0].decode())
 
     async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
         """Keep an order for other shards until it is over, at most so long, and say it."""
-        await self._write_through(["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
+        await self._call(self._writes, ["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
 
     async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
         """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
         names = ["orders", f"absent:{order_id}", "members"]
-        await self._write_through(names, "outcome", order_id, absent_at, message)
+        await self._call(self._writes, names, "outcome", order_id, absent_at, message)
 
     async def over(self, order_id: str) -> None:
         """Nobody waits for this order any more."""
@@ -179,38 +183,36 @@ class Engine:
         """Keep nothing under this name."""
         await self._call(self._writes, [f"answer:{name}"], "withdraw")
 
-    async def inform(self) -> dict[str, Any]:
-        """What the engine says about itself and how it is configured, for `check --online`."""
+    async def examine(self) -> EngineFacts:
+        """What the engine says about itself. Nothing stays there."""
         with _errors():
-            async with asyncio.timeout(SLOW):
-                told = dict(await self._questions.info())
-                for name in ("maxmemory-policy", "min-replicas-to-write", "appendonly", "save"):
-                    try:
-                        told[name] = (await self._questions.config_get(name)).get(name)
-                    except RedisError:
-                        told[name] = None  # a managed engine may not say it
-                return told
+            async with asyncio.timeout(SLOW * 5):
+                client = self._writes
+                took = sorted([await self._takes(client) for _ in range(5)])
+                said = dict(await client.info("everything"))
+                with suppress(NoPermissionError):
+                    said["save"] = (await client.config_get("save"))["save"]
+                return _facts(said, await self._forbidden(client), took[2])
 
-    async def _write_through(self, names: Sequence[str], operation: str, *arguments: Any) -> str:
-        """Raises EngineError too if there are replicas and none of them has it yet. Returns the epoch."""
-        values = self._values(names, operation, *arguments)
-        with _errors():
-            async with asyncio.timeout(SLOW):
-                sha = await self._loaded(self._writes)
-                try:
-                    answer, replicas = await self._with_wait(sha, values)
-                except NoScriptError:
-                    self._sha = ""
-                    answer, replicas = await self._with_wait(await self._loaded(self._writes), values)
-                if int(replicas) < min(1, self.replicas):
-                    raise EngineError("no replica has it yet")
-                return str(answer[0].decode())
+    async def _takes(self, client: Redis) -> float:
+        begun = asyncio.get_running_loop().time()
+        await client.time()
+        return asyncio.get_running_loop().time() - begun
 
-    async def _with_wait(self, sha: str, values: Sequence[Any]) -> Any:
-        async with self._writes.pipeline(transaction=False) as pipeline:
-            pipeline.evalsha(sha, *values)
-            pipeline.execute_command("WAIT", 1 if self.replicas else 0, int(SLOW * 500))
-            return await pipeline.execute()
+    async def _forbidden(self, client: Redis) -> tuple[str, ...]:
+        """The rights that the user lacks. Each command is tried, most of them in a way that does nothing."""
+        key = self._key("check")
+        missing = []
+        for right, words in _TRIES.items():
+            try:
+                await client.execute_command(*(key if word is KEY else word for word in words))  # type: ignore[no-untyped-call]
+            except NoPermissionError:
+                missing.append(right)
+            except ResponseError:
+                continue  # it may be run
+        with suppress(ResponseError):
+            await client.delete(key)
+        return tuple(missing)
 
     async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
         values = self._values(names, operation, *arguments)
@@ -237,6 +239,59 @@ class Engine:
     def _key(self, name: str) -> str:
         """All keys have one hash tag, so that a cluster keeps them together."""
         return f"{{{self._place.namespace}}}:{name}"
+
+
+KEY = object()
+"""In place of a key in a try."""
+
+_TRIES: dict[str, tuple[Any, ...]] = {
+    "evalsha": ("EVALSHA", "0" * 40, 0),
+    "script|load": ("SCRIPT LOAD", "return 1"),
+    "info": ("INFO", "server"),
+    "time": ("TIME",),
+    "ping": ("PING",),
+    "select": ("SELECT", 0),
+    "set": ("SET", KEY, "", "PX", 1000),  # for a second there is a key, of another type than what follows is for
+    "get": ("GET", KEY),
+    "exists": ("EXISTS", KEY),
+    "pttl": ("PTTL", KEY),
+    "pexpire": ("PEXPIRE", KEY, 1000),
+    "hget": ("HGET", KEY, "f"),
+    "hset": ("HSET", KEY, "f", ""),
+    "hmget": ("HMGET", KEY, "f"),
+    "hdel": ("HDEL", KEY, "f"),
+    "hexists": ("HEXISTS", KEY, "f"),
+    "hgetall": ("HGETALL", KEY),
+    "xadd": ("XADD", KEY, "*", "f", ""),
+    "xrange": ("XRANGE", KEY, "-", "+", "COUNT", 1),
+    "xread": ("XREAD", "COUNT", 1, "STREAMS", KEY, "0"),
+    "xinfo|stream": ("XINFO STREAM", KEY),
+    "zadd": ("ZADD", KEY, 1, "m"),
+    "zcount": ("ZCOUNT", KEY, 0, 1),
+    "zrangebyscore": ("ZRANGEBYSCORE", KEY, 0, 1),
+    "zremrangebyscore": ("ZREMRANGEBYSCORE", KEY, 0, 1),
+    "del": ("DEL", KEY),
+}
+"""A command for each right, by its name."""
+
+
+def _facts(said: dict[str, Any], forbidden: tuple[str, ...], latency: float) -> EngineFacts:
+    is_valkey = said.get("server_name") == "valkey" or "valkey_version" in said
+    version = str(said["valkey_version" if is_valkey and "valkey_version" in said else "redis_version"])
+    return EngineFacts(
+        program="Valkey" if is_valkey else "Redis",
+        version=tuple(int(part) for part in version.split(".")[:3] if part.isdecimal()),
+        role=str(said["role"]),
+        replicas=int(said.get("connected_slaves", 0)),
+        # It is said only where it is set, and then as the number of replicas that count.
+        good_replicas=int(said["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in said else None,
+        append_only=bool(int(said.get("aof_enabled", 0))),
+        snapshots=bool(said["save"]) if "save" in said else None,
+        eviction=str(said.get("maxmemory_policy", "unknown")),
+        memory_limit=int(said.get("maxmemory", 0)),
+        forbidden=forbidden,
+        latency=latency,
+    )
 
 
 def _names(name: str, scopes: Sequence[str]) -> list[str]:

@@ -59,12 +59,16 @@ async def test_who_is_known_to_a_shard_that_was_killed_is_let_in_by_another_with
     async with shards(backend, engine.url, engine.url) as (here, there):
         for number in range(20):
             assert (await here.decides("standup", f"user{number}@example.com")).allowed
-        await written(here)
+        await until(lambda: _has_answers(engine, 20))
         await here.kill()
         await backend.stop()
         for number in range(20):
             assert (await there.decides("standup", f"user{number}@example.com")).allowed
         assert not (await there.decides("standup", "stranger@example.com")).allowed
+
+
+async def _has_answers(engine: EngineProcess, number: int) -> bool:
+    return len(await engine.order("KEYS", "*answer*")) == number
 
 
 async def test_a_purge_reaches_all(backend: Backend, engine: EngineProcess) -> None:

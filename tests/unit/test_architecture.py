@@ -59,7 +59,7 @@ HOMES: dict[str, frozenset[str]] = {
     "random": frozenset({"daemon.build"}),
     "redis": frozenset({"shared.engine"}),
     "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
-    "secrets": frozenset({"daemon.build"}),
+    "secrets": frozenset({"daemon.build", "cli.commands"}),
     "sqlite3": frozenset({"store"}),
     "structlog": frozenset({"telemetry.logs"}),
     "time": frozenset({"clock"}),
