@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -36,8 +37,8 @@ CONNECTIONS = 16
 MOST = 500
 """Messages in one read of the stream."""
 OPENED_FOR = 30.0
-"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
-handshake."""
+"""Seconds after which it is made sure again that all connections are open: a question waits for no handshake, and a
+slow engine gets denies in time."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -97,8 +98,8 @@ class Engine:
             return
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SLOW):
-                for number in range(4, CONNECTIONS + 1, 4):
-                    await asyncio.gather(*(self._questions.ping() for _ in range(number)))
+                for client, number in product((self._questions, self._writes), range(4, CONNECTIONS + 1, 4)):
+                    await asyncio.gather(*(client.ping() for _ in range(number)))
             self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
