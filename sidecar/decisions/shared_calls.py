@@ -174,13 +174,15 @@ class Calls:
         self, query: Query, policy: Policy, carried: Carried, until: float, found: Found | None
     ) -> CallResult:
         outcome, shared = carried.outcome, None
+        is_deny = isinstance(outcome, Replied | Rejected) and outcome.verdict is Verdict.DENY
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
             if self.shared is not None:
                 self.shared.separate_guests(query.key, carried.asked_at)
             if self._cache.get(query.key) is not None:
                 shared = query.key
             found, query = None, self._for_one_guest(query, carried.asked_at)
-        is_deny = isinstance(outcome, Replied | Rejected) and outcome.verdict is Verdict.DENY
+        elif query.key.subject == GUEST and not is_deny and self._cache.guests_are_separate(query.key.room):
+            return Released()  # each guest has an answer of its own since, perhaps another one than this
         if not is_deny and self._not_kept.get(query.key, NEVER) > carried.asked_at:
             return Released()
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):

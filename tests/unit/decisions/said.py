@@ -59,6 +59,8 @@ class Word:
     user: str
     """Empty: it is the room's config."""
     guest: bool
+    asked_for_all: bool
+    """The question was asked for all guests of the room."""
     verdict: str
     """allow, lobby, moderator, deny; config, gone."""
     header: str
@@ -72,7 +74,7 @@ class Word:
 
     @property
     def for_all_guests(self) -> bool:
-        return self.guest and self.header != "private" and self.verdict in ("allow", "deny")
+        return self.asked_for_all and self.header != "private" and self.verdict in ("allow", "deny")
 
     def is_usable(self, at: float, policy: Limits) -> bool:
         return at - self.asked <= min(self.usable.total, policy.total if self.verdict != "deny" else 1e9) + HAIR
