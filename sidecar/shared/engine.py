@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -35,6 +36,9 @@ CONNECTIONS = 16
 """Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
+OPENED_FOR = 30.0
+"""Seconds after which it is made sure again that all connections are open: a question waits for no handshake, and a
+slow engine gets denies in time."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -61,6 +65,7 @@ class Engine:
         self._stream = _client(place, SLOW + BLOCK, 1)
         self._writes = _client(place, SLOW, CONNECTIONS)
         self._sha = ""
+        self._open_until = 0.0
         self.replicas = 0
         """Replicas of the engine at the last beat."""
         self.members = 0
@@ -75,11 +80,27 @@ class Engine:
 
     async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
         """Show that this shard is there, and read the stream after `position`. `renew`: the epoch that is to end."""
-        answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        try:
+            answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+        except EngineError:
+            self._open_until = 0.0
+            raise
+        await self._open()
         with _errors():
             epoch, now_ms, tail, self.members, self.replicas, messages = answer
             numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def _open(self) -> None:
+        """A few connections more each time: many handshakes at once would take too long for each."""
+        now = asyncio.get_running_loop().time()
+        if now < self._open_until:
+            return
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(SLOW):
+                for client, number in product((self._questions, self._writes), range(4, CONNECTIONS + 1, 4)):
+                    await asyncio.gather(*(client.ping() for _ in range(number)))
+            self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
@@ -225,7 +246,6 @@ KEY = object()
 """In place of a key in a try."""
 
 _TRIES: dict[str, tuple[Any, ...]] = {
-    "eval": ("EVAL", "return 1", 0),
     "evalsha": ("EVALSHA", "0" * 40, 0),
     "script|load": ("SCRIPT LOAD", "return 1"),
     "info": ("INFO", "server"),

@@ -69,6 +69,7 @@ _FATES = {EventAccepted: "accepted", EventDelivered: "delivered", EventParked: "
 
 _OUTCOMES = ("replied", "rejected", "misconfigured", "unavailable", "unreadable")
 _BREAKER_STATES = ("open", "closed", "open for some guests")
+_SHARED = ("hit", "suspect", "outdated", "miss", "failed", "forged")
 _RESULTS = ("taken", "done", "absent", "failed", "expired")
 _ANSWERED_BY = tuple(source for source in Source if source is not Source.OUTBOX)
 
@@ -161,7 +162,12 @@ class Metrics:
             registry=self._registry,
         )
         self._reloads = Counter("prosody_sidecar_reloads", "Reloads by result", ["result"], registry=self._registry)
-        self._shared = self._counter("shared_reads", "Reads of the shared memory by outcome", "outcome")
+        self._shared = Counter(
+            "prosody_sidecar_shared_reads",
+            "Reads of the shared memory by outcome",
+            ["outcome"],
+            registry=self._registry,
+        )
         self._ignored = Counter(
             "prosody_sidecar_link_messages_ignored", "Messages of a module that mean nothing", registry=self._registry
         )
@@ -193,6 +199,8 @@ class Metrics:
             self._orders.labels(verb, result)
         for result in ("applied", "refused"):
             self._reloads.labels(result)
+        for outcome in _SHARED:
+            self._shared.labels(outcome)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"prosody_sidecar_{name}", text, ["endpoint", *labels], registry=self._registry)

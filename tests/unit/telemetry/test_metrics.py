@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Asked, BreakerChanged, Crashed, EventParked, OrderTaken, Reloaded, Resolved
+from sidecar.facts import Asked, BreakerChanged, Crashed, EventParked, OrderTaken, Reloaded, Resolved, SharedAsked
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -37,6 +37,15 @@ def test_a_call_is_counted_by_endpoint_and_outcome() -> None:
     labels = (("endpoint", "validate-access"), ("outcome", "unavailable"))
     assert found["prosody_sidecar_backend_requests_total", labels] == 1
     assert found["prosody_sidecar_backend_retries_total", (("endpoint", "validate-access"),)] == 1
+
+
+@pytest.mark.parametrize("outcome", ["hit", "suspect", "outdated", "miss", "failed", "forged"])
+def test_a_read_of_the_shared_memory_is_counted_by_outcome(outcome: str) -> None:
+    metrics = Metrics()
+    series = ("prosody_sidecar_shared_reads_total", (("outcome", outcome),))
+    assert samples(metrics)[series] == 0
+    metrics.observe(SharedAsked(outcome))
+    assert samples(metrics)[series] == 1
 
 
 def test_no_name_of_a_room_or_user_becomes_a_series() -> None:
