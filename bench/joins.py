@@ -90,11 +90,13 @@ async def counted(way: Way, run: Run) -> dict[str, float]:
     """With the collector stopped. The kilobytes are without those of the question for them."""
     count = 'return collectgarbage("count")'
     first = await way.server.lua(f'collectgarbage(); collectgarbage(); collectgarbage("stop"); {count}')
-    before = await way.server.lua(count)
-    cpu = way.cpu()
-    await join_all(way.server, way.users, run)
-    cpu = way.cpu() - cpu
-    kilobytes = await way.server.lua(count) - before - (before - first)
-    await way.server.lua('collectgarbage("restart")')
+    try:
+        before = await way.server.lua(count)
+        cpu = way.cpu()
+        await join_all(way.server, way.users, run)
+        cpu = way.cpu() - cpu
+        kilobytes = await way.server.lua(count) - before - (before - first)
+    finally:
+        await way.server.lua('collectgarbage("restart")')
     await leave_all(way.server, way.users, run)
     return {"KB a join": kilobytes / run.joins, "CPU µs a join": cpu / run.joins * 1e6}
