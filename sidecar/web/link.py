@@ -380,9 +380,12 @@ def _answer(kind: str, ident: str, exchange: Exchange) -> tuple[str, bytes]:
     assert exchange.answer is not None, "an exchange ends with an answer or a problem"
     body, config = _body(exchange.answer), exchange.config
     if config is None:
-        old = " old" if exchange.answer.source in (Source.STALE, Source.POLICY) else ""
+        old = " old" if exchange.answer.source in _OLD else ""
         return f"{word} {ident} {exchange.answer.status}{old}", body
     return f"{word} {ident} {exchange.answer.status} {config.status} {len(body)}", body + _body(config)
+
+
+_OLD = (Source.STALE, Source.POLICY)
 
 
 def _body(answer: Answer) -> bytes:
