@@ -32,6 +32,9 @@ JITTER = 0.1
 """At most this part of the fresh time is taken off, so that the entries of a room do not become stale together."""
 
 
+_ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
+"""Python 3.11 takes as long to find a member of an enum as to call a function, and these are needed for each answer."""
+
 NEVER = -math.inf
 """An instant before all others."""
 
@@ -55,7 +58,7 @@ class Policy:
 
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
-        return self.deny if verdict is Verdict.DENY else self.allow
+        return self.deny if verdict is _DENY else self.allow
 
     def without_denies(self) -> Policy:
         """The same where denies have not been read, or were lost: who is unknown may have been denied."""
@@ -87,6 +90,9 @@ class Freshness(StrEnum):
     MISSING = "missing"
 
 
+_FRESH = Freshness.FRESH
+
+
 def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect_before: float) -> Freshness:
     """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
@@ -99,10 +105,10 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     age = now - entry.asked_at
     if age >= allowed.total:
         return Freshness.EXPIRED
-    if entry.suspect or (entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before):
+    if entry.suspect or (entry.verdict is _ALLOW and entry.asked_at < suspect_before):
         return Freshness.SUSPECT
     if age < allowed.fresh * (1 - JITTER * entry.spread):
-        return Freshness.FRESH
+        return _FRESH
     if age < allowed.fresh + allowed.stale_while_revalidate:
         return Freshness.REVALIDATE
     return Freshness.STALE
