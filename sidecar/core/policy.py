@@ -253,11 +253,15 @@ LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 
 def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
-    """Whether an entry counts more than an answer that arrives now. Where it is stricter (a deny, or it leads to the
-    lobby where an allow that is not `restricted` does not), it is enough that it came after the answer was asked for.
+    """Whether an entry counts more than an answer that arrives now, and is no deny.
+
+    What was asked for later counts; but of two that were under way at the same time, nobody knows which one the backend
+    decided first. Then the stricter one counts: a deny, or where there is none, the lobby.
     """
-    stricter = entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
-    return entry.asked_at > asked_at or (stricter and entry.settled_at > asked_at)
+    in_lobby = restricts(entry.verdict, entry.body)
+    if entry.verdict is Verdict.DENY or (in_lobby and not restricted):
+        return entry.settled_at > asked_at
+    return entry.asked_at > asked_at and (in_lobby or not restricted)
 
 
 def _grants_more(entry: Entry, outcome: Replied | Rejected) -> bool:

@@ -284,9 +284,11 @@ class Said:
 
     def _judge_number(self, question: Question, number: int) -> Iterator[str]:
         (word,) = [word for word in self.words if word.number == number]
+        # A backend that sends configs along with decisions may answer nothing else, or 404, to `room-created`.
+        kept = [each for each in self._configs(question.room) if each.number and each.header != "no-store"]
         newer = [
             other.number or other.verdict
-            for other in self._configs(question.room)
+            for other in (kept if word.user else self._configs(question.room))
             if other.asked > word.asked + HAIR and other.said < question.ended - BESIDE and other.life == question.life
         ]
         if newer:
