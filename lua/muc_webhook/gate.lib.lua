@@ -110,7 +110,7 @@ end
 local function decide_by_answers(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
 	local user_jid = jid.bare(event.stanza.attr.from);
-	local question = access.question_about(event.origin, event.stanza, room_jid, user_jid, rooms.of(room_jid));
+	local question = access.question_about(event.origin, event.stanza, room_jid, user_jid);
 	local decision, record = access.ask(room_jid, user_jid, question, ticket);
 	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, decision) then return true; end

@@ -4,6 +4,9 @@
 -- A setting that opens the room undoes what a config or Prosody's default has closed, and no lock of anybody else.
 
 local jid = require "util.jid";
+local set = require "util.set";
+
+local none = {};
 
 local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
@@ -119,20 +122,18 @@ local function apply_locks(room, settings, before, relaxes)
 	end
 end
 
--- Does this with the bare JIDs in a list of moderators that are not in the other one.
-local function each_new_moderator(list, other, f)
-	local known = {};
-	for _, moderator in ipairs(other or {}) do known[moderator] = true; end
-	for _, moderator in ipairs(list or {}) do
+-- Calls f(room, bare JID, ...) for those in a list of moderators that are not in the other one.
+local function each_new_moderator(list, other, f, room, ...)
+	local known = other and set.new(other);
+	for _, moderator in ipairs(list or none) do
 		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) and not known[moderator] then f(bare); end
+		if bare and jid.node(bare) and not (known and known:contains(moderator)) then f(room, bare, ...); end
 	end
 end
 
 local function apply_moderators(room, settings, before, relaxes)
-	each_new_moderator(settings.moderators, before.moderators, function (bare) grant(room, bare, "owner"); end);
-	if not relaxes then return; end
-	each_new_moderator(before.moderators, settings.moderators, function (bare) demote(room, bare); end);
+	each_new_moderator(settings.moderators, before.moderators, grant, room, "owner");
+	if relaxes then each_new_moderator(before.moderators, settings.moderators, demote, room); end
 end
 
 -- Where other modules look for them.

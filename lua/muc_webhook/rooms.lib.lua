@@ -5,6 +5,8 @@ local new_uuid = require "util.uuid".generate;
 local now = require "util.time".now;
 local timer = require "util.timer";
 
+local none = {}; -- nobody changes it
+
 local state, people, host; -- handed over by start.lib.lua
 
 -- A join that waited across a reload of mod_muc must not look into the old one, which would load rooms that the new
@@ -83,8 +85,9 @@ local function room_elsewhere(room_jid)
 end
 
 local function breakout_rooms_of(room)
+	if not room._data.breakout_rooms then return none; end
 	local list = {};
-	for room_jid in pairs(room._data.breakout_rooms or {}) do table.insert(list, room_elsewhere(room_jid)); end
+	for room_jid in pairs(room._data.breakout_rooms) do table.insert(list, room_elsewhere(room_jid)); end
 	return list;
 end
 

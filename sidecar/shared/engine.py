@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -35,9 +36,9 @@ CONNECTIONS = 16
 """Connections for questions, and as many for what is written."""
 MOST = 500
 """Messages in one read of the stream."""
-OPENED_FOR = 10.0
-"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
-handshake."""
+OPENED_FOR = 30.0
+"""Seconds after which it is made sure again that all connections are open: a question waits for no handshake, and a
+slow engine gets denies in time."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -91,13 +92,15 @@ class Engine:
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
 
     async def _open(self) -> None:
+        """A few connections more each time: many handshakes at once would take too long for each."""
         now = asyncio.get_running_loop().time()
         if now < self._open_until:
             return
-        self._open_until = now + OPENED_FOR
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SLOW):
-                await asyncio.gather(*(self._questions.ping() for _ in range(CONNECTIONS)))
+                for client, number in product((self._questions, self._writes), range(4, CONNECTIONS + 1, 4)):
+                    await asyncio.gather(*(client.ping() for _ in range(number)))
+            self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
         """Return when the stream has a message after `position`, or after a while."""
@@ -151,11 +154,28 @@ class Engine:
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
         await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
-        """Replace a part of these fences, and say so; returns the epoch in which it was done."""
-        names = [f"fence:{scope}" for scope in scopes]
-        answer = await self._call(self._writes, names, "change", part[0], message)
-        return str(answer[0].decode())
+    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
+        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
+        done."""
+        calls = [
+            self._values([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+            for part, scopes, message in changes
+        ]
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                try:
+                    answers = await self._in_one_go(calls)
+                except NoScriptError:
+                    self._sha = ""
+                    answers = await self._in_one_go(calls)
+                return str(answers[0][0].decode())
+
+    async def _in_one_go(self, calls: Sequence[Sequence[Any]]) -> Any:
+        sha = await self._loaded(self._writes)
+        async with self._writes.pipeline(transaction=False) as pipeline:
+            for values in calls:
+                pipeline.evalsha(sha, *values)
+            return await pipeline.execute()
 
     async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
         """Keep an order for other shards until it is over, at most so long, and say it."""
@@ -243,7 +263,6 @@ KEY = object()
 """In place of a key in a try."""
 
 _TRIES: dict[str, tuple[Any, ...]] = {
-    "eval": ("EVAL", "return 1", 0),
     "evalsha": ("EVALSHA", "0" * 40, 0),
     "script|load": ("SCRIPT LOAD", "return 1"),
     "info": ("INFO", "server"),

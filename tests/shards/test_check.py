@@ -12,7 +12,7 @@ from sidecar.core.engine_facts import access_rule
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.sidecar import Sidecar
-from tests.shards.conftest import KEY, order, shards
+from tests.shards.rig import KEY, order, shards
 
 PASSWORD = "a-password-of-the-engine"
 

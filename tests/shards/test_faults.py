@@ -12,7 +12,7 @@ from tests.rig.answers import allow, deny
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.toxic import Toxic
-from tests.shards.conftest import in_touch, shards, until
+from tests.shards.rig import in_touch, shards, until
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"

@@ -14,7 +14,7 @@ from tests.rig.engine import EngineProcess
 from tests.rig.module import Module
 from tests.rig.sidecar import Sidecar
 from tests.rig.toxic import Toxic
-from tests.shards.conftest import in_touch, order, shards, until
+from tests.shards.rig import in_touch, order, shards, until
 
 ANN = "ann@example.com"
 ABSENT = {"status": "absent"}

@@ -8,7 +8,7 @@ from tests.rig.answers import allow, deny, reply
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.sidecar import Sidecar
-from tests.shards.conftest import shards, until
+from tests.shards.rig import shards, until
 
 ANN = "ann@example.com"
 
