@@ -178,16 +178,24 @@ class Histories(RuleBasedStateMachine):
     def a_room_is_created(self, room: str, plan: Plan, then: float) -> None:
         self.run(self.begins(self.wants_config(room, self.planned(plan)), then))
 
-    @rule(room=ROOMS, who=WHO, slow=DECISIONS, quick=DECISIONS, kind=st.sampled_from([None, None, *ORDERS]))
-    def a_slow_answer_comes_after_a_later_one(
-        self, room: str, who: str, slow: Plan, quick: Plan, kind: str | None
+    @rule(
+        room=ROOMS,
+        who=WHO,
+        slow=DECISIONS,
+        quick=DECISIONS,
+        kind=st.sampled_from([None, None, *ORDERS]),
+        then=st.sampled_from([0.0, 0.0, 3.0]),
+    )
+    def a_slow_answer_comes_after_something_else(
+        self, room: str, who: str, slow: Plan, quick: Plan, kind: str | None, then: float
     ) -> None:
-        """Because somebody else is denied in between, or because of an order."""
+        """After an order, or after somebody else was denied; and after a later answer, unless that one waits."""
         self.run(self.begins(self.wants_in(room, who, self.planned(replace(slow, takes=3.0))), 0.3))
         if kind is None:
             self.run(self.begins(self.wants_in(room, "eve@example.org", self.planned(EVE)), 0.3))
         else:
             self.run(self.order(room, GUEST if who in GUESTS else who, kind))
+        self.time_passes(then)
         self.run(self.begins(self.wants_in(room, who, self.planned(replace(quick, takes=0.1))), 4.0))
 
     def planned(self, plan: Plan) -> int:
