@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo demo-browser run unit test test-jitsi lint format faults crash damage soak soak-shards long-runs bench clean
+.PHONY: help demo demo-browser run unit test test-jitsi test-shards lint format faults crash damage soak soak-shards failures long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -76,7 +76,11 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minutes 5 --seed 7" for another run
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.soak $(ARGS)
-	@SHARDS_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py
+	@SHARDS_STEPS=100000 HISTORIES_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py tests/unit/decisions/test_histories.py
+
+failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, and writes its table (needs root, 20 minutes)
+	@tools/setup.sh test boot
+	@$(PYTHON) -m tests.failures $(ARGS)
 
 soak-shards: ## Fifteen minutes in which the engine of three shards fails every twenty seconds; ARGS as above
 	@tools/setup.sh test

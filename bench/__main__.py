@@ -25,6 +25,9 @@ from bench.results import Run
 from bench.sample import FAILURES, Failure, Measured, failure
 
 HERE = Path(__file__).parent
+QUIET = 0.5
+"""The load of a machine on which nothing else runs."""
+
 HEADINGS = {part.name: part.headings for part in PARTS}
 
 
@@ -88,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections at both ends
+    if (load := os.getloadavg()[0]) > QUIET:
+        print(f"The machine is busy (load {load:.1f}): rely on ratios without a mark, on kilobytes and on counts only")
     runs: dict[str, Run] = {}
     begun = time.monotonic()
     try:

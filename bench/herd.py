@@ -34,16 +34,16 @@ class Meeting(NamedTuple):
 
 
 CASES = {
-    "guests": Meeting(True, 0.2, 0, (NGINX, OURS, LINK, VARNISH, DIRECT)),
+    "guests": Meeting(True, 0.2, 0, (NGINX, OURS, LINK, DIRECT)),
     "users with names": Meeting(False, 0.2, 0, ROWS),
     "users with names, the backend works on 100 at a time": Meeting(False, 0.2, 100, (NGINX, OURS, LINK, DIRECT)),
 }
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Measured]:
-    """The empty server shows the time that the client itself needs."""
+    """The empty server shows the time that the client itself needs. Quick: the last case only."""
     for number in range(rounds):
-        for case, meeting in CASES.items():
+        for case, meeting in list(CASES.items())[-1 if quick else 0 :]:
             for who in meeting.rows:
                 say(f"herd, round {number + 1}, {case}: {who}")
                 async for each in tried("herd", who, met(case, meeting, who, number)):

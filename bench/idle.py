@@ -21,7 +21,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
     for number in range(rounds):
         for who in ROWS:
             say(f"idle, round {number + 1}: {who}")
-            async for each in tried("idle", who, idle(who, number, 1.5 if quick else 3.0)):
+            async for each in tried("idle", who, idle(who, number, 1.0 if quick else 2.0)):
                 yield each
 
 

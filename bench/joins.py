@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from bench.prosodys import ALONE, BARE, NGINX, SIDECAR, WAYS, Way, ways
 from bench.sample import Measured, Sample, tried
@@ -19,6 +20,7 @@ from bench.users import Run, join_all, leave_all
 from tests.rig.prosody import VERSIONS
 
 SIZES = (1, 10)
+MEMBERS = f"{SIDECAR}, rooms that are not public"
 STATES = {"warm": WAYS, "cold": (BARE, SIDECAR, ALONE, NGINX)}
 """The floor remembers nothing, so it is never cold."""
 USERS = 100
@@ -58,6 +60,12 @@ async def joined(case: str, way: Way, run: Run, number: int, *, warm: bool) -> A
     if warm:
         for figure, value in (await counted(way, run)).items():
             yield Sample("cost", case, way.who, figure, value, number)
+    if warm and way.who == SIDECAR:
+        members = replace(run, name=f"members-{run.name}")
+        await join_all(way.server, way.users, members)
+        await leave_all(way.server, way.users, members)
+        for figure, value in (await counted(way, members)).items():
+            yield Sample("cost", case, MEMBERS, figure, value, number)
 
 
 async def timed(way: Way, run: Run) -> dict[str, float]:

@@ -4,6 +4,7 @@
 
 It implements only the HTTP that Prosody and the sidecar need, so that it does not limit the measurement: the
 backend of the tests reads a whole request with aiohttp. Joins into rooms whose name begins with "closed" are denied.
+Rooms whose name begins with "members" are not public, so the module makes each user a member there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SWITCHES = """
     speakerStatsEnabled tileViewEnabled transcriptionEnabled videoOffOnJoin virtualBackgroundsEnabled
     waitingRoomEnabled whiteboardEnabled
 """
-OFF = {"autoRecord", "hidden", "isPublic", "lobbyEnabled", "membersOnly", "moderated", "persistent", "e2eeEnabled"}
+OFF = {"autoRecord", "hidden", "lobbyEnabled", "membersOnly", "moderated", "persistent", "e2eeEnabled"}
 
 SETTINGS = {
     **{name: name not in OFF for name in SWITCHES.split()},
@@ -53,7 +54,8 @@ def answer(endpoint: bytes, body: bytes) -> bytes:
     room = found[1].decode() if found else ""
     if endpoint == b"validate-access":
         return DENIED if room.startswith("closed") else ALLOWED
-    return json.dumps({**SETTINGS, "meetingTitle": f"The meeting in {room}"}, separators=(",", ":")).encode()
+    more = {"isPublic": not room.startswith("members"), "meetingTitle": f"The meeting in {room}"}
+    return json.dumps({**SETTINGS, **more}, separators=(",", ":")).encode()
 
 
 class Connection(asyncio.Protocol):

@@ -79,7 +79,7 @@ class Kept:
         """Connect."""
         path = f"{PREFIX}/validate-access"
         self._requests = [request_of(path, each).replace(b"Connection: close\r\n", b"") for each in questions]
-        self._free = [_connected(port) for _ in range(CONNECTIONS)]
+        self._free = deque(_connected(port) for _ in range(CONNECTIONS))  # in turn, or a peer closes those that rest
         self._busy: dict[socket.socket, int] = {}
         self._received: dict[socket.socket, bytes] = {}
         self._later: deque[int] = deque()
@@ -89,7 +89,7 @@ class Kept:
         if not self._free:
             self._later.append(number)
             return
-        connection = self._free.pop()
+        connection = self._free.popleft()
         connection.sendall(self._requests[number % len(self._requests)])
         self._busy[connection] = number
 

@@ -34,7 +34,12 @@ PARTS = (
         joins.measure,
         [
             Heading("joins", "Joins into real Prosody", prosodys.WAYS, prosodys.BARE),
-            Heading("cost", "A warm join while the collector of Lua is stopped", prosodys.WAYS, prosodys.FLOOR),
+            Heading(
+                "cost",
+                "A warm join while the collector of Lua is stopped",
+                (*prosodys.WAYS, joins.MEMBERS),
+                prosodys.FLOOR,
+            ),
         ],
     ),
     Part(

@@ -15,6 +15,8 @@ from bench.sample import WentWrong
 
 READY_WITHIN = 30.0
 STOPPED_WITHIN = 15.0
+LISTENING = "0A"
+"""The state in /proc/net/tcp."""
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, CLIENT_CORE = CORES[0], CORES[-1]
@@ -80,7 +82,8 @@ async def running(arguments: Sequence[str], output: Path, core: int = SERVER_COR
 
 
 async def until_listening(program: Program, port: int) -> None:
-    """Wait until a program accepts connections on this port."""
+    """Wait until a program accepts connections on this port. Raises WentWrong if it does not, or if it is not this
+    program that does."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             while True:
@@ -89,6 +92,8 @@ async def until_listening(program: Program, port: int) -> None:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()
+                    if not _listens(program.process.pid, port):
+                        raise WentWrong(f"another program has taken port {port}")
                     return
                 await asyncio.sleep(0.005)
     except TimeoutError:
@@ -116,6 +121,19 @@ def _family(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in task.read_text().split():
             yield from _family(int(child))
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether a listening socket of this port belongs to this process or to one of its children."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {
+        f"socket:[{inode}]"
+        for _, local, _, state, *_, inode in (line[:10] for line in lines)
+        if state == LISTENING and int(local.rpartition(":")[2], 16) == port
+    }
+    return any(
+        os.readlink(each) in sockets for each_pid in _family(pid) for each in Path(f"/proc/{each_pid}/fd").iterdir()
+    )
 
 
 def _nanoseconds(pid: int) -> int:

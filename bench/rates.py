@@ -13,7 +13,7 @@ from bench.program import CLIENT_CORE, on_core
 from bench.sample import Measured, Sample, WentWrong, tried
 
 ROWS = (OURS, LINK, EMPTY, NGINX, VARNISH)
-RATES = (250, 500, 1_000, 2_000, 3_000, 4_500, 6_000, 8_000, 11_000, 15_000)
+RATES = (250, 500, 1_000, 2_000, 3_000, 4_500, 6_000, 8_000, 11_000, 15_000, 20_000)
 BUSY = 0.95
 
 
@@ -27,7 +27,7 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
 
 
 async def kept_up(
-    who: str, number: int, rates: tuple[int, ...], say: Callable[[str], None], seconds: float = 1.0
+    who: str, number: int, rates: tuple[int, ...], say: Callable[[str], None], seconds: float = 0.6
 ) -> AsyncIterator[Sample]:
     """The figures of one peer, until it does not keep up."""
     async with warm(who) as work:

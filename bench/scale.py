@@ -26,7 +26,7 @@ from tests.rig.ports import free_port
 
 ENTRIES = (1_000, 10_000, 100_000, 1_000_000)
 LOAD_WITHIN = 120.0
-SENSIBLE = 10_000
+SENSIBLE = 50_000
 """With at least this number of entries, their memory can be separated from all other memory."""
 
 

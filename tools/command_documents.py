@@ -42,7 +42,7 @@ class Doctor(Document):
 class EndpointStatus(Document):
     """The guard of one endpoint of the backend."""
 
-    breaker: Literal["closed", "open", "probe_free", "probe_out"]
+    breaker: Literal["closed", "open", "half-open, probe free", "half-open, probe out"]
     calls_under_way: int
     calls_waiting: int
 

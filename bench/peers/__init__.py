@@ -89,5 +89,6 @@ async def until_it_answers(peer: Server) -> None:
         if peer.programs[0].process.returncode is not None:
             raise WentWrong(f"it ended: {peer.programs[0].last_words()}")
         if time.perf_counter() > give_up_at:
-            raise WentWrong(f"it gave no right answer within {READY_WITHIN:g} s: {reply.status} {reply.body[:200]!r}")
+            said = f"{reply.status} {reply.body[:200]!r}, {peer.programs[0].last_words()[-600:]}"
+            raise WentWrong(f"it gave no right answer within {READY_WITHIN:g} s: {said}")
         await asyncio.sleep(0.01)

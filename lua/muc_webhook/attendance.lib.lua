@@ -212,7 +212,7 @@ local function save()
 	for room_jid, life in pairs(state.lives) do
 		if next(life.people) then
 			kept = kept or {};
-			kept[room_jid] = { id = life.id; sequence = life.sequence; people = life.people; recordings = life.recordings };
+			kept[room_jid] = { id = rooms.id_of(life); sequence = life.sequence; people = life.people; recordings = life.recordings };
 		end
 	end
 	local ok, err = store:set(nil, kept);

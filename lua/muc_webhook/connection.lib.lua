@@ -13,7 +13,7 @@ local http = require "net.http";
 local timer = require "util.timer";
 local websocket = require "net.websocket";
 
-local options, safely, abandon; -- handed over by start.lib.lua
+local options, safely, answers, abandon; -- handed over by start.lib.lua
 
 local protocol = "prosody-sidecar.v1";
 local handshake_within = 3;
@@ -73,11 +73,18 @@ function connection_mt:is_up()
 	return self.state == "up" and self.socket.readyState == 1;
 end
 
--- Returns whether the message is on its way.
-function connection_mt:tell(header, body)
+-- A header line and what is behind it. Returns whether the message is on its way.
+function connection_mt:tell(message)
 	if self.state ~= "up" and self.state ~= "draining" then return false; end
-	local ok, sent = pcall(self.socket.send, self.socket, header.."\n"..body);
+	local ok, sent = pcall(self.socket.send, self.socket, message);
 	return ok and sent ~= nil;
+end
+
+-- Names a config that the asker has had before. Its answer is shorter then, if it still is the config.
+function connection_mt:words_of(exchange)
+	local known_config = exchange.asker and exchange.asker.known_config;
+	if not known_config or not self.knows_digests then return exchange.endpoint; end
+	return exchange.endpoint.." "..known_config.digest;
 end
 
 -- Sends what is to be answered: exchange:answered(status, body, is_old, config_status, config) is called, see
@@ -89,7 +96,7 @@ function connection_mt:send(kind, id, exchange)
 	if self.count >= most_under_way or self.bytes + size > most_bytes or self.under_way[id] then return false; end
 	self.under_way[id], self.count, self.bytes = exchange, self.count + 1, self.bytes + size;
 	exchange.connection, exchange.link_id = self, id;
-	if self:tell(kind.." "..id.." "..exchange.endpoint, exchange.body) then return true; end
+	if self:tell(kind.." "..id.." "..self:words_of(exchange).."\n"..exchange.body) then return true; end
 	return not self:forget(exchange); -- if it is under way no more, it was lost meanwhile, and sent in another way
 end
 
@@ -109,7 +116,7 @@ function connection_mt:ignore(what)
 	if self.ignored > most_ignored then self:fail("the sidecar sends what nobody has asked for"); end
 end
 
-function connection_mt:take_answer(id, words, body)
+function connection_mt:take_answer(id, words, message, body_at)
 	local exchange = self.under_way[id];
 	local numbers, marks = words:gsub(" old$", "");
 	local status, config_status, length = numbers:match("^(%d%d%d) (%d%d%d) (%d+)$");
@@ -118,8 +125,9 @@ function connection_mt:take_answer(id, words, body)
 	self:forget(exchange);
 	self.has_answered = true;
 	status, config_status, length = tonumber(status), tonumber(config_status), tonumber(length);
-	if not length then return exchange:answered(status, body, marks > 0); end
-	exchange:answered(status, body:sub(1, length), marks > 0, config_status, body:sub(length + 1));
+	if not length then return exchange:answered(status, message:sub(body_at), marks > 0); end
+	local config_at = body_at + length;
+	exchange:answered(status, message:sub(body_at, config_at - 1), marks > 0, config_status, message:sub(config_at));
 end
 
 function connection_mt:take(message)
@@ -128,14 +136,17 @@ function connection_mt:take(message)
 	local is_asked_for = self.waits > 0;
 	self.is_heard, self.waits = true, 0;
 	if kind == "answer" or kind == "taken" then
-		self:take_answer(id, words, message:sub(body_at));
+		self:take_answer(id, words, message, body_at);
 	elseif kind == "ping" then
-		self:tell("pong "..id, "");
+		self:tell("pong "..id.."\n");
 	elseif kind == "bye" then
 		self.on_bye(self);
 	elseif kind == "order" then
 		self.on_order(self, id, message:sub(body_at));
-	elseif kind ~= "hello" and not (kind == "pong" and is_asked_for) then
+	elseif kind == "hello" then
+		local hello = answers.read_object(message:sub(body_at));
+		self.knows_digests = hello ~= nil and hello.configDigests == true;
+	elseif not (kind == "pong" and is_asked_for) then
 		self:ignore(kind or "no header");
 	end
 end
@@ -149,7 +160,7 @@ function connection_mt:beat()
 	self.is_heard, self.ignored = false, 0;
 	if self.waits > 0 then
 		self.waits = self.waits + 1;
-	elseif self.silent >= (self.count > 0 and 1 or idle_beats) and self:tell("ping 0", "") then
+	elseif self.silent >= (self.count > 0 and 1 or idle_beats) and self:tell("ping 0\n") then
 		self.waits = 1;
 	end
 	self.beat_timer = timer.add_task(self.beat_every, function () self:beat(); end);
@@ -160,7 +171,7 @@ function connection_mt:open(hello)
 	self.handshake_timer = nil;
 	self.state = "up";
 	self.socket.conn:set_mode(read_size);
-	self:tell("hello 0", hello);
+	self:tell("hello 0\n"..hello);
 	self.on_up(self);
 	self:beat();
 end
@@ -210,7 +221,7 @@ local function new_connection(on)
 end
 
 local function new(need)
-	options, safely, abandon = need.options, need.safely, need.http.abandon;
+	options, safely, answers, abandon = need.options, need.safely, need.answers, need.http.abandon;
 	return { new = new_connection };
 end
 

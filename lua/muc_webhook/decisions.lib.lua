@@ -8,7 +8,8 @@ local json = require "util.json";
 
 local most_minutes = 2^31 - 1;
 
-local state, answers, texts, read_flag; -- handed over by start.lib.lua
+local state, answers, texts; -- handed over by start.lib.lua
+local readers; -- made by `new`: a field -> what gives a value to use of it, or nil
 
 local function read_minutes(value)
 	if type(value) == "string" and value:find("^%-?%d+%.?%d*$") then value = tonumber(value); end
@@ -20,8 +21,7 @@ local function read_configuration(value)
 	return type(value) == "table" and json.encode(value) or nil;
 end
 
--- Each reader gives a value to use, or nil.
-local function readers()
+local function new_readers(read_flag)
 	return {
 		isModerator = read_flag; requireLobby = read_flag; requireAuth = read_flag; remainingMinutes = read_minutes;
 		configuration = read_configuration;
@@ -30,17 +30,20 @@ local function readers()
 	};
 end
 
--- The fields that can be read.
+-- The fields that can be read, and the names of those that cannot, if there are any.
 local function fields_of(answer, room_jid)
-	local fields, wrong = {}, {};
-	for name, read in pairs(readers()) do
+	local fields, wrong = {}, nil;
+	for name, read in pairs(readers) do
 		local value = answer[name];
 		if value ~= nil and value ~= json.null and value ~= "" then
 			fields[name] = read(value);
-			if fields[name] == nil then table.insert(wrong, name); end
+			if fields[name] == nil then
+				wrong = wrong or {};
+				table.insert(wrong, name);
+			end
 		end
 	end
-	if not wrong[1] then return fields; end
+	if not wrong then return fields; end
 	table.sort(wrong);
 	module:log("warn", "A decision about %s has fields of a wrong type, which are not used: %s%s", room_jid,
 		table.concat(wrong, ", "), fields.requireLobby == nil and answer.requireLobby and "; the user waits in the lobby" or "");
@@ -48,7 +51,7 @@ local function fields_of(answer, room_jid)
 end
 
 local function contains(list, name)
-	for _, member in ipairs(list or {}) do
+	for _, member in ipairs(list) do
 		if member == name then return true; end
 	end
 	return false;
@@ -62,6 +65,7 @@ local function refusal_in(answer, fields, reason)
 	};
 end
 
+local none = {}; -- nobody changes it
 local deciders = { backend = true; memory = true; policy = true };
 
 -- `verdict` is "allow", "deny" with a `refusal`, or "unavailable" with the cause as `reason`.
@@ -80,7 +84,7 @@ local function read(code, text, room_jid)
 	};
 	if answer.allowed then
 		decision.verdict, decision.is_moderator = "allow", fields.isModerator == true;
-		decision.waits = fields.requireLobby == true or contains(wrong, "requireLobby");
+		decision.waits = fields.requireLobby == true or wrong ~= nil and contains(wrong, "requireLobby");
 		decision.minutes, decision.configuration = fields.remainingMinutes, fields.configuration;
 	else
 		decision.verdict = "deny";
@@ -96,12 +100,12 @@ end
 
 -- The decision that let in whom this stanza is of; an empty one if there is none.
 local function of(stanza)
-	return stanza and state.decisions[stanza] or {};
+	return stanza and state.decisions[stanza] or none;
 end
 
 local function new(need)
 	state, answers, texts = need.state, need.answers, need.texts;
-	read_flag = need.settings.for_room.lobbyEnabled;
+	readers = new_readers(need.settings.for_room.lobbyEnabled);
 	return { read = read; remember = remember; of = of };
 end
 

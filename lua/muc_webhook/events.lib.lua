@@ -40,7 +40,7 @@ local function enqueue(name, room, details)
 	life.sequence = life.sequence + 1;
 	local item = { id = new_uuid(); endpoint = name };
 	local body = {
-		event = name; eventId = item.id; sequence = life.sequence; roomInstance = life.id;
+		event = name; eventId = item.id; sequence = life.sequence; roomInstance = rooms.id_of(life);
 		roomName = jid.node(room.jid) or room.jid; roomJid = room.jid; meetingId = rooms.meeting_id(room); timestamp = os.time();
 	};
 	for key, value in pairs(details) do body[key] = value; end

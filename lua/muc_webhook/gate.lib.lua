@@ -67,9 +67,9 @@ local function is_refused_by_decision(event, room_jid, decision)
 end
 
 -- The room may be destroyed, and made again, under those who wait for its config. Then it is asked for once more.
-local function await_record(event, room_jid, ticket, record)
+local function await_record(event, room_jid, user_jid, ticket, record)
 	for _ = 1, 3 do
-		record = record or records.await(room_jid, jid.bare(event.stanza.attr.from), ticket);
+		record = record or records.await(room_jid, user_jid, ticket);
 		if is_overtaken(event, ticket) or record.state ~= "ready" or state.records[room_jid] == record then return record; end
 		record = nil;
 	end
@@ -109,16 +109,17 @@ end
 -- Only in an async context. Returns true if the join ends here; otherwise it may go on to mod_muc.
 local function decide_by_answers(event, room_jid, ticket)
 	if is_refused_as_guest(event, records.known(room_jid)) then return true; end
-	local question = access.question_about(event.origin, event.stanza, room_jid, rooms.of(room_jid));
-	local decision, record = access.ask(question, ticket);
+	local user_jid = jid.bare(event.stanza.attr.from);
+	local question = access.question_about(event.origin, event.stanza, room_jid, user_jid);
+	local decision, record = access.ask(room_jid, user_jid, question, ticket);
 	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, decision) then return true; end
 
 	if decision.configuration and not (record and record.state == "refused") then
-		record = records.offer(room_jid, question.userJid, decision.configuration);
+		record = records.offer(room_jid, user_jid, decision.configuration);
 		if record and record.state == "pending" then record = nil; end
 	end
-	record = await_record(event, room_jid, ticket, record);
+	record = await_record(event, room_jid, user_jid, ticket, record);
 	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
 	if is_refused_as_guest(event, record) then return true; end

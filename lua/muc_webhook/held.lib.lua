@@ -33,31 +33,33 @@ local function let_go(ticket)
 	state.held[ticket] = nil;
 end
 
--- Only in an async context: calls begin(wake), and waits until that function `wake` is called, or an order comes.
-local function wait(ticket, begin)
-	local pause, go_on = async.waiter();
-	local is_over = false;
-	ticket.wake = function ()
-		if is_over then return; end
-		is_over, ticket.wake = true, nil;
-		go_on();
-	end;
-	begin(ticket.wake);
-	pause();
+-- Ends a wait; the first time counts.
+local function wake(waiting)
+	local go_on = waiting.go_on;
+	if not go_on then return; end
+	waiting.go_on, waiting.ticket.waiting = nil, nil;
+	go_on();
 end
 
-local function wake(ticket)
-	if ticket.wake then ticket.wake(); end
+-- Only in an async context: calls begin(waiting, ...), and waits until somebody calls wake(waiting), or an order comes.
+-- Gives the table `waiting`, in which there can be an answer.
+local function wait(ticket, begin, ...)
+	local pause, go_on = async.waiter();
+	local waiting = { ticket = ticket; go_on = go_on };
+	ticket.waiting = waiting;
+	begin(waiting, ...);
+	pause();
+	return waiting;
 end
 
 local function refuse(ticket, reason)
 	ticket.refusal = reason;
-	wake(ticket);
+	if ticket.waiting then wake(ticket.waiting); end
 end
 
 local function ask_again(ticket)
 	ticket.is_to_be_asked_again = true;
-	wake(ticket);
+	if ticket.waiting then wake(ticket.waiting); end
 end
 
 -- Does this to each held join that fits, and says how many those are.
@@ -85,7 +87,7 @@ end
 local function new(need)
 	state, people = need.state, need.people;
 	return {
-		hold = hold; let_go = let_go; nick_of = nick_of; person_of = person_of; names_of = names_of; wait = wait;
+		hold = hold; let_go = let_go; nick_of = nick_of; person_of = person_of; names_of = names_of; wait = wait; wake = wake;
 		each = each; refuse = refuse; ask_again = ask_again; drop_grants = drop_grants;
 	};
 end

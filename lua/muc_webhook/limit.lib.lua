@@ -24,8 +24,9 @@ end
 -- How many places are kept for those who are in breakout rooms, or on the way; not counting one's own.
 local function places_kept(room, own_jid)
 	local life = state.lives[room.jid];
+	if not life or not life.away then return 0; end
 	local n = 0;
-	for full_jid, seen_at in pairs(life and life.away or {}) do
+	for full_jid, seen_at in pairs(life.away) do
 		if not is_away(room, full_jid, seen_at) then
 			life.away[full_jid] = nil;
 		elseif full_jid ~= own_jid then

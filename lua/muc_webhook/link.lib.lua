@@ -85,7 +85,7 @@ function handlers.on_order(connection, id, text)
 		local carrier = link.current and link.current:is_up() and link.current or connection;
 		local said = json.encode(outcome);
 		if #said > longest_outcome then said = json.encode { status = "failed"; error = "the outcome is too long" }; end
-		carrier:tell("done "..id, said);
+		carrier:tell("done "..id.."\n"..said);
 	end);
 end
 

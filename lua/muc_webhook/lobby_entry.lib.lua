@@ -20,9 +20,9 @@ local components = {}; -- host -> true
 -- Noted on the session, by room: the life of the room in which the gate has let it in.
 local function on_let_in(event, room_jid)
 	local origin = event.origin;
-	if origin.type ~= "c2s" then return; end
+	if origin.type ~= "c2s" or not next(components) then return; end
 	origin.muc_webhook_let_in = origin.muc_webhook_let_in or {};
-	origin.muc_webhook_let_in[room_jid] = rooms.life_of({ jid = room_jid }).id;
+	origin.muc_webhook_let_in[room_jid] = rooms.id_of(rooms.life_of({ jid = room_jid }));
 end
 
 local function keep_out(room_jid, bare_jid)
@@ -56,7 +56,7 @@ end
 local function may_enter(main_room, event)
 	if event.origin.type ~= "c2s" or main_room:get_occupant_jid(event.stanza.attr.from) then return true; end
 	local life, let_in = rooms.known_life(main_room), event.origin.muc_webhook_let_in;
-	return life ~= nil and let_in ~= nil and let_in[main_room.jid] == life.id;
+	return life ~= nil and let_in ~= nil and let_in[main_room.jid] == rooms.id_of(life);
 end
 
 -- Returns true if the presence ends here.

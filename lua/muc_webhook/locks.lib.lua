@@ -67,13 +67,14 @@ local function is_watched(room)
 	return room._data[noted] ~= nil;
 end
 
--- A room that was made in another way: its locks may be anybody's, except those that its config wanted before.
-local function adopt(room, wanted)
+-- A room that was made in another way: its locks may be anybody's, except those that its config wanted before, as
+-- was_wanted(name) says.
+local function adopt(room, was_wanted)
 	if is_watched(room) then return; end
 	watch(room);
 	for _, name in ipairs(names) do
 		note(room, name, get(room, name));
-		if room._data[noted][name] and wanted and wanted[name] then room._data[noted][name] = "config"; end
+		if room._data[noted][name] and was_wanted and was_wanted(name) then room._data[noted][name] = "config"; end
 	end
 end
 

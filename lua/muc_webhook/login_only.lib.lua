@@ -3,18 +3,13 @@
 local text = "This meeting is only for users who have logged in";
 
 local people, messages; -- handed over by start.lib.lua
+local users_host; -- made by `new`: the virtual host whose users meet in these rooms
 
 local has_warned = false;
 
--- The virtual host whose users meet in these rooms.
-local function users_host()
-	local name = module:get_option_string("muc_mapper_domain_base") or module.host:gsub("^[^%.]+%.", "");
-	return prosody.hosts[name];
-end
-
 -- Then nobody could come in. It is looked up each time, since that host may be loaded after this module.
 local function verifies_nobody()
-	local of_users = users_host();
+	local of_users = prosody.hosts[users_host];
 	local provider = of_users and of_users.users and of_users.users.name;
 	if not people.is_anonymous(provider) then return false; end
 	if not has_warned then
@@ -45,6 +40,7 @@ end
 
 local function new(need)
 	people, messages = need.people, need.messages;
+	users_host = module:get_option_string("muc_mapper_domain_base") or module.host:gsub("^[^%.]+%.", "");
 	return { verifies_nobody = verifies_nobody; refuses = refuses };
 end
 

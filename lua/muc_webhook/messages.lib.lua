@@ -8,9 +8,12 @@ local st = require "util.stanza";
 local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 local xmlns_display_name = "http://jitsi.org/protocol/display-name";
 
+local plain = "^[^%c\"\\&]*$"; -- a text that needs no escapes
+
 -- Jitsi's frontend replaces the entities of HTML in the JSON before it reads it. With a plain &, a title could end its
 -- own text, and add settings.
 local function encode(value)
+	if type(value) == "string" and value:find(plain) then return '"'..value..'"'; end
 	return (json.encode(value):gsub("&", "\\u0026"));
 end
 

@@ -9,6 +9,8 @@ local anonymous_authentications = { ["anonymous"] = true; ["jitsi-anonymous"] = 
 
 local longest_name = 1023; -- bytes
 
+local nobody = {}; -- the identity of an anonymous user; nobody changes it
+
 local visitors, texts, identifiers; -- handed over by start.lib.lua
 local admins, exempt, bot_prefixes, verifying_authentications; -- made by `new`
 
@@ -36,10 +38,8 @@ local function is_exempt(full_jid)
 	local bare = node and node.."@"..host or host;
 	if admins[bare] or exempt[bare] or exempt[host] or visitors.is_mirrored(host) then return true; end
 	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
-		for _, list in ipairs(bot_prefixes) do
-			for _, prefix in ipairs(list) do
-				if bare:sub(1, #prefix) == prefix then return true; end
-			end
+		for _, prefix in ipairs(bot_prefixes) do
+			if bare:sub(1, #prefix) == prefix then return true; end
 		end
 	end
 	return false;
@@ -60,7 +60,7 @@ end
 -- they found in it is then on the session too. On any other host a user can write there what they like.
 local function identity_of(origin)
 	local authentication = authentication_of(origin);
-	if not authentication or is_anonymous(authentication) then return {}; end
+	if not authentication or is_anonymous(authentication) then return nobody; end
 	if not verifying_authentications[authentication] then
 		return { account = origin.username; jid = jid.join(origin.username, origin.host) };
 	end
@@ -138,10 +138,10 @@ local function new(need)
 		"muc_access_whitelist"; "muc_lobby_whitelist"; "muc_password_whitelist"; "token_verification_allowlist";
 	};
 	for member in pairs(need.options.exempt_jids) do exempt[jid.prep(member) or member] = true; end
-	bot_prefixes = {
-		texts_of_option("recorder_prefixes", { "recorder@recorder." });
-		texts_of_option("transcriber_prefixes", { "transcriber@recorder." });
-	};
+	bot_prefixes = texts_of_option("recorder_prefixes", { "recorder@recorder." });
+	for _, prefix in ipairs(texts_of_option("transcriber_prefixes", { "transcriber@recorder." })) do
+		table.insert(bot_prefixes, prefix);
+	end
 	return {
 		is_exempt = is_exempt; is_anonymous = is_anonymous; identity_of = identity_of; is_guest = is_guest;
 		display_name = display_name; is_listed = is_listed; names_of = names_of; names_of_jid = names_of_jid;

@@ -71,7 +71,7 @@ function send()
 		local room_queue = table.remove(queue.ready, 1);
 		local item = room_queue[1];
 		queue.in_flight = queue.in_flight + 1;
-		webhook.deliver(item.endpoint, item.id, item.body, function (...)
+		webhook.deliver(item.endpoint, item.id, item.body, function (_, ...)
 			settle(options.url, room_queue, item, ...);
 		end);
 	end

@@ -19,36 +19,35 @@ local state, options, safely, people, rooms, held, webhook, config, setup, metad
 
 -- ROOM_CONFIG for one session, or without `to` for all.
 local function message_to(record, to)
-	if not record.message then
-		record.message = st.message({ from = record.jid, type = "groupchat" })
-			:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
-	end
-	local message = st.clone(record.message);
-	message.attr.to = to;
-	return message;
+	return st.message({ from = record.jid, to = to, type = "groupchat" })
+		:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
 end
+
+local no_settings = {};
+local no_config = { settings = no_settings; frontend = no_settings }; -- nobody changes it
 
 -- The config that a room has got already, in its life. What its moderators have changed since is theirs.
 local function applied_config(room)
 	local text = room._data.muc_webhook_config;
-	return type(text) == "string" and config.read(text) or { settings = {}; frontend = {} };
+	return type(text) == "string" and config.read(text) or no_config;
 end
 
 -- Once in the life of a room, which may be of several objects.
 local function apply(record, room, relaxes)
 	record.room = room;
-	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
+	if record.settings then safely("Writing the metadata", metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
-		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_config(room), relaxes);
+		safely("Applying the config", setup.apply, room, record, applied_config(room), relaxes);
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
 
 -- With `relaxes`, also what a config has locked before is opened that this one does not lock any more.
 local function take(record, new_config, relaxes)
+	config.remember(record.jid, new_config);
 	record.state, record.text, record.degraded = "ready", new_config.text, nil;
 	record.settings, record.frontend = new_config.settings, new_config.frontend;
-	record.payload, record.message = new_config.payload, nil;
+	record.payload = new_config.payload;
 	if new_config.dropped[1] then
 		table.sort(new_config.dropped);
 		local names = table.concat(new_config.dropped, ", ");
@@ -76,13 +75,13 @@ local function settle(record, outcome, detail, relaxes)
 	local current = state.records[record.jid] == record;
 	local stored = outcome == "failed" and current and stored_config(record.jid);
 	if outcome == "ready" then
-		safely("Taking in the config of "..record.jid, take, record, detail, relaxes);
+		safely("Taking in the config", take, record, detail, relaxes);
 	elseif outcome == "refused" then
 		module:log("info", "Room %s is refused: %s", record.jid, detail);
 		record.state, record.reason = "refused", detail;
 	elseif stored then
 		module:log("warn", "No config for %s (%s), it keeps the one it had", record.jid, detail);
-		safely("Taking in the config of "..record.jid, take, record, stored);
+		safely("Taking in the config", take, record, stored);
 	else
 		module:log("warn", "No config for %s: %s", record.jid, detail);
 		record.state, record.degraded = options.fail_open and "ready" or "failed", options.fail_open or nil;
@@ -93,8 +92,9 @@ local function settle(record, outcome, detail, relaxes)
 		state.records[record.jid] = nil;
 	end
 	local waiters = record.waiters;
-	record.waiters = {};
-	for _, wake in ipairs(waiters) do safely("A join into "..record.jid, wake); end
+	if not waiters then return; end
+	record.waiters = nil;
+	for _, waiting in ipairs(waiters) do safely("A join into "..record.jid, held.wake, waiting); end
 end
 
 -- Calls on_answer(outcome, detail, is_old) with what config.read_answer says.
@@ -104,7 +104,7 @@ local function ask(record, on_answer)
 		roomName = jid.node(record.jid) or record.jid; roomJid = record.jid; timestamp = os.time();
 		creator = record.creator;
 	};
-	webhook.ask("room-created", json.encode(body), function (code, answer, is_old)
+	webhook.ask("room-created", json.encode(body), function (_, code, answer, is_old)
 		local outcome, detail = config.read_answer(record.jid, code, answer);
 		on_answer(outcome, detail, is_old);
 	end);
@@ -146,10 +146,16 @@ end
 -- The record of a room whose config is asked for from now on.
 local function begin(room_jid, room, creator)
 	forget_leftovers();
-	local record = { jid = room_jid; state = "pending"; room = room; creator = creator; waiters = {}; };
-	record.began_at, record.asked_at = now(), now();
+	local record = { jid = room_jid; state = "pending"; room = room; creator = creator };
+	record.began_at = now();
+	record.asked_at = record.began_at;
 	state.records[room_jid] = record;
 	return record;
+end
+
+local function wait_for(waiting, record)
+	record.waiters = record.waiters or {};
+	table.insert(record.waiters, waiting);
 end
 
 -- Only in an async context: waits until it is known how the room shall be, or until an order comes.
@@ -160,7 +166,7 @@ local function await(room_jid, creator, ticket)
 		fetch(record);
 	end
 	if record.state == "pending" then
-		held.wait(ticket, function (wake) table.insert(record.waiters, wake); end);
+		held.wait(ticket, wait_for, record);
 	elseif record.degraded and now() - record.asked_at > 10 then
 		fetch(record); -- in the background: the meeting service may be back
 	end
@@ -193,7 +199,7 @@ end
 
 local function on_tracked(event)
 	local record = rooms.record_of(event.room);
-	if record then setup.finish(event.room, record.settings, {}); end
+	if record then setup.finish(event.room, record.settings, no_settings); end
 end
 
 -- The same room, as another object: it was reloaded with mod_muc, or had left the room cache.

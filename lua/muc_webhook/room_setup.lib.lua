@@ -4,6 +4,9 @@
 -- A setting that opens the room undoes what a config or Prosody's default has closed, and no lock of anybody else.
 
 local jid = require "util.jid";
+local set = require "util.set";
+
+local none = {};
 
 local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
@@ -79,15 +82,18 @@ local function wants_moderated(settings)
 	return settings.moderated;
 end
 
--- What the settings say about each lock: closed, or open (false), or nothing.
-local function locks_of(settings)
-	local hidden = settings.hidden;
-	if settings.publicRoom ~= nil then hidden = hidden or not settings.publicRoom; end
-	return {
-		password = settings.password ~= "" and settings.password; moderated = wants_moderated(settings);
-		persistent = settings.persistent; hidden = hidden; members_only = wants_members_only(settings);
-	};
+local function wants_hidden(settings)
+	if settings.publicRoom == nil then return settings.hidden; end
+	return settings.hidden or not settings.publicRoom;
 end
+
+-- What the settings say about each lock: closed, or open (false), or nothing.
+local wants = {
+	password = function (settings) return settings.password ~= "" and settings.password; end;
+	persistent = function (settings) return settings.persistent; end;
+	moderated = wants_moderated; hidden = wants_hidden; members_only = wants_members_only;
+};
+local lock_names = { "password"; "moderated"; "persistent"; "hidden"; "members_only" };
 
 -- The switch itself throws out who is no member; but whoever is inside already was let in.
 local function make_members(room)
@@ -104,10 +110,9 @@ local function close(room, name, value)
 end
 
 local function apply_locks(room, settings, before, relaxes)
-	local wanted, earlier = locks_of(settings), locks_of(before);
-	locks.adopt(room, earlier);
-	for _, name in ipairs { "password"; "moderated"; "persistent"; "hidden"; "members_only" } do
-		local now, was = wanted[name], earlier[name];
+	if not locks.is_watched(room) then locks.adopt(room, function (name) return wants[name](before); end); end
+	for _, name in ipairs(lock_names) do
+		local now, was = wants[name](settings), wants[name](before);
 		if now and now ~= was then
 			close(room, name, now);
 		elseif now == false and was ~= false or relaxes and was and not now then
@@ -117,20 +122,18 @@ local function apply_locks(room, settings, before, relaxes)
 	end
 end
 
--- Does this with the bare JIDs in a list of moderators that are not in the other one.
-local function each_new_moderator(list, other, f)
-	local known = {};
-	for _, moderator in ipairs(other or {}) do known[moderator] = true; end
-	for _, moderator in ipairs(list or {}) do
+-- Calls f(room, bare JID, ...) for those in a list of moderators that are not in the other one.
+local function each_new_moderator(list, other, f, room, ...)
+	local known = other and set.new(other);
+	for _, moderator in ipairs(list or none) do
 		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) and not known[moderator] then f(bare); end
+		if bare and jid.node(bare) and not (known and known:contains(moderator)) then f(room, bare, ...); end
 	end
 end
 
 local function apply_moderators(room, settings, before, relaxes)
-	each_new_moderator(settings.moderators, before.moderators, function (bare) grant(room, bare, "owner"); end);
-	if not relaxes then return; end
-	each_new_moderator(before.moderators, settings.moderators, function (bare) demote(room, bare); end);
+	each_new_moderator(settings.moderators, before.moderators, grant, room, "owner");
+	if relaxes then each_new_moderator(before.moderators, settings.moderators, demote, room); end
 end
 
 -- Where other modules look for them.

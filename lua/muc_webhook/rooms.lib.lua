@@ -5,6 +5,8 @@ local new_uuid = require "util.uuid".generate;
 local now = require "util.time".now;
 local timer = require "util.timer";
 
+local none = {}; -- nobody changes it
+
 local state, people, host; -- handed over by start.lib.lua
 
 -- A join that waited across a reload of mod_muc must not look into the old one, which would load rooms that the new
@@ -28,10 +30,16 @@ end
 local function life_of(room)
 	local life = state.lives[room.jid];
 	if not life then
-		life = { id = new_uuid(); sequence = 0; people = {} };
+		life = { sequence = 0; people = {} };
 		state.lives[room.jid] = life;
 	end
 	return life;
+end
+
+-- It names this life in events; most rooms send none.
+local function id_of(life)
+	life.id = life.id or new_uuid();
+	return life.id;
 end
 
 local function known_life(room)
@@ -77,8 +85,9 @@ local function room_elsewhere(room_jid)
 end
 
 local function breakout_rooms_of(room)
+	if not room._data.breakout_rooms then return none; end
 	local list = {};
-	for room_jid in pairs(room._data.breakout_rooms or {}) do table.insert(list, room_elsewhere(room_jid)); end
+	for room_jid in pairs(room._data.breakout_rooms) do table.insert(list, room_elsewhere(room_jid)); end
 	return list;
 end
 
@@ -114,7 +123,7 @@ local function new(need)
 		muc = muc_now; of = room_of; record_of = record_of;
 		on_new_room = on_new_room; begin_life = begin_life; life_began_at = life_began_at;
 		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
-		life_of = life_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
+		life_of = life_of; id_of = id_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
 		meeting_id = meeting_id; real_occupants = real_occupants;
 	};

@@ -44,7 +44,7 @@ end
 
 local function print_record(print, record)
 	local what = record.degraded and "Prosody's defaults" or record.state;
-	local waiting = record.waiters[1] and (", %d joins wait for it"):format(#record.waiters) or "";
+	local waiting = record.waiters and (", %d joins wait for it"):format(#record.waiters) or "";
 	print(("  config: %s, asked for %.0f seconds ago%s"):format(what, now() - record.asked_at, waiting));
 	if record.settings then print_settings(print, record); end
 end

@@ -5,17 +5,21 @@
 
 local names = {
 	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
-	"connection"; "link"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config"; "decisions";
+	"connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config";
+	"decisions";
 	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
 	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "lobby_entry"; "bosh";
 	"gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
--- For what must not take its surroundings along when it fails.
+-- For what must not take its surroundings along when it fails. If it is about a room, that is its first argument.
 local function safely(what, f, ...)
 	local ok, err = xpcall(f, debug.traceback, ...);
-	if not ok then module:log("error", "%s failed: %s", what, err); end
-	return ok;
+	if ok then return true; end
+	local room = ...;
+	local room_jid = type(room) == "table" and type(room.jid) == "string" and room.jid;
+	module:log("error", "%s%s failed: %s", what, room_jid and " of "..room_jid or "", err);
+	return false;
 end
 
 local function build(libraries, saved)
@@ -37,10 +41,11 @@ local function build(libraries, saved)
 		options = options, state = state, metrics = metrics, answers = answers,
 		carry_out = function (...) return orders.carry_out(...); end,
 		version = libraries.start.version,
-		connections = libraries.connection.new { options = options, safely = safely, http = http },
+		connections = libraries.connection.new { options = options, safely = safely, answers = answers, http = http },
 	};
 	local webhook = libraries.webhook.new {
 		options = options, state = state, metrics = metrics, safely = safely, http = http, link = link,
+		deadlines = libraries.deadlines.new(),
 	};
 
 	local queue = libraries.queue.new {

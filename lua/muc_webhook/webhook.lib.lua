@@ -5,9 +5,9 @@
 -- goes back to its queue.
 
 local now = require "util.time".now;
-local timer = require "util.timer";
 
 local options, state, metrics, safely, http, link; -- handed over by start.lib.lua
+local deadlines; -- of the exchanges, made by `new`
 
 -- A sidecar answers a join's two questions in one, over the link; over HTTP they are two.
 local http_endpoints = { ["join"] = "validate-access"; ["join config"] = "validate-access" };
@@ -20,9 +20,9 @@ function exchange_mt:finish(...)
 	if self.is_over then return; end
 	self.is_over = true;
 	state.exchanges[self] = nil;
-	if self.timer then timer.stop(self.timer); end
+	deadlines:forget_ended();
 	if self.measured then self.measured(); end
-	safely("Taking in an answer", self.on_answer, ...);
+	safely("Taking in an answer", self.on_answer, self.asker, ...);
 end
 
 -- A late answer finds nobody.
@@ -90,23 +90,25 @@ function exchange_mt:send()
 	if not link.send("ask", ("%d"):format(state.last_question), self) then self:ask_over_http(); end
 end
 
--- The timer is one of util.timer: those made with module:add_timer die with a reload, and the join would hang.
+local function on_timeout(exchange)
+	if options.fallback_url and not exchange.id and not exchange.is_passed_by then pass_by("timeout"); end
+	exchange:give_up("timeout");
+end
+
 local function begin(exchange)
 	setmetatable(exchange, exchange_mt);
 	state.exchanges[exchange] = true;
-	exchange.timer = timer.add_task(options.timeout, function ()
-		exchange.timer = nil;
-		if options.fallback_url and not exchange.id and not exchange.is_passed_by then pass_by("timeout"); end
-		exchange:give_up("timeout");
-	end);
+	deadlines:add(exchange);
 	exchange:send();
 end
 
--- Calls on_answer(status, body, is_old) once, never later than after muc_webhook_timeout; status 0 says that there was no
--- answer, and body why. `is_old`: it is from the sidecar's memory or policy, since the meeting service could not be asked.
--- With a config in the answer to "join config", its status and body come after that.
-local function ask(endpoint, body, on_answer)
-	begin { endpoint = endpoint; body = body; on_answer = on_answer; measured = metrics.question_begins() };
+-- Calls on_answer(asker, status, body, is_old) once, never later than after muc_webhook_timeout; status 0 says that there
+-- was no answer, and body why. `is_old`: it is from the sidecar's memory or policy, since the meeting service could not be
+-- asked. With a config in the answer to "join config", its status and body come after that.
+local function ask(endpoint, body, on_answer, asker)
+	begin {
+		endpoint = endpoint; body = body; on_answer = on_answer; asker = asker; measured = metrics.question_begins();
+	};
 end
 
 -- The same for an event; `id` is the same at each try.
@@ -134,6 +136,7 @@ end
 local function new(need)
 	options, state, metrics, safely = need.options, need.state, need.metrics, need.safely;
 	http, link = need.http, need.link;
+	deadlines = need.deadlines.new(options.timeout, on_timeout);
 	return {
 		ask = ask; deliver = deliver; can_join = link.is_up; end_questions = end_questions; end_events = end_events;
 	};

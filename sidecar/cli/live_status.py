@@ -29,11 +29,11 @@ COLOURS = {
     "problem": "magenta",
 }
 MEANINGS = {
-    "memory": "fresh, from the cache",
-    "stale": "stale, from the cache",
+    "memory": "a fresh answer",
+    "stale": "an older answer",
     "backend": "from the backend",
-    "policy": "nothing cached: policy",
-    "events": "events accepted",
+    "policy": "nothing was cached",
+    "events": "accepted",
     "problem": "malformed requests",
 }
 

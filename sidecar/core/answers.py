@@ -100,7 +100,8 @@ def decision_id_of(trace: str) -> str:
 
 def with_decision(answer: Answer, trace: str) -> Answer:
     """The answer to a decision, with who decided and with its id."""
-    return answer._replace(body=stamped(answer.body, DECIDED_BY[answer.source], decision_id_of(trace)))
+    status, body, source, *others = answer
+    return Answer._make((status, stamped(body, DECIDED_BY[source], decision_id_of(trace)), source, *others))
 
 
 def config_along(decision: Answer) -> Answer | None:

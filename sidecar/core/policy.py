@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from sidecar.core.breaker import Permit
 from sidecar.core.decision_body import makes_moderator, restricts
@@ -163,8 +163,7 @@ def decide(state: Freshness, permit: Permit) -> Plan:
     return PLANS[state, permit]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The backend's answer, for all who wait for it."""
 
     status: int
@@ -172,8 +171,7 @@ class Reply:
     verdict: Verdict | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What follows from an outcome. `reply` is None if the outcome is no usable answer: fall back, or refuse."""
 
     reply: Reply | None = None
@@ -236,12 +234,12 @@ def _settle_verdict(
     settled = Settled(reply, denied=denied, lessens=lessens, private=private, outcome=outcome)
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
-        return replace(settled, store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
+        return settled._replace(store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
     if restricted:
         # `no-store`: only what it keeps the user from is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE if denied else LOBBY_TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
-        return replace(settled, store=entry)
-    return replace(settled, drop=True)
+        return settled._replace(store=entry)
+    return settled._replace(drop=True)
 
 
 TOMBSTONE = b'{"allowed":false,"reason":null}'

@@ -74,21 +74,17 @@ def query_of(
         return Query(Key(endpoint, message.room, room_jid), message.body, received_at, "", traceparent, asker)
     caller = document["userJid"].split("/", 1)[0]
     token = document.get("bearerToken")
-    key = Key(
-        endpoint,
-        message.room,
-        room_jid,
-        text_of(document.get("meetingId")),
-        _subject(document, caller, anonymous_domains),
-        hashlib.sha256(str(text_of(token)).encode()).hexdigest() if _is_sent(token) else None,
-    )
-    guest = key.subject == GUEST
-    name = caller if guest else f"{key.subject} {key.token}" if key.subject == "token" else str(key.subject)
-    return Query(key, message.body, received_at, caller, traceparent, Asker(name, guest), _header_safe(token))
+    digest = hashlib.sha256(str(text_of(token)).encode()).hexdigest() if _is_sent(token) else None
+    subject = _subject(document, caller, anonymous_domains, has_token=digest is not None)
+    key = Key(endpoint, message.room, room_jid, text_of(document.get("meetingId")), subject, digest)
+    guest = subject == GUEST
+    name = caller if guest else f"{subject} {digest}" if subject == "token" else subject
+    sent = "" if digest is None else _header_safe(token)
+    return Query(key, message.body, received_at, caller, traceparent, Asker(name, guest), sent)
 
 
 def config_query_of(message: Message, decision: Query) -> Query:
-    """The question for the room config that a join with `?config=1` asks too. Its body is that of a `room-created`, and
+    """The question for the room config that a join asks for too. Its body is that of a `room-created`, and
     has nothing that is only for the decision, such as the token."""
     document = message.document
     asked = {name: document[name] for name in ("roomName", "roomJid", "timestamp") if _is_plain(document.get(name))}
@@ -101,17 +97,18 @@ def traceparent_of(header: str) -> str:
     return header if header and _TRACEPARENT.fullmatch(header) else ""
 
 
-def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str]) -> str:
+def _subject(document: dict[str, Any], caller: str, anonymous_domains: frozenset[str], *, has_token: bool) -> str:
     """Who wants to join. Where Jitsi knows a person only by a token, the JID is another one on each connection."""
     user_id, email = document.get("userId"), document.get("userEmail")
-    if _is_sent(user_id) and _is_sent(email):
-        # As a JSON list: joined by a space, an id could read like another id and e-mail.
-        return f"id+email {text_of([user_id, email])}"
-    if _is_sent(user_id):
-        return f"id {text_of(user_id)}"
-    if _is_sent(email):
-        return f"email {text_of(email)}"
-    if _is_sent(document.get("bearerToken")):
+    if user_id is not None or email is not None:
+        if _is_sent(user_id) and _is_sent(email):
+            # As a JSON list: joined by a space, an id could read like another id and e-mail.
+            return f"id+email {text_of([user_id, email])}"
+        if _is_sent(user_id):
+            return f"id {text_of(user_id)}"
+        if _is_sent(email):
+            return f"email {text_of(email)}"
+    if has_token:
         return "token"  # its digest is a part of the key anyway
     if document.get("guest") is True or caller.rpartition("@")[2].lower() in anonymous_domains:
         return GUEST
@@ -172,9 +169,10 @@ def _name(document: dict[str, Any], field: str, limit: int) -> str:
 
 def _document(text: str) -> Any:
     """The document in a JSON text; raises ValueError and RecursionError."""
-    document = _decode(text)
-    if isinstance(document, dict) and _is_plainly_unambiguous(text, document):
-        return document
+    if text.startswith("{"):
+        document, end = _decode_beginning(text)
+        if end == len(text) and _is_plainly_unambiguous(text, document):
+            return document
     return _decode_strictly(text)
 
 
@@ -198,7 +196,7 @@ class _Number(float):
         self.text = text
 
 
-_decode = json.JSONDecoder().decode
+_decode_beginning = json.JSONDecoder().raw_decode
 _decode_strictly = strict_decoder(parse_float=_Number)
 
 

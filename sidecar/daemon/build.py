@@ -105,7 +105,7 @@ def build(
     output: TextIO | None = None,
 ) -> Parts:
     """`boot` is the kernel's name of this boot, `watchdog` and `notify` are systemd's; no `output`: standard output."""
-    log = Log(settings.log.level, settings.log.format, output)
+    log = Log(settings.log.level, settings.log.format, output, clock)
     metrics, health, recent = Metrics(), Health(clock), Recent(clock)
     health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)

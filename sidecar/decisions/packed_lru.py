@@ -8,9 +8,8 @@ dictionary that grows delays them too, so a large LRU is made of shards.
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 from collections.abc import Iterator
-
-from cachetools import Cache, LRUCache
 
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 
@@ -29,7 +28,8 @@ class PackedLru:
         self._verdict = verdict
         self._maxsize = maxsize
         self._count = 0
-        self._shards: list[LRUCache[str, bytes]] = [LRUCache(maxsize) for _ in range(1 + (maxsize - 1) // _SHARD)]
+        self._shards: list[OrderedDict[str, bytes]] = [OrderedDict() for _ in range(1 + (maxsize - 1) // _SHARD)]
+        """Each in the order of use."""
         self._dirty = dirty
 
     def __len__(self) -> int:
@@ -43,16 +43,25 @@ class PackedLru:
 
     def get(self, key: Key) -> Entry | None:
         """The entry; it is now the most recently used of its shard."""
-        label = label_of(key)
-        shard = self._shard(label)
-        return unpack(self._verdict, shard[label]) if label in shard else None
+        return self.find(key.room, label_of(key))
+
+    def find(self, room: str, label: str) -> Entry | None:
+        """The same by label, for one who looks in several places."""
+        shard = self._shards[hash(label) % len(self._shards)]
+        packed = shard.get(label)
+        if packed is None:
+            return None
+        shard.move_to_end(label)
+        return unpack(self._verdict, packed)
 
     def put(self, key: Key, entry: Entry) -> None:
         """Remember an entry. When all places are taken, the least recently used entry of the fullest shard is
         evicted."""
         label = label_of(key)
         shard = self._shard(label)
-        if label not in shard:
+        if label in shard:
+            shard.move_to_end(label)
+        else:
             self._reserve_place()
         shard[label] = pack(entry)
 
@@ -70,13 +79,13 @@ class PackedLru:
         if self._count < self._maxsize:
             self._count += 1
             return
-        evicted, _ = max(self._shards, key=len).popitem()
+        evicted, _ = max(self._shards, key=len).popitem(last=False)
         self._dirty[key_of(self._verdict, evicted)] = None
 
     def pop_oldest(self) -> tuple[str, bytes]:
         """Take out the least recently used entry of the fullest shard: its label, and the entry, packed."""
         self._count -= 1
-        return max(self._shards, key=len).popitem()
+        return max(self._shards, key=len).popitem(last=False)
 
     def put_packed(self, label: str, packed: bytes) -> None:
         """Put in what was taken out elsewhere; the caller has made sure that there is a place."""
@@ -97,10 +106,10 @@ class PackedLru:
     def items(self) -> Iterator[tuple[Key, Entry]]:
         """Everything, without touching the order of use."""
         for shard in self._shards:
-            for label in shard:
-                yield key_of(self._verdict, label), unpack(self._verdict, Cache.__getitem__(shard, label))
+            for label, packed in shard.items():
+                yield key_of(self._verdict, label), unpack(self._verdict, packed)
 
-    def _shard(self, label: str) -> LRUCache[str, bytes]:
+    def _shard(self, label: str) -> OrderedDict[str, bytes]:
         return self._shards[hash(label) % len(self._shards)]
 
 

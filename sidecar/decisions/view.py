@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sidecar.core.breaker import Permit
 from sidecar.core.model import Entry, Key, Kind, Verdict
-from sidecar.core.policy import ALWAYS, NEVER, Act, Freshness, Plan, Policy, decide, freshness
+from sidecar.core.policy import ALWAYS, NEVER, PLANS, Act, Freshness, Plan, Policy, freshness
 from sidecar.decisions.cache import Cache
 
 
@@ -41,7 +41,7 @@ def look(cache: Cache, key: Key, policy: Policy, now: float, permit: Permit) -> 
     elif cache.lacks_denies:
         policy = policy.without_denies()
     state = freshness(entry, limits, now, suspect_before)
-    return View(policy, entry, state, permit, decide(state, permit))
+    return View(policy, entry, state, permit, PLANS[state, permit])
 
 
 def outdated_before(cache: Cache, key: Key, policy: Policy, now: float) -> float:

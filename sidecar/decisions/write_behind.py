@@ -96,6 +96,7 @@ class WriteBehind:
         self._wanted = asyncio.Event()
         self._waiting: set[asyncio.Future[None]] = set()
         self._outdated_rows: set[Key] = set()
+        self._unsynced = False
         self._loaded = asyncio.Event()
         self._denies_known = asyncio.Event()
         self._outdated = False
@@ -162,9 +163,9 @@ class WriteBehind:
                 self._restore(remembered)
 
     async def persist(self, key: Key | None = None) -> None:
-        """Return when all that must not be lost of what is dirty now is synced to the disk. The row of this key, if it
-        is dirty, may then be missing there, and is not older. Raises DiskError if it is not so."""
-        if self._store is None or not (self._cache.dirty or self._rewrite):
+        """Return when all that must not be lost of what is dirty now, or was, is synced to the disk. The row of this
+        key, if it is dirty, may then be missing there, and is not older. Raises DiskError if it is not so."""
+        if self._store is None or not (self._cache.dirty or self._rewrite or self._unsynced):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
@@ -249,12 +250,13 @@ class WriteBehind:
             return
         if self._loaded.is_set():
             await self._rewrite_if_needed(self._store)
-        if not self._cache.dirty:
-            await self._store.save({}, durable=durable)  # the clock
         dirty = self._cache.dirty
         outdated, self._outdated_rows = self._outdated_rows, set()
         rows = {key: row for key, row in dirty.items() if is_protective(row)}
         rows |= {key: None for key in outdated if key in dirty and key not in rows}  # `_save_others` has the new row
+        if not rows and (not dirty or (durable and self._unsynced)):
+            await self._store.save({}, durable=durable)  # the clock; and what was written before is synced
+            self._unsynced = self._unsynced and not durable
         await self._save(self._store, sorted(rows.items(), key=lambda row: row[1] is None), durable=durable)
 
     async def _save_others(self) -> None:
@@ -266,6 +268,7 @@ class WriteBehind:
         remaining = iter(rows)
         while chunk := dict(islice(remaining, self.FULL_DISK if store.full else self.CHUNK)):
             await store.save(chunk, durable=durable)
+            self._unsynced = not durable
             self._clean(chunk)
 
     async def _rewrite_if_needed(self, store: DecisionStore) -> None:

@@ -154,10 +154,14 @@ class Decisions:
                 yield entries
 
     async def load(self, batch: int = 500) -> AsyncIterator[list[Remembered]]:
-        """All other rows that have not expired, a batch at a time; expired ones are deleted. Raises DiskError."""
+        """All other rows that have not expired, a batch at a time; expired ones are deleted. Raises DiskError.
+
+        The deletion is synced: a purge that comes later does not know these rows, and with another wall clock after the
+        next boot they might not have expired.
+        """
         async for entries in self._pages(partial(self._page, batch=batch)):
             yield entries
-        await self._database.write(self._sweep, durable=False)
+        await self._database.write(self._sweep, durable=True)
 
     async def _pages(
         self, page: Callable[..., tuple[list[Remembered], list[int], int | None]]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, Literal, TextIO, assert_never
 
+from sidecar.clock import Clock, SystemClock
 from sidecar.core.answers import decision_id_of
 from sidecar.core.model import Answer, Endpoint
 from sidecar.facts import (
@@ -46,9 +47,17 @@ class Log:
     """An observer that writes lines. If its stream fails, nothing is raised."""
 
     def __init__(
-        self, level: str, style: Literal["json", "console"], stream: TextIO | NonBlockingOutput | None = None
+        self,
+        level: str,
+        style: Literal["json", "console"],
+        stream: TextIO | NonBlockingOutput | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """`level` is the lowest level that is written: debug, info, warning or error. No stream: standard output."""
+        self._clock = SystemClock() if clock is None else clock
+        self._second = -1
+        self._date = ""
+        """That second, as in a line."""
         self._stream = standard_output() if stream is None else stream
         self._lines = Lines(self._stream, self._lost)
         self.configure(level, style)
@@ -108,11 +117,21 @@ class Log:
 
     def _say(self, level: str, message: str, **fields: Any) -> None:
         if level in self._levels:
-            self._lines.now(self._render(_event(level, message, fields)))
+            self._lines.now(self._render(self._event(level, message, fields)))
 
     def _lost(self, number: int) -> str:
         message = "lines of this log could not be written"
-        return self._render(_event("warning", message, {"lost": number}))
+        return self._render(self._event("warning", message, {"lost": number}))
+
+    def _event(self, level: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"event": message, "level": level, **fields, "timestamp": self._now()}
+
+    def _now(self) -> str:
+        wall = self._clock.wall()
+        second = int(wall)
+        if second != self._second:
+            self._second, self._date = second, datetime.fromtimestamp(second, UTC).isoformat()[:-6]
+        return f"{self._date}.{int((wall - second) * 1e6):06d}Z"
 
     def _order(self, fact: OrderTaken | OrderEnded | Intruder) -> None:
         match fact:
@@ -137,7 +156,7 @@ class Log:
         if fact.answer is not None and not fact.problem and self._plain:
             if self._writes_info:
                 write = self._lines.now if fact.answer.allowed is False else self._lines.soon
-                write(_usual_line(fact, fact.answer))
+                write(f'{_usual_line(fact, fact.answer)}, "timestamp": "{self._now()}"}}')
             return
         level = "info" if fact.status < 500 or fact.answer is not None else "error"
         self._say(level, "request", **_request_fields(fact))
@@ -161,14 +180,6 @@ _IN_DETAIL: dict[type[Fact], str] = {
 _LEVELS = ("debug", "info", "warning", "error")
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
-
-
-def _event(level: str, message: str, fields: dict[str, Any]) -> dict[str, Any]:
-    return {"event": message, "level": level, **fields, "timestamp": _now()}
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC).isoformat()[:-6]}Z"
 
 
 def _for_a_console(stream: TextIO | NonBlockingOutput) -> Callable[[dict[str, Any]], str]:
@@ -198,21 +209,18 @@ def _way(answer: Answer) -> dict[str, Any]:
 
 
 def _usual_line(fact: Resolved, answer: Answer) -> str:
-    """The same line for nearly all requests. With a dictionary of its fields, it takes as long as all the rest of a
-    decision from the cache."""
+    """The line for nearly all requests, without its end. With a dictionary of its fields, it takes as long as all the
+    rest of a decision from the cache."""
     endpoint, status, seconds, _, room, subject, _, trace = fact
-    line = _begun(
-        endpoint, status, answer.source, answer.allowed, answer.detail, answer.forward_status, answer.collapsed
-    )
-    line = f'{line}, "ms": {seconds * 1e3:.2f}'
-    if room:
-        line += f', "room": {encode_basestring(_capped(room))}'
+    _, _, source, allowed, _, _, forward_status, _, collapsed, detail, _ = answer
+    begun = _begun(endpoint, status, source, allowed, detail, forward_status, collapsed)
+    who = f', "room": {encode_basestring(_capped(room))}' if room else ""
     if subject:
-        line += f', "user": {encode_basestring(_capped(subject))}'
+        who += f', "user": {encode_basestring(_capped(subject))}'
     if trace:
         name = decision_id_of(trace)
-        line += f', "trace": "{name}", "decisionId": "{name}"' if endpoint == _DECISION else f', "trace": "{name}"'
-    return f'{line}, "timestamp": "{_now()}"}}'
+        who += f', "trace": "{name}", "decisionId": "{name}"' if endpoint == _DECISION else f', "trace": "{name}"'
+    return f'{begun}, "ms": {seconds * 1e3:.2f}{who}'
 
 
 _DECISION = Endpoint.VALIDATE_ACCESS

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.answers import UNREACHABLE, config_along, with_decision
-from sidecar.core.model import Answer, Event, Kind, Query, Source
-from sidecar.core.wire import Malformed, config_query_of, query_of, read_message
+from sidecar.core.model import Answer, Endpoint, Event, Key, Kind, Query, Source
+from sidecar.core.wire import Malformed, Message, config_query_of, query_of, read_message
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.requests import Route
@@ -23,7 +23,7 @@ from sidecar.web.responses import Problem
 class Resolver(Protocol):
     """The resolver, as far as this file needs it."""
 
-    def at_once(self, query: Query) -> Answer | None:
+    def at_once(self, key: Key) -> Answer | None:
         """The answer, if it is in memory and nothing has to be waited for."""
         ...
 
@@ -65,33 +65,22 @@ class WebhookSettings:
 class Exchange:
     """One question or event, and what is known about it so far."""
 
-    __slots__ = (
-        "answer",
-        "config",
-        "endpoint",
-        "event",
-        "problem",
-        "queries",
-        "received_at",
-        "room",
-        "subject",
-        "trace",
-    )
+    endpoint = "other"
+    room = ""
+    subject = ""
+    trace = ""
+    event: Event | None = None
+    query: Query | None = None
+    joins: Message | None = None
+    """The message of a join that needs the room config too."""
+    answer: Answer | None = None
+    config: Answer | None = None
+    """The config for a join that is allowed. None: Prosody did not want it here, or there was too little time."""
+    problem: Problem | None = None
 
     def __init__(self, received_at: float) -> None:
         """`received_at`: its first byte, on the monotonic clock."""
         self.received_at = received_at
-        self.endpoint = "other"
-        self.room = ""
-        self.subject = ""
-        self.trace = ""
-        self.event: Event | None = None
-        self.queries: list[Query] = []
-        """The question; for a join that needs the room config too, also that for the config."""
-        self.answer: Answer | None = None
-        self.config: Answer | None = None
-        """The config for a join that is allowed. None: Prosody did not want it here, or there was too little time."""
-        self.problem: Problem | None = None
 
     @property
     def status(self) -> int:
@@ -153,7 +142,8 @@ class Questions:
             if exchange.event is not None:
                 await self._accept(exchange, exchange.event)
             else:
-                await self._resolve(exchange, *exchange.queries)
+                assert exchange.query is not None, "it has been read"
+                await self._resolve(exchange, exchange.query)
             self._report(exchange)
         except Problem as problem:
             self.refuse(exchange, problem)
@@ -183,36 +173,37 @@ class Questions:
             return
         query = query_of(endpoint, message, exchange.received_at, trace, settings.anonymous_domains)
         exchange.subject = query.caller if settings.identities else _digest(query.caller)
-        exchange.queries.append(query)
+        exchange.query = query
         if route.config_too:
-            exchange.queries.append(config_query_of(message, query))
+            exchange.joins = message
 
     def _is_remembered(self, exchange: Exchange) -> bool:
         """Whether all that is asked could be answered from memory."""
-        if exchange.event is not None:
+        query = exchange.query
+        if query is None:
             return False
-        query, *along = exchange.queries
         try:
-            answer = self._resolver.at_once(query)
+            answer = self._resolver.at_once(query.key)
             if answer is None:
                 return False
             exchange.answer = _marked(answer, query)
-            if not along or not answer.allowed:
+            if exchange.joins is None or not answer.allowed:
                 return True
-            exchange.config = self._resolver.at_once(along[0])
+            exchange.config = self._resolver.at_once(query.key.of_config)
         except Exception as error:  # noqa: BLE001 - `complete` answers then
             self._emit(Crashed("resolver", error))
         if exchange.config is None:
             return False
-        self._report_config(exchange, along[0], exchange.config, 0.0)
+        self._report_config(exchange, exchange.config, 0.0)
         return True
 
-    async def _resolve(self, exchange: Exchange, query: Query, *along: Query) -> None:
+    async def _resolve(self, exchange: Exchange, query: Query) -> None:
         """The resolver's answers. A well-formed question gets an answer even after a defect of ours: a refusal."""
         if exchange.answer is None:
             exchange.answer = await self._decide(query)
-        if along and exchange.answer.allowed:
-            exchange.config = await self._config_too(exchange, exchange.answer, along[0], query)
+        if exchange.joins is not None and exchange.answer.allowed:
+            asked = config_query_of(exchange.joins, query)
+            exchange.config = await self._config_too(exchange, exchange.answer, asked, query)
             if self._resolver.is_outdated(query):  # the config may have taken seconds
                 exchange.answer = await self._decide(query)
         if not exchange.answer.allowed:
@@ -238,7 +229,7 @@ class Questions:
             self._emit(Crashed("resolver", error))
             return None
         if answer is not None:
-            self._report_config(exchange, query, answer, self._clock.monotonic() - started_at)
+            self._report_config(exchange, answer, self._clock.monotonic() - started_at)
         return answer
 
     async def _accept(self, exchange: Exchange, event: Event) -> None:
@@ -263,8 +254,9 @@ class Questions:
         )
         self._emit(fact)
 
-    def _report_config(self, exchange: Exchange, query: Query, answer: Answer, seconds: float) -> None:
-        self._emit(Resolved(query.key.endpoint, answer.status, seconds, answer, exchange.room, trace=exchange.trace))
+    def _report_config(self, exchange: Exchange, answer: Answer, seconds: float) -> None:
+        fact = Resolved(Endpoint.ROOM_CREATED, answer.status, seconds, answer, exchange.room, "", "", exchange.trace)
+        self._emit(fact)
 
     def _new_trace(self) -> str:
         number = self._new_id(24)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from tests.booted.machine import CACHE, DEBIANS, ROOT, CannotBoot, Debian
@@ -39,6 +41,20 @@ def build(debian: Debian, checkout: Path = ROOT) -> Path:
     date = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, check=True, capture_output=True, text=True)
     said = _inside(debian, checkout, "packaging/deb.sh", {"SOURCE_DATE_EPOCH": date.stdout.strip()})
     return checkout / said.split()[-1]
+
+
+FIRST = "ac474dd3dbae69ccc090d16194b6dc79622766d0"
+"""The commit of the first version."""
+
+
+def build_first(debian: Debian, folder: Path) -> Path:
+    """The package of the first version, built from its commit in `folder`/checkout."""
+    found = subprocess.run(["git", "archive", FIRST], cwd=ROOT, capture_output=True, check=False)
+    if found.returncode != 0:
+        raise CannotBoot(f"this checkout has no commit {FIRST[:7]}, of the first version; type: git fetch --unshallow")
+    with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
+        archive.extractall(folder / "checkout", filter="data")
+    return build(debian, folder / "checkout")
 
 
 def install(debian: Debian, folder: Path) -> None:

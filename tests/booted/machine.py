@@ -5,6 +5,7 @@ What is done in it stays in memory and is gone when it stops. It has a loopback 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
 PACKAGES = "systemd,systemd-sysv,dbus,python3"
-ON_TOP = ("prosody", "lua-unbound", "make", "python3-venv")
+ON_TOP = ("prosody", "lua-unbound", "make", "openssl", "python3-venv")
 """Installed when the rest works: Prosody's own installation needs a system that is whole."""
 PYTHON = "/usr/lib/prosody-sidecar/bin/python3"
 ENVIRONMENT = {
@@ -111,7 +112,7 @@ class Machine:
 
     def __init__(self, shared: Path, debian: Debian = BOOKWORM) -> None:
         """`shared` is seen inside as /shared, read-only."""
-        name = f"sidecar-{os.getpid()}"
+        name = f"sidecar-{os.getpid()}-{debian.suite}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._nspawn = subprocess.Popen(
             [
@@ -130,13 +131,13 @@ class Machine:
             stderr=self._log,
             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},  # Debian 13 boots with nothing else
         )
-        self._leader = 0
+        self.leader = 0
 
     def __enter__(self) -> Machine:
         until = time.monotonic() + 60
         while time.monotonic() < until and self._nspawn.poll() is None:
-            self._leader = self._leader or self._find_leader()
-            if self._leader and self.run("systemctl", "is-system-running", check=False).stdout.strip() in (
+            self.leader = self.leader or self._find_leader()
+            if self.leader and self.run("systemctl", "is-system-running", check=False).stdout.strip() in (
                 "running",
                 "degraded",
             ):
@@ -148,7 +149,7 @@ class Machine:
         raise CannotBoot(f"systemd-nspawn did not boot:\n{said}")
 
     def __exit__(self, *_: object) -> None:
-        if self._leader and self._nspawn.poll() is None:
+        if self.leader and self._nspawn.poll() is None:
             self.run("systemctl", "--force", "poweroff", check=False)
         try:
             self._nspawn.wait(20)
@@ -163,7 +164,7 @@ class Machine:
 
     def _command(self, *command: str) -> list[str]:
         settings = (f"{name}={value}" for name, value in ENVIRONMENT.items())
-        return ["nsenter", "-t", str(self._leader), "-a", "-C", "env", "-i", *settings, *command]
+        return ["nsenter", "-t", str(self.leader), "-a", "-C", "env", "-i", *settings, *command]
 
     def run(self, *command: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
@@ -182,10 +183,20 @@ class Machine:
 
     def join(self, room: str) -> str:
         """How somebody fares who joins a room on the machine's Prosody: "joined", or the error."""
-        order = ["nsenter", "-t", str(self._leader), "-n", sys.executable, "-m", "tests.booted.join", room]
+        order = ["nsenter", "-t", str(self.leader), "-n", sys.executable, "-m", "tests.booted.join", room]
         done = subprocess.run(order, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def pid_of(self, inside: str) -> int:
+        """The number out here of a process that has this number inside."""
+        space = Path(f"/proc/{self.leader}/ns/pid").readlink()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # it has just ended
+                numbers = re.search(r"^NSpid:\s+(\d+)\s.*?(\d+)$", status.read_text(), re.M)
+                if numbers and numbers[2] == inside.strip() and (status.parent / "ns/pid").readlink() == space:
+                    return int(numbers[1])
+        raise LookupError(f"no process {inside} in this machine")
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Write a file inside."""

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.booted.machine import Machine
+from tests.booted.machine import Debian, Machine
 
 SERVICE = "prosody-sidecar.service"
 SECRET = "/etc/prosody-sidecar/webhook-secret"
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Machine]:
+def machine(
+    tmp_path_factory: pytest.TempPathFactory, debian: Debian, packages: dict[Debian, Path]
+) -> Iterator[Machine]:
     shared = tmp_path_factory.mktemp("shared")
-    shutil.copy(package, shared / "sidecar.deb")
+    shutil.copy(packages[debian], shared / "sidecar.deb")
     shared.chmod(0o755)
-    with Machine(shared) as booted:
+    with Machine(shared, debian) as booted:
         booted.run("dpkg", "--install", "/shared/sidecar.deb")
         booted.write("/etc/prosody-sidecar/sidecar.yaml", "backend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n")
         booted.write(SECRET, "wrong", mode="600")

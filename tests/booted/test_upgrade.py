@@ -3,21 +3,17 @@
 The tests of this file build on each other. The earlier package is that of the first version, built from its commit.
 """
 
-import io
 import json
 import shutil
-import subprocess
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.booted.build import build
-from tests.booted.machine import PYTHON, ROOT, Debian, Machine
+from tests.booted.build import build_first
+from tests.booted.machine import PYTHON, CannotBoot, Debian, Machine
 
-FIRST = "ac474dd3dbae69ccc090d16194b6dc79622766d0"
 SERVICE = "prosody-sidecar.service"
 CONFIG = "/etc/prosody-sidecar/sidecar.yaml"
 OWN = "# of the administrator\nbackend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n"
@@ -27,14 +23,12 @@ OWN = "# of the administrator\nbackend:\n  url: http://127.0.0.1:8790/webhooks/j
 def machine(
     tmp_path_factory: pytest.TempPathFactory, debian: Debian, packages: dict[Debian, Path]
 ) -> Iterator[Machine]:
-    found = subprocess.run(["git", "archive", FIRST], cwd=ROOT, capture_output=True, check=False)
-    if found.returncode != 0:
-        pytest.skip(f"this checkout has no commit {FIRST[:7]}, of the first version")
-    first = tmp_path_factory.mktemp("first")
-    with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
-        archive.extractall(first, filter="data")
+    try:
+        first = build_first(debian, tmp_path_factory.mktemp("first"))
+    except CannotBoot as reason:
+        pytest.skip(str(reason))
     shared = tmp_path_factory.mktemp("shared")
-    shutil.copy(build(debian, first), shared / "first.deb")
+    shutil.copy(first, shared / "first.deb")
     shutil.copy(packages[debian], shared / "this.deb")
     shutil.copy(Path(__file__).parent / "load.py", shared)
     shared.chmod(0o755)

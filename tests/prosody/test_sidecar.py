@@ -98,7 +98,7 @@ async def test_the_fate_of_the_lead_is_its_own(start_prosody: StartProsody, room
         await ann.begin_join(room, "ann")
         await prosody.backend.received("join", room)
         await bob.begin_join(room, "bob")
-        waiting = f'return #webhook.module.save().records["{room}@conference.localhost"].waiters'
+        waiting = f'return #(webhook.module.save().records["{room}@conference.localhost"].waiters or {{}})'
         await eventually(lambda: prosody.module(waiting), 1)
         if fate != "timeout":
             fate_of_lead.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,3 +102,11 @@ def test_a_response_is_complete_with_its_last_byte() -> None:
     assert [is_complete(chunked[:-7]), is_complete(chunked)] == [False, True]
     with pytest.raises(WentWrong, match="503"):
         is_complete(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+
+
+async def test_a_port_that_another_program_has_taken_is_noticed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = Place(tmp_path, taken.getsockname()[1], 1)
+        with pytest.raises(WentWrong, match="another program has taken port"):
+            async with serving(place, "idle", "/bin/sleep", "60"):
+                pass

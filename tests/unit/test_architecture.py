@@ -52,7 +52,7 @@ FOLDERS: dict[str, frozenset[str]] = {
 
 HOMES: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"backend.client", "backend.pool", "backend.names", "demo_backend.server", "web"}),
-    "cachetools": frozenset({"decisions.packed_lru", "decisions.rooms_in_use", "decisions.suspicion"}),
+    "cachetools": frozenset({"decisions.rooms_in_use", "decisions.suspicion"}),
     "click": frozenset({"cli.commands", "cli.main"}),
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),

@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 from packaging.requirements import Requirement
 
+from sidecar.core.breaker import Permit
 from tools import man
-from tools.command_documents import COMMANDS
+from tools.command_documents import COMMANDS, EndpointStatus
 from tools.commands import every_command, options
 
 ROOT = Path(__file__).parents[3]
@@ -26,6 +28,11 @@ def test_every_command_that_prints_json_has_a_schema() -> None:
         if any(option.startswith("--json") for option, _ in options(each))
     }
     assert with_json == set(COMMANDS)
+
+
+def test_the_schema_has_every_state_of_the_breaker() -> None:
+    states = get_args(get_type_hints(EndpointStatus)["breaker"])
+    assert set(states) == {permit.value for permit in Permit}
 
 
 def test_the_man_page_has_every_command_and_option() -> None:

@@ -391,6 +391,31 @@ async def test_a_row_that_grants_more_than_the_new_one_is_gone_when_persist_retu
         assert (a_key() in running.cache.dirty) is full, "it is written when there is space"
 
 
+async def test_what_was_written_without_a_sync_is_synced_when_persist_returns() -> None:
+    store = FakeStore({a_key(): an_entry()})
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.drop(a_key())
+        await until(lambda: not running.cache.dirty)
+        assert not any(durable for _, durable in store.commits)
+        await running.writer.persist()
+        assert store.commits[-1] == ({}, True)
+        count = len(store.commits)
+        await running.writer.persist()
+        assert len(store.commits) == count
+
+
+async def test_a_purge_is_synced_also_where_only_allows_are_to_be_written() -> None:
+    store = FakeStore({a_key(): an_entry()})
+    async with Running(store) as running:
+        await until(lambda: running.writer.loaded)
+        running.cache.drop(a_key())
+        await until(lambda: not running.cache.dirty)
+        running.cache.put(a_key("other"), an_entry())
+        await running.writer.purge(5_000.0, Selector(room="standup"))
+        assert ({}, True) in store.commits
+
+
 async def test_without_a_store_nothing_piles_up_and_nobody_waits() -> None:
     async with Running(None) as running:
         assert running.writer.loaded

@@ -350,8 +350,9 @@ async def test_what_keeps_somebody_out_or_in_the_lobby_reaches_the_file_with_a_s
     await store.save({a_key(): an_entry(), a_key("b"): an_entry(Verdict.DENY)})
     await store.save({a_key(): None}, durable=True)
     await store.save({a_key(): an_entry(body=LOBBY)})
+    assert len(await loaded(store)) == 2  # and what has expired is deleted
     await database.close()
-    assert synced == [False, True, True, True]
+    assert synced == [False, True, True, True, True]
 
 
 def test_an_entry_shows_no_body() -> None:

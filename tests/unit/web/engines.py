@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.core.model import Answer, Endpoint, Event, Query, Source
+from sidecar.core.model import Answer, Endpoint, Event, Key, Query, Source
 from tests.unit.builders import ALLOW, CONFIG
 
 PREFIX = "/webhooks/jitsi"
@@ -29,11 +29,11 @@ class Engines:
         """If there is one, other answers come when it is set."""
         self.asked = 0
 
-    def at_once(self, query: Query) -> Answer | None:
+    def at_once(self, key: Key) -> Answer | None:
         if not self.remembers:
             return None
         self.asked += 1
-        return self.answers[query.key.endpoint]
+        return self.answers[key.endpoint]
 
     async def resolve(self, query: Query) -> Answer:
         self.asked += 1

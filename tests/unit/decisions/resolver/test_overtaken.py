@@ -139,7 +139,7 @@ async def test_a_decision_from_memory_brings_no_config_that_is_older_than_the_ro
     assert says(await harness.asks_config())["newer"] is True
     answer = await harness.asks()
     assert (answer.source, says(answer)) == (Source.HIT, {"allowed": True, "reason": None})
-    at_once = harness.resolver.at_once(harness.query(DECISION, roomName="standup", userJid="alice@example.com/x"))
+    at_once = harness.resolver.at_once(harness.query(DECISION, roomName="standup", userJid="alice@example.com/x").key)
     assert at_once is not None
     assert "configuration" not in says(at_once)
 
