@@ -104,8 +104,9 @@ class Engine(Protocol):
         """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         ...
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
-        """Replace a part of these fences and say so; returns the epoch in which it was done."""
+    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
+        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
+        done."""
         ...
 
     async def withdraw(self, name: str) -> None:
@@ -446,11 +447,14 @@ class SharedMemory:
         if self._denied.get(denied.key) is denied:
             del self._denied[denied.key]
 
-    async def _change(self, made: Made) -> str:
-        """Bring one change to the engine; returns its epoch."""
-        scopes_ = [self._sealer.digest(scope) for scope in moved(made.selector)]
+    async def _change(self, changes: Sequence[Made]) -> str:
+        """Bring changes to the engine, in order; returns its epoch."""
+        return await self._engine.change([self._as_said(made) for made in changes])
+
+    def _as_said(self, made: Made) -> tuple[str, list[str], bytes]:
         document = {**masked(made.selector, made.change, self._sealer), "from": self._member}
-        return await self._engine.change(PARTS[made.change], scopes_, self._sealer.say(document))
+        labels = [self._sealer.digest(scope) for scope in moved(made.selector)]
+        return PARTS[made.change], labels, self._sealer.say(document)
 
     async def _write_deny(self, denied: _Denied) -> None:
         key, entry = denied.key, denied.entry

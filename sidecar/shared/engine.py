@@ -154,11 +154,28 @@ class Engine:
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
         await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
-        """Replace a part of these fences, and say so; returns the epoch in which it was done."""
-        names = [f"fence:{scope}" for scope in scopes]
-        answer = await self._call(self._writes, names, "change", part[0], message)
-        return str(answer[0].decode())
+    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
+        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
+        done."""
+        calls = [
+            self._values([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+            for part, scopes, message in changes
+        ]
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                try:
+                    answers = await self._in_one_go(calls)
+                except NoScriptError:
+                    self._sha = ""
+                    answers = await self._in_one_go(calls)
+                return str(answers[0][0].decode())
+
+    async def _in_one_go(self, calls: Sequence[Sequence[Any]]) -> Any:
+        sha = await self._loaded(self._writes)
+        async with self._writes.pipeline(transaction=False) as pipeline:
+            for values in calls:
+                pipeline.evalsha(sha, *values)
+            return await pipeline.execute()
 
     async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
         """Keep an order for other shards until it is over, at most so long, and say it."""

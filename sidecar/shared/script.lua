@@ -122,10 +122,11 @@ end
 -- KEYS: the answer, its fences. ARGV: verdict, epoch, asked, lifetime, content, the fences as they were
 function does.keep()
 	local verdict, of, asked, lifetime, content = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-	local current, fences = epoch(), read_fences(4)
+	local current = epoch()
 	if of ~= current then
 		return { current, now, "epoch" }
 	end
+	local fences = read_fences(4)
 	for index, fence in ipairs(fences) do
 		for part = 1, 4 do
 			if fence[part] ~= ARGV[3 + index * 4 + part] then

@@ -59,6 +59,8 @@ class Word:
     user: str
     """Empty: it is the room's config."""
     guest: bool
+    asked_for_all: bool
+    """The question was asked for all guests of the room."""
     verdict: str
     """allow, lobby, moderator, deny; config, gone."""
     header: str
@@ -72,7 +74,7 @@ class Word:
 
     @property
     def for_all_guests(self) -> bool:
-        return self.guest and self.header != "private" and self.verdict in ("allow", "deny")
+        return self.asked_for_all and self.header != "private" and self.verdict in ("allow", "deny")
 
     def is_usable(self, at: float, policy: Limits) -> bool:
         return at - self.asked <= min(self.usable.total, policy.total if self.verdict != "deny" else 1e9) + HAIR
@@ -282,9 +284,11 @@ class Said:
 
     def _judge_number(self, question: Question, number: int) -> Iterator[str]:
         (word,) = [word for word in self.words if word.number == number]
+        # A backend that sends configs along with decisions may answer nothing else, or 404, to `room-created`.
+        kept = [each for each in self._configs(question.room) if each.number and each.header != "no-store"]
         newer = [
             other.number or other.verdict
-            for other in self._configs(question.room)
+            for other in (kept if word.user else self._configs(question.room))
             if other.asked > word.asked + HAIR and other.said < question.ended - BESIDE and other.life == question.life
         ]
         if newer:
