@@ -4,12 +4,12 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
-	"connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config";
-	"decisions";
-	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
-	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "lobby_entry"; "bosh";
-	"gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "bosh"; "held"; "answers";
+	"http"; "connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings";
+	"setting_types"; "config"; "decisions"; "login_only"; "forbidden"; "metadata"; "features"; "auto_record";
+	"locks"; "room_setup"; "members_only"; "lobby"; "wait_for_host"; "ending"; "duration"; "records"; "access";
+	"who"; "breakout_rooms"; "put_out"; "lobby_entry"; "gate"; "limit"; "occupants"; "attendance"; "neighbours";
+	"shell"; "kick"; "refresh"; "forget"; "orders";
 };
 
 local traceback = debug.traceback;
@@ -36,7 +36,7 @@ local function build(libraries, saved)
 		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
 	};
 	local rooms = libraries.rooms.new { state = state, people = people };
-	local held = libraries.held.new { state = state, people = people };
+	local held = libraries.held.new { state = state, people = people, bosh = libraries.bosh.new() };
 
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
 	local orders; -- built last, since it reaches for much of what asks over the link
@@ -112,7 +112,6 @@ local function build(libraries, saved)
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
 		records = records, access = access, decisions = decisions, login_only = login_only,
 		breakout_rooms = breakout_rooms, messages = messages, put_out = put_out, lobby_entry = lobby_entry,
-		bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
