@@ -115,8 +115,11 @@ end
 -- KEYS: the answer, its fences
 function does.read()
 	local current, fences = epoch(), read_fences(4)
+	for index, fence in ipairs(fences) do
+		fences[index] = table.concat(fence, " ")
+	end
 	local kept = redis.call("HMGET", KEYS[3], "c", "w")
-	return { current, now, fences, kept[1], kept[2] }
+	return { current, now, table.concat(fences, "\n"), kept[1], kept[2] } -- one text: a client reads it in one piece
 end
 
 -- KEYS: the answer, its fences. ARGV: verdict, epoch, asked, lifetime, content, the fences as they were

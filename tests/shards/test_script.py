@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sidecar.core.fences import MISSING, PARTS, Fence
+from sidecar.core.sealed import ToKeep
 from sidecar.shared.engine import Engine, Place
 from tests.rig.engine import EngineProcess
 from tests.unit.decisions.engine_model import Data, EngineModel
@@ -81,7 +82,9 @@ class Pair:
         found, epoch = self.chance.choice(self.found[name])
         content = self.text().encode()
         arguments = (name, SCOPES[name], "allow")
-        happened = await self.engine.keep(*arguments, found.epoch, found.fences, found.now_ms, LONG, content)
+        (happened,) = await self.engine.keep(
+            [ToKeep(*arguments, found.epoch, found.fences, found.now_ms, LONG, content)]
+        )
         self.now()
         assert self.model.keep(*arguments, epoch, found.fences, found.now_ms, content) == happened
 
