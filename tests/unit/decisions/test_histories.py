@@ -34,7 +34,7 @@ from tests.unit.virtual import VirtualLoop
 STEP_COUNT = 60
 STEPS = int(os.environ.get("HISTORIES_STEPS", "0"))
 SETTINGS = settings(
-    max_examples=max(60, STEPS // STEP_COUNT),
+    max_examples=max(30, STEPS // STEP_COUNT),
     stateful_step_count=STEP_COUNT,
     derandomize=not STEPS,
     phases=[phase for phase in Phase if not STEPS or phase is not Phase.shrink],  # it takes minutes
