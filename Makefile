@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 ARGS ?=
 TESTS ?=
 
-.PHONY: help demo demo-browser run unit test test-jitsi lint format faults crash damage soak failures long-runs bench clean
+.PHONY: help demo demo-browser run unit test test-jitsi test-shards lint format faults crash damage soak soak-shards failures long-runs bench clean
 
 include packaging/packaging.mk
 
@@ -76,14 +76,18 @@ damage: ## Damages each file of the module in every way, on both Prosodys, and c
 soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minutes 5 --seed 7" for another run
 	@tools/setup.sh run
 	@$(PYTHON) -m tests.soak $(ARGS)
-	@SHARDS_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py
+	@SHARDS_STEPS=100000 HISTORIES_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py tests/unit/decisions/test_histories.py
 
 failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, and writes its table (needs root, 15 minutes)
 	@tools/setup.sh test boot
 	@$(PYTHON) -m tests.failures $(ARGS)
 
-long-runs: ## All long runs in sequence (about 30 minutes); a failed one does not stop the next
-	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak
+soak-shards: ## Fifteen minutes in which the engine of three shards fails every twenty seconds; ARGS as above
+	@tools/setup.sh test
+	@$(PYTHON) -m tests.shards.soak $(ARGS)
+
+long-runs: ## All long runs in sequence (about 45 minutes); a failed one does not stop the next
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 faults crash damage soak soak-shards
 
 bench: ## Compares the sidecar with nginx, Varnish and no proxy; ARGS="joins herd" for some parts, "--quick" for 3 minutes instead of 15
 	@tools/setup.sh bench

@@ -1,5 +1,5 @@
 """Part `bosh`: a join over BOSH, one after the other. As browsers do, one request always waits at Prosody, and what is
-said meanwhile goes in a second one."""
+said meanwhile goes in a second one. Users are some distance away, where round trips count more than CPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from bench.users import GIVE_UP_AFTER, Session
 from tests.rig.prosody import VERSIONS
 
 ROWS = (BARE, SIDECAR)
-JOINS = 100
-ROOMS = 20
+DISTANCES = {"beside Prosody": (0.0, 100), "a round trip of 20 ms": (0.01, 30)}
+"""Seconds on the way from the browser to Prosody, and how many joins."""
+
+ROOMS = 10
 """They are joined before, so a sidecar has cached answers."""
 
 
@@ -30,14 +32,16 @@ async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> Async
             for number in range(rounds):
                 for way in ready:
                     say(f"bosh, round {number + 1}: {version}, {way.who}")
-                    async for each in tried("bosh", way.who, joined(version, way, number, JOINS // (1 + 3 * quick))):
-                        yield each
+                    for distance in DISTANCES:
+                        async for each in tried("bosh", way.who, joined(version, way, number, distance)):
+                            yield each
 
 
-async def joined(version: str, way: Way, number: int, joins: int) -> AsyncIterator[Sample]:
+async def joined(version: str, way: Way, number: int, distance: str) -> AsyncIterator[Sample]:
     """One user, who joins and leaves."""
+    seconds, joins = DISTANCES[distance]
     async with asyncio.timeout(GIVE_UP_AFTER):
-        browser = Browser(way)
+        browser = Browser(way, seconds)
         try:
             await browser.log_in()
             for room in range(ROOMS):
@@ -52,14 +56,15 @@ async def joined(version: str, way: Way, number: int, joins: int) -> AsyncIterat
         ("p99 ms", times[len(times) * 99 // 100] * 1e3),
         ("CPU µs, join and leave", cpu / joins * 1e6),
     ):
-        yield Sample("bosh", f"{version}, one at a time", way.who, figure, value, number)
+        yield Sample("bosh", f"{version}, {distance}", way.who, figure, value, number)
 
 
 class Browser:
     """A session over BOSH, on two kept connections."""
 
-    def __init__(self, way: Way) -> None:
-        """Not open yet."""
+    def __init__(self, way: Way, distance: float) -> None:
+        """Not open yet. `distance`: seconds that a request and a response are on their way."""
+        self._distance = distance
         self._muc, self._port, self._domain = way.server.muc, way.server.http_port, way.server.domain
         self._rid, self._sid = random.randrange(1_000_000, 2_000_000_000), ""
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -122,6 +127,7 @@ class Browser:
             self._free.append(await asyncio.open_connection("127.0.0.1", self._port))
             self._writers.append(self._free[-1][1])
         reader, writer = self._free.pop()
+        await asyncio.sleep(self._distance)
         writer.write(
             f"POST /http-bind HTTP/1.1\r\nHost: {self._domain}\r\nContent-Type: text/xml; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
@@ -132,6 +138,7 @@ class Browser:
         if length is None:
             raise WentWrong(f"not an answer of BOSH: {head[:300]}")
         answer = (await reader.readexactly(int(length[1]))).decode()
+        await asyncio.sleep(self._distance)
         self._free.append((reader, writer))
         if found := re.search(r"\bsid='([^']+)'", answer):
             self._sid = found[1]

@@ -19,7 +19,7 @@ def described() -> dict[str, str]:
     about = {
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "kernel": f"{platform.system()} {platform.release()}",
-        "prosody-sidecar": __version__,
+        "prosody-sidecar": f"{__version__}, commit {_commit()}",
         "Python": platform.python_version(),
         "aiohttp": importlib.metadata.version("aiohttp"),
     }
@@ -37,11 +37,17 @@ def _processor() -> str:
     return platform.machine()
 
 
+def _commit() -> str:
+    return _output("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD") or "unknown"
+
+
 def _installed(name: str, *options: str) -> str:
     """The version from dpkg, not from the program: `prosody --version` starts a server."""
-    asked = ["dpkg-query", *options, "--show", "--showformat=${Version}", name]
+    return _output("dpkg-query", *options, "--show", "--showformat=${Version}", name) or "not installed"
+
+
+def _output(*command: str) -> str:
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, check=True)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "not installed"
-    return done.stdout.strip()
+        return ""

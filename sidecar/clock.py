@@ -33,6 +33,12 @@ class SystemClock:
         return time.time()
 
 
+def until_next(period: float, now: float) -> float:
+    """Seconds until the next multiple of a period. What is due in every period is then due at the same instant, and an
+    idle process wakes up once for all of it."""
+    return period - now % period
+
+
 _LAST_RECEIVED = struct.Struct("=52xI")
 """`tcpi_last_data_recv` in Linux's `struct tcp_info`."""
 

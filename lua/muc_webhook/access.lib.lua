@@ -9,6 +9,8 @@ local json = require "util.json";
 
 local plain = "^[^%c\"\\]*$"; -- a text that needs no escapes in JSON
 
+local not_modified = 304; -- the status of a config that is the known one
+
 local state, options, safely, people, rooms, held, webhook, decisions, config, records; -- handed over by start.lib.lua
 
 -- A member of a JSON object.
@@ -19,14 +21,14 @@ local function member(name, value)
 end
 
 -- The body of the question. It is put together here, since json.encode would make many tables of it.
-local function question_about(origin, stanza, room_jid, user_jid, room)
+local function question_about(origin, stanza, room_jid, user_jid)
 	local identity = people.identity_of(origin);
 	return "{"..member("roomName", jid.node(room_jid) or room_jid)..member("roomJid", room_jid)
 		..member("userJid", user_jid)..member("userName", people.display_name(stanza, identity))
 		..member("userId", identity.id)..member("userEmail", identity.email)
 		..(people.is_guest(origin, identity) and '"guest":true,' or '"guest":false,')
 		..member("bearerToken", options.send_token and identity.token or nil)
-		..member("meetingId", options.send_meeting_id and rooms.meeting_id(room) or nil)
+		..member("meetingId", options.send_meeting_id and rooms.meeting_id(rooms.of(room_jid)) or nil)
 		..'"timestamp":'..os.time().."}";
 end
 
@@ -39,9 +41,11 @@ local function pass_on(record)
 	end
 end
 
-local function settle_lead(record, config_status, text)
+local function settle_lead(record, known_config, config_status, text)
 	if record.is_given then return; end
-	if config_status then
+	if config_status == not_modified and known_config then
+		records.settle(record, "ready", known_config);
+	elseif config_status then
 		records.settle(record, config.read_answer(record.jid, config_status, text));
 	else
 		pass_on(record);
@@ -52,7 +56,7 @@ end
 local function take(waiting, code, decision, _, config_status, room_config)
 	local record = waiting.lead;
 	if record then
-		safely("Taking in the config of "..record.jid, settle_lead, record, config_status, room_config);
+		safely("Taking in the config", settle_lead, record, waiting.known_config, config_status, room_config);
 		if record.state ~= "pending" then waiting.record = record; end
 	end
 	waiting.code, waiting.decision = code, decision;
@@ -61,7 +65,10 @@ end
 
 local function begin(waiting, room_jid, user_jid, body)
 	if not webhook.can_join() then return webhook.ask("validate-access", body, take, waiting); end
-	if not state.records[room_jid] then waiting.lead = records.begin(room_jid, rooms.of(room_jid), user_jid); end
+	if not state.records[room_jid] then
+		waiting.lead = records.begin(room_jid, rooms.of(room_jid), user_jid);
+		waiting.known_config = config.recall(room_jid);
+	end
 	webhook.ask(waiting.lead and "join config" or "join", body, take, waiting);
 end
 

@@ -4,7 +4,9 @@
 -- and written but once: a shape is the text between those values, and what it says. To read each room's 50 settings
 -- again would cost more than all else in a join. What rooms have in common, they share: nobody changes it.
 
+local cache = require "util.cache";
 local json = require "util.json";
+local sha256 = require "util.hashes".sha256;
 local new_uuid = require "util.uuid".generate;
 
 local answers, settings, messages; -- handed over by start.lib.lua
@@ -139,11 +141,32 @@ local function read_all(text)
 	return read_by_shape(shape, text);
 end
 
+local most_remembered = 1000;
+local remembered = cache.new(most_remembered); -- room JID -> the latest config of that room
+
+-- For when the room is made again: most rooms have the same config then, and the sidecar need not send it.
+local function remember(room_jid, config)
+	remembered:set(room_jid, config);
+end
+
+-- With its digest, by which the sidecar knows it.
+local function recall(room_jid)
+	local config = remembered:get(room_jid);
+	if config then config.digest = config.digest or sha256(config.text, true):sub(1, 32); end
+	return config;
+end
+
+-- The settings for the frontend that other rooms have too, and the room's own, which count more.
+local function parts_of(frontend)
+	return getmetatable(frontend).__index, frontend;
+end
+
 -- The settings for the frontend in a table of their own, whose names and values are what `change` makes of them.
 local function all_of(frontend, change)
+	local common, own = parts_of(frontend);
 	local all = {};
-	for name, value in pairs(getmetatable(frontend).__index) do all[change(name)] = change(value); end
-	for name, value in pairs(frontend) do all[change(name)] = change(value); end
+	for name, value in pairs(common) do all[change(name)] = change(value); end
+	for name, value in pairs(own) do all[change(name)] = change(value); end
 	return all;
 end
 
@@ -181,7 +204,9 @@ end
 
 local function new(need)
 	answers, settings, messages = need.answers, need.settings, need.messages;
-	return { read = read; read_answer = read_answer; all_of = all_of };
+	return {
+		read = read; read_answer = read_answer; parts_of = parts_of; all_of = all_of; remember = remember; recall = recall;
+	};
 end
 
 return { version = "0.2.0"; new = new };

@@ -13,7 +13,7 @@ local http = require "net.http";
 local timer = require "util.timer";
 local websocket = require "net.websocket";
 
-local options, safely, abandon; -- handed over by start.lib.lua
+local options, safely, answers, abandon; -- handed over by start.lib.lua
 
 local protocol = "prosody-sidecar.v1";
 local handshake_within = 3;
@@ -80,6 +80,13 @@ function connection_mt:tell(message)
 	return ok and sent ~= nil;
 end
 
+-- Names a config that the asker has had before. Its answer is shorter then, if it still is the config.
+function connection_mt:words_of(exchange)
+	local known_config = exchange.asker and exchange.asker.known_config;
+	if not known_config or not self.knows_digests then return exchange.endpoint; end
+	return exchange.endpoint.." "..known_config.digest;
+end
+
 -- Sends what is to be answered: exchange:answered(status, body, is_old, config_status, config) is called, see
 -- webhook.lib.lua, or exchange:lost(why).
 -- Returns false if nothing was sent.
@@ -89,7 +96,7 @@ function connection_mt:send(kind, id, exchange)
 	if self.count >= most_under_way or self.bytes + size > most_bytes or self.under_way[id] then return false; end
 	self.under_way[id], self.count, self.bytes = exchange, self.count + 1, self.bytes + size;
 	exchange.connection, exchange.link_id = self, id;
-	if self:tell(kind.." "..id.." "..exchange.endpoint.."\n"..exchange.body) then return true; end
+	if self:tell(kind.." "..id.." "..self:words_of(exchange).."\n"..exchange.body) then return true; end
 	return not self:forget(exchange); -- if it is under way no more, it was lost meanwhile, and sent in another way
 end
 
@@ -136,7 +143,10 @@ function connection_mt:take(message)
 		self.on_bye(self);
 	elseif kind == "order" then
 		self.on_order(self, id, message:sub(body_at));
-	elseif kind ~= "hello" and not (kind == "pong" and is_asked_for) then
+	elseif kind == "hello" then
+		local hello = answers.read_object(message:sub(body_at));
+		self.knows_digests = hello ~= nil and hello.configDigests == true;
+	elseif not (kind == "pong" and is_asked_for) then
 		self:ignore(kind or "no header");
 	end
 end
@@ -211,7 +221,7 @@ local function new_connection(on)
 end
 
 local function new(need)
-	options, safely, abandon = need.options, need.safely, need.http.abandon;
+	options, safely, answers, abandon = need.options, need.safely, need.answers, need.http.abandon;
 	return { new = new_connection };
 end
 

@@ -33,30 +33,39 @@ local function warn_of_end(room, minutes)
 	}));
 end
 
+local start; -- refers to itself through its timer
+
+-- The room may be another object by now, but not another meeting.
+local function on_time(room_jid, life)
+	life.timer = nil;
+	local room = rooms.of(room_jid);
+	if not room or room._data.muc_webhook_started_at ~= life.timed_for then return; end
+	if not life.is_to_warn then
+		local _, minutes = end_of(room);
+		safely("Ending the meeting", end_meeting, room, minutes);
+		return;
+	end
+	life.warned = true;
+	safely("Warning of the end", warn_of_end, room, options.warning_minutes);
+	start(room);
+end
+
 -- Or starts again, when the config or the meeting has changed.
-local function start(room)
+function start(room)
 	local life, started_at = rooms.life_of(room), room._data.muc_webhook_started_at;
 	rooms.stop_timer(life);
-	local ends_at, minutes = end_of(room);
+	local ends_at = end_of(room);
 	life.has_end = ends_at ~= nil;
 	if not options.enforce_duration or not ends_at then return; end
 
 	local warning_minutes = options.warning_minutes;
 	local left = ends_at - os.time();
 	local until_warning = left - warning_minutes * 60;
-	local warns = not life.warned and warning_minutes > 0 and until_warning > 0;
+	life.is_to_warn = not life.warned and warning_minutes > 0 and until_warning > 0;
+	life.timed_for = started_at;
 	local room_jid = room.jid;
-	life.timer = timer.add_task(math.max(0, warns and until_warning or left), function ()
-		life.timer = nil;
-		local now_room = rooms.of(room_jid); -- which may be another object by now, but not another meeting
-		if not now_room or now_room._data.muc_webhook_started_at ~= started_at then return; end
-		if not warns then
-			safely("Ending the meeting in "..room_jid, end_meeting, now_room, minutes);
-			return;
-		end
-		life.warned = true;
-		safely("Warning of the end in "..room_jid, warn_of_end, now_room, warning_minutes);
-		start(now_room);
+	life.timer = timer.add_task(math.max(0, life.is_to_warn and until_warning or left), function ()
+		on_time(room_jid, life);
 	end);
 end
 

@@ -18,6 +18,13 @@ local function with_entities(value)
 	return copy;
 end
 
+local room_configs = setmetatable({}, { __mode = "k" }); -- settings for the frontend -> what of them is in the metadata
+
+local function room_config_of(frontend)
+	room_configs[frontend] = room_configs[frontend] or config.all_of(frontend, with_entities);
+	return room_configs[frontend];
+end
+
 local muted_by = { muteOnJoin = "audio"; videoOffOnJoin = "video" };
 local restricted_by = { chatEnabled = "groupChatRestricted"; pollsEnabled = "pollCreationRestricted" };
 
@@ -31,9 +38,10 @@ local function mute(room, metadata, frontend)
 	end
 end
 
-local function restrict(metadata, is_forbidden)
+-- `forbids(subject, setting)` says what is forbidden.
+local function restrict(metadata, forbids, subject)
 	for setting, permission in pairs(restricted_by) do
-		if is_forbidden(setting) then
+		if forbids(subject, setting) then
 			if type(metadata.permissions) ~= "table" then metadata.permissions = {}; end
 			metadata.permissions[permission] = true;
 		end
@@ -41,10 +49,14 @@ local function restrict(metadata, is_forbidden)
 end
 
 -- A breakout room has metadata of its own, in which its users look.
-local function copy(main_room, breakout_room, is_forbidden)
+local function copy(main_room, breakout_room, forbids, subject)
 	breakout_room.jitsiMetadata = breakout_room.jitsiMetadata or {};
 	breakout_room.jitsiMetadata.roomConfig = main_room.jitsiMetadata and main_room.jitsiMetadata.roomConfig;
-	restrict(breakout_room.jitsiMetadata, is_forbidden);
+	restrict(breakout_room.jitsiMetadata, forbids, subject);
+end
+
+local function denies(frontend, setting)
+	return frontend[setting] == false;
 end
 
 local function tell(room)
@@ -58,13 +70,12 @@ local function write(room, frontend)
 	room.muc_webhook_frontend = frontend;
 	local metadata = room.jitsiMetadata or {};
 	room.jitsiMetadata = metadata;
-	metadata.roomConfig = config.all_of(frontend, with_entities);
+	metadata.roomConfig = room_config_of(frontend);
 	mute(room, metadata, frontend);
-	local function is_forbidden(setting) return frontend[setting] == false; end
-	restrict(metadata, is_forbidden);
+	restrict(metadata, denies, frontend);
 	tell(room);
 	for _, breakout_room in ipairs(rooms.breakout_rooms_of(room)) do
-		copy(room, breakout_room, is_forbidden);
+		copy(room, breakout_room, denies, frontend);
 		tell(breakout_room);
 	end
 end
@@ -79,7 +90,7 @@ end
 local function on_breakout_room(room)
 	local main_room = main_room_of(room.jid);
 	if not main_room then return; end
-	copy(main_room, room, function (setting) return forbidden.forbids(main_room, setting); end);
+	copy(main_room, room, forbidden.forbids, main_room);
 end
 
 -- When somebody in the room, or in a breakout room, writes. False refuses, nil leaves it to others, which allow what
@@ -97,7 +108,7 @@ local function on_write(event)
 	if key ~= "permissions" or event.actor.role ~= "moderator" then return nil; end
 	if type(data) ~= "table" then return false; end
 	local written = { permissions = data };
-	restrict(written, function (setting) return forbidden.forbids(main_room, setting); end);
+	restrict(written, forbidden.forbids, main_room);
 	return written.permissions;
 end
 

@@ -31,20 +31,30 @@ local function union_of_options(names)
 	return union;
 end
 
--- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
--- jigasi's <initiator>, can be written by any client.
-local function is_exempt(full_jid)
-	local node, host = jid.split(full_jid);
-	local bare = node and node.."@"..host or host;
-	if admins[bare] or exempt[bare] or exempt[host] or visitors.is_mirrored(host) then return true; end
-	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
-		for _, list in ipairs(bot_prefixes) do
-			for _, prefix in ipairs(list) do
-				if bare:sub(1, #prefix) == prefix then return true; end
-			end
-		end
+local function has_bot_prefix(bare_jid)
+	for _, prefix in ipairs(bot_prefixes) do
+		if bare_jid:sub(1, #prefix) == prefix then return true; end
 	end
 	return false;
+end
+
+-- What the options say of the JID that was asked for last, since a join asks several times.
+local last = {};
+
+local function look_up(some_jid)
+	local node, host = jid.split(some_jid);
+	local bare = node and node.."@"..host or host;
+	last.jid, last.host = some_jid, host;
+	last.is_listed = admins[bare] or exempt[bare] or exempt[host] or false;
+	last.is_bot = has_bot_prefix(bare);
+end
+
+-- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
+-- jigasi's <initiator>, can be written by any client.
+local function is_exempt(some_jid)
+	if some_jid ~= last.jid then look_up(some_jid); end
+	if last.is_listed or visitors.is_mirrored(last.host) then return true; end
+	return last.is_bot and prosody.hosts[last.host] ~= nil; -- anybody can have a server of such a name
 end
 
 -- The name of the authentication that a session of this server has passed.
@@ -140,10 +150,10 @@ local function new(need)
 		"muc_access_whitelist"; "muc_lobby_whitelist"; "muc_password_whitelist"; "token_verification_allowlist";
 	};
 	for member in pairs(need.options.exempt_jids) do exempt[jid.prep(member) or member] = true; end
-	bot_prefixes = {
-		texts_of_option("recorder_prefixes", { "recorder@recorder." });
-		texts_of_option("transcriber_prefixes", { "transcriber@recorder." });
-	};
+	bot_prefixes = texts_of_option("recorder_prefixes", { "recorder@recorder." });
+	for _, prefix in ipairs(texts_of_option("transcriber_prefixes", { "transcriber@recorder." })) do
+		table.insert(bot_prefixes, prefix);
+	end
 	return {
 		is_exempt = is_exempt; is_anonymous = is_anonymous; identity_of = identity_of; is_guest = is_guest;
 		display_name = display_name; is_listed = is_listed; names_of = names_of; names_of_jid = names_of_jid;

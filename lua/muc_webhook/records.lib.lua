@@ -35,15 +35,16 @@ end
 -- Once in the life of a room, which may be of several objects.
 local function apply(record, room, relaxes)
 	record.room = room;
-	if record.settings then safely("Writing the metadata of "..record.jid, metadata.write, room, record.frontend); end
+	if record.settings then safely("Writing the metadata", metadata.write, room, record.frontend); end
 	if record.settings and (room._data.muc_webhook_config ~= record.text or not locks.is_watched(room)) then
-		safely("Applying the config of "..record.jid, setup.apply, room, record, applied_config(room), relaxes);
+		safely("Applying the config", setup.apply, room, record, applied_config(room), relaxes);
 	end
 	if record.state == "ready" then members_only.lift(room, record.settings); end
 end
 
 -- With `relaxes`, also what a config has locked before is opened that this one does not lock any more.
 local function take(record, new_config, relaxes)
+	config.remember(record.jid, new_config);
 	record.state, record.text, record.degraded = "ready", new_config.text, nil;
 	record.settings, record.frontend = new_config.settings, new_config.frontend;
 	record.payload = new_config.payload;
@@ -74,13 +75,13 @@ local function settle(record, outcome, detail, relaxes)
 	local current = state.records[record.jid] == record;
 	local stored = outcome == "failed" and current and stored_config(record.jid);
 	if outcome == "ready" then
-		safely("Taking in the config of "..record.jid, take, record, detail, relaxes);
+		safely("Taking in the config", take, record, detail, relaxes);
 	elseif outcome == "refused" then
 		module:log("info", "Room %s is refused: %s", record.jid, detail);
 		record.state, record.reason = "refused", detail;
 	elseif stored then
 		module:log("warn", "No config for %s (%s), it keeps the one it had", record.jid, detail);
-		safely("Taking in the config of "..record.jid, take, record, stored);
+		safely("Taking in the config", take, record, stored);
 	else
 		module:log("warn", "No config for %s: %s", record.jid, detail);
 		record.state, record.degraded = options.fail_open and "ready" or "failed", options.fail_open or nil;

@@ -4,8 +4,11 @@
 -- A setting that opens the room undoes what a config or Prosody's default has closed, and no lock of anybody else.
 
 local jid = require "util.jid";
+local set = require "util.set";
 
-local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
+local none = {};
+
+local options, config, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
 local warned_of_moderated = false;
 
@@ -119,38 +122,47 @@ local function apply_locks(room, settings, before, relaxes)
 	end
 end
 
--- Does this with the bare JIDs in a list of moderators that are not in the other one.
-local function each_new_moderator(list, other, f)
-	local known = {};
-	for _, moderator in ipairs(other or {}) do known[moderator] = true; end
-	for _, moderator in ipairs(list or {}) do
+-- Calls f(room, bare JID, ...) for those in a list of moderators that are not in the other one.
+local function each_new_moderator(list, other, f, room, ...)
+	local known = other and set.new(other);
+	for _, moderator in ipairs(list or none) do
 		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) and not known[moderator] then f(bare); end
+		if bare and jid.node(bare) and not (known and known:contains(moderator)) then f(room, bare, ...); end
 	end
 end
 
 local function apply_moderators(room, settings, before, relaxes)
-	each_new_moderator(settings.moderators, before.moderators, function (bare) grant(room, bare, "owner"); end);
-	if not relaxes then return; end
-	each_new_moderator(before.moderators, settings.moderators, function (bare) demote(room, bare); end);
+	each_new_moderator(settings.moderators, before.moderators, grant, room, "owner");
+	if relaxes then each_new_moderator(before.moderators, settings.moderators, demote, room); end
+end
+
+local function store_part(data, part)
+	for name, value in pairs(part) do
+		local data_name = data_names[name];
+		if data_name then data[data_name] = value; end
+	end
 end
 
 -- Where other modules look for them.
-local function store(room, config, earlier)
-	local data, settings = room._data, config.settings;
-	data.muc_webhook_config = config.text; -- as text, since Prosody's storage refuses a table that is in two places
-	for name, data_name in pairs(data_names) do
-		local value = config.frontend[name];
-		if value ~= nil or earlier.frontend[name] ~= nil then data[data_name] = value; end
+local function store(room, record, earlier)
+	local data, settings = room._data, record.settings;
+	if data.muc_webhook_config then
+		for name, data_name in pairs(data_names) do
+			if earlier.frontend[name] ~= nil then data[data_name] = nil; end
+		end
 	end
+	data.muc_webhook_config = record.text; -- as text, since Prosody's storage refuses a table that is in two places
+	local common, own = config.parts_of(record.frontend);
+	store_part(data, common);
+	store_part(data, own);
 	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
 	data.is_public = settings.isPublic;
 	data.meeting_id = settings.meetingId;
 end
 
-local function apply(room, config, earlier, relaxes)
-	local settings, before = config.settings, earlier.settings;
-	store(room, config, earlier);
+local function apply(room, record, earlier, relaxes)
+	local settings, before = record.settings, earlier.settings;
+	store(room, record, earlier);
 	for _, setter in ipairs(plain_setters) do
 		local value = settings[setter[1]];
 		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end
@@ -212,7 +224,7 @@ end
 
 local function new(need)
 	options, data_names, host = need.options, need.settings.data_names, prosody.hosts[module.host];
-	locks, login_only, visitors = need.locks, need.login_only, need.visitors;
+	config, locks, login_only, visitors = need.config, need.locks, need.login_only, need.visitors;
 	return {
 		apply = apply; finish = finish; call = call; grant = grant; demote = demote; take_back = take_back;
 		close = close; open_lobby = open_lobby; is_sealed = is_sealed;

@@ -5,6 +5,8 @@ local new_uuid = require "util.uuid".generate;
 local now = require "util.time".now;
 local timer = require "util.timer";
 
+local none = {}; -- nobody changes it
+
 local state, people, host; -- handed over by start.lib.lua
 
 -- A join that waited across a reload of mod_muc must not look into the old one, which would load rooms that the new
@@ -83,8 +85,9 @@ local function room_elsewhere(room_jid)
 end
 
 local function breakout_rooms_of(room)
+	if not room._data.breakout_rooms then return none; end
 	local list = {};
-	for room_jid in pairs(room._data.breakout_rooms or {}) do table.insert(list, room_elsewhere(room_jid)); end
+	for room_jid in pairs(room._data.breakout_rooms) do table.insert(list, room_elsewhere(room_jid)); end
 	return list;
 end
 
@@ -106,9 +109,16 @@ local function meeting_id(room)
 	return room._data.meeting_id or room._data.meetingId;
 end
 
+local function occupants(room)
+	local n = 0;
+	for _ in pairs(room._occupants) do n = n + 1; end -- each_occupant() would copy them all
+	return n;
+end
+
+-- Without jicofo and the like.
 local function real_occupants(room)
 	local n = 0;
-	for _, occupant in room:each_occupant() do
+	for _, occupant in pairs(room._occupants) do
 		if not people.is_exempt(occupant.bare_jid) then n = n + 1; end
 	end
 	return n;
@@ -122,7 +132,7 @@ local function new(need)
 		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
 		life_of = life_of; id_of = id_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
-		meeting_id = meeting_id; real_occupants = real_occupants;
+		meeting_id = meeting_id; occupants = occupants; real_occupants = real_occupants;
 	};
 end
 

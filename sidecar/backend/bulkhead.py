@@ -5,7 +5,8 @@
                     '-> full: the room holds all it may have, and returns to the line when it gives one back
 
 How many places there are is the concurrency limit's business. Joins come first: an event gets a place when no join
-waits, or when the events hold less than their small share.
+waits, or when the events hold less than their small share. Within a room the first is served first, but the call for
+the room config goes before the decisions: all joins of the room wait for it, and it is one call.
 
 One room may hold half of the places. Each answered call allows its room four places more, up to all but a sixteenth,
 so that a big meeting can start. A call that fails takes that away again, so a room whose calls fail or hang never holds
@@ -21,6 +22,7 @@ from enum import Enum
 
 from sidecar.clock import Clock
 from sidecar.core.concurrency import Limit
+from sidecar.core.model import Endpoint
 
 
 class Grant(Enum):
@@ -78,6 +80,8 @@ class Bulkhead:
         loop = asyncio.get_running_loop()
         place: Place = loop.create_future()
         room.waiting[place] = endpoint
+        if endpoint == Endpoint.ROOM_CREATED:
+            room.waiting.move_to_end(place, last=False)
         self.waiting += 1
         self._line_up(name, room)
         timer = loop.call_later(max(0.0, seconds), _set, place, Grant.BUSY)

@@ -12,7 +12,8 @@ import email.utils
 import hmac
 import math
 import ssl
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import aiohttp
 from aiohttp.http_exceptions import LineTooLong
@@ -137,7 +138,7 @@ class Backend:
                 headers=headers,
                 allow_redirects=False,
                 ssl=target.tls if target.tls is not None else True,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=target.connect_timeout),
+                timeout=_connect_within(target.connect_timeout),
             ) as response:
                 return await self._outcome(target, kind, response)
         except aiohttp.ClientConnectorCertificateError as error:
@@ -171,9 +172,9 @@ class Backend:
         cache_control = ", ".join(headers.getall("Cache-Control", [])) if target.honour_cache_control else ""
         retry_after = self._retry_after(headers.get("Retry-After", ""))
         encoding = headers.get("Content-Encoding", "")
-        outcome = classify(kind, response.status, content, cache_control, retry_after, encoding)
         exchange = response.exchange if isinstance(response, Response) else None
-        return outcome if exchange is None else replace(outcome, took=exchange.took)
+        took = None if exchange is None else exchange.took
+        return classify(kind, response.status, content, cache_control, retry_after, encoding, took)
 
     def _retry_after(self, header: str) -> float | None:
         """Seconds from either form of `Retry-After`; None without one that can be read."""
@@ -203,8 +204,16 @@ def _hmac(key: bytes, content: bytes) -> str:
     return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
 
 
+@lru_cache(maxsize=8)
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=seconds)
+
+
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body; None, and the connection closed, when it is over the limit."""
+    """The whole body; None when it is over the limit. Then the connection is closed, if there is more to come."""
+    if response.content.is_eof():  # it came together with the head, as most do
+        whole = response.content.read_nowait()
+        return whole if len(whole) <= BODY_LIMIT else None
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk

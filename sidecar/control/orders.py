@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidecar.clock import Clock
+from sidecar.clock import Clock, until_next
 from sidecar.control.needs import Accept, Memory, Modules, OrderStore, Shards
 from sidecar.core.model import Endpoint, Event
 from sidecar.core.orders import (
@@ -359,7 +359,7 @@ class Orders:
             except DiskError:
                 await asyncio.sleep(TICK)
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(until_next(TICK, asyncio.get_running_loop().time()))
             await self._tick()
 
     async def load(self) -> None:

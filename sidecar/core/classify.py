@@ -83,25 +83,26 @@ def classify(
     cache_control: str = "",
     retry_after: float | None = None,
     content_encoding: str = "",
+    took: float | None = None,
 ) -> Outcome:
     """The outcome of a complete HTTP answer. `body` is at most 1 MiB; `cache_control` and `content_encoding` are texts
-    of headers."""
+    of headers; `took`: seconds, None: not measured."""
     body = fit_for_xml(body)
     document = _parse_object(body)
     row = next(row for row in CLASSES if kind in row.kinds and status in row.statuses and _FITS[row.shape](document))
     match row.outcome:
         case Class.REPLIED:
-            return _answered(Replied, kind, status, body, document, cache_control)
+            return _answered(Replied, kind, status, body, document, cache_control, took)
         case Class.REJECTED:
-            return _answered(Rejected, kind, status, body, document, cache_control)
+            return _answered(Rejected, kind, status, body, document, cache_control, took)
         case Class.MISCONFIGURED:
-            return Misconfigured(f"the backend answered {status}", status, is_proof_of_life(status, body))
+            return Misconfigured(f"the backend answered {status}", status, is_proof_of_life(status, body), took=took)
         case Class.UNAVAILABLE:
             if kind is Kind.CONFIG and status in _SUCCESS and document is not None:
-                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status, alive=True)
+                return Unavailable("; ".join(unreadable(document)), Failure.UNREADABLE, status, alive=True, took=took)
             reason = _complaint(kind, status, body, document, content_encoding)
             alive = is_proof_of_life(status, body)
-            return Unavailable(reason, status=status, retry_after=retry_after, alive=alive)
+            return Unavailable(reason, status=status, retry_after=retry_after, alive=alive, took=took)
         case _:
             assert_never(row.outcome)
 
@@ -123,6 +124,8 @@ def is_proof_of_life(status: int, body: bytes) -> bool:
 
 def parse_cache_control(header: str) -> CacheControl:
     """The directives that may shorten a lifetime; a number that cannot be read counts as 0."""
+    if not header:
+        return _SILENT
     seen: dict[str, float] = {}
     for part in header.split(","):
         name, _, value = part.strip().partition("=")
@@ -137,6 +140,9 @@ def parse_cache_control(header: str) -> CacheControl:
         stale_while_revalidate=seen.get("stale-while-revalidate"),
         stale_if_error=seen.get("stale-if-error"),
     )
+
+
+_SILENT = CacheControl()
 
 
 def _seconds(value: str) -> float:
@@ -169,18 +175,24 @@ _Answered = TypeVar("_Answered", Replied, Rejected)
 
 
 def _answered(
-    outcome: type[_Answered], kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, cache_control: str
+    outcome: type[_Answered],
+    kind: Kind,
+    status: int,
+    body: bytes,
+    document: dict[str, Any] | None,
+    cache_control: str,
+    took: float | None,
 ) -> _Answered:
     """The outcome for an answer that says something: a decision is written again from the fields that were checked, any
     other body stays as it is."""
     said = parse_cache_control(cache_control)
     if kind is not Kind.DECISION or document is None:
         verdict = Verdict.CONFIG if kind is Kind.CONFIG and outcome is Replied else None
-        return outcome(status, body, verdict, said)
+        return outcome(status, body, verdict, said, took=took)
     decision = read_decision(document)
     verdict = Verdict.ALLOW if document["allowed"] else Verdict.DENY
     said = replace(said, private=True) if decision.personal and not said.private else said
-    return outcome(status, decision.body, verdict, said, decision.remark)
+    return outcome(status, decision.body, verdict, said, decision.remark, took=took)
 
 
 def _complaint(kind: Kind, status: int, body: bytes, document: dict[str, Any] | None, content_encoding: str) -> str:

@@ -212,4 +212,7 @@ def _body(known: dict[str, Any], extras: dict[str, Any]) -> bytes:
 
 
 def _compact(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _encode(document).encode("ascii")
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

@@ -9,7 +9,7 @@ OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}
 """The first versions that have all that is needed."""
 
 RIGHTS = (
-    *("eval", "evalsha", "script|load", "info", "time", "ping", "select"),
+    *("evalsha", "script|load", "info", "time", "ping", "select"),
     *("get", "set", "exists", "del", "pttl", "pexpire"),
     *("hget", "hset", "hmget", "hdel", "hexists", "hgetall"),
     *("xadd", "xrange", "xread", "xinfo|stream"),

@@ -258,8 +258,7 @@ class Unavailable(Timed):
 Outcome = Replied | Rejected | Misconfigured | Unavailable
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(NamedTuple):
     """The outcome of one question; `asked_at` is the instant just before it was sent."""
 
     outcome: Outcome

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from sidecar.core.breaker import Permit
 from sidecar.core.decision_body import makes_moderator, restricts
@@ -31,6 +31,9 @@ from sidecar.core.model import (
 JITTER = 0.1
 """At most this part of the fresh time is taken off, so that the entries of a room do not become stale together."""
 
+
+_ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
+"""Python 3.11 takes as long to find a member of an enum as to call a function, and these are needed for each answer."""
 
 NEVER = -math.inf
 """An instant before all others."""
@@ -55,7 +58,7 @@ class Policy:
 
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
-        return self.deny if verdict is Verdict.DENY else self.allow
+        return self.deny if verdict is _DENY else self.allow
 
     def without_denies(self) -> Policy:
         """The same where denies have not been read, or were lost: who is unknown may have been denied."""
@@ -87,6 +90,9 @@ class Freshness(StrEnum):
     MISSING = "missing"
 
 
+_FRESH = Freshness.FRESH
+
+
 def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect_before: float) -> Freshness:
     """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
@@ -99,10 +105,10 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     age = now - entry.asked_at
     if age >= allowed.total:
         return Freshness.EXPIRED
-    if entry.suspect or (entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before):
+    if entry.suspect or (entry.verdict is _ALLOW and entry.asked_at < suspect_before):
         return Freshness.SUSPECT
     if age < allowed.fresh * (1 - JITTER * entry.spread):
-        return Freshness.FRESH
+        return _FRESH
     if age < allowed.fresh + allowed.stale_while_revalidate:
         return Freshness.REVALIDATE
     return Freshness.STALE
@@ -163,8 +169,7 @@ def decide(state: Freshness, permit: Permit) -> Plan:
     return PLANS[state, permit]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The backend's answer, for all who wait for it."""
 
     status: int
@@ -172,8 +177,7 @@ class Reply:
     verdict: Verdict | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What follows from an outcome. `reply` is None if the outcome is no usable answer: fall back, or refuse."""
 
     reply: Reply | None = None
@@ -236,12 +240,12 @@ def _settle_verdict(
     settled = Settled(reply, denied=denied, lessens=lessens, private=private, outcome=outcome)
     lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
-        return replace(settled, store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
+        return settled._replace(store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
     if restricted:
         # `no-store`: only what it keeps the user from is kept, so that an older allow cannot be used again.
         entry = Entry(verdict, TOMBSTONE if denied else LOBBY_TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
-        return replace(settled, store=entry)
-    return replace(settled, drop=True)
+        return settled._replace(store=entry)
+    return settled._replace(drop=True)
 
 
 TOMBSTONE = b'{"allowed":false,"reason":null}'
@@ -249,11 +253,15 @@ LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 
 def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
-    """Whether an entry counts more than an answer that arrives now. Where it is stricter (a deny, or it leads to the
-    lobby where an allow that is not `restricted` does not), it is enough that it came after the answer was asked for.
+    """Whether an entry counts more than an answer that arrives now, and is no deny.
+
+    What was asked for later counts; but of two that were under way at the same time, nobody knows which one the backend
+    decided first. Then the stricter one counts: a deny, or where there is none, the lobby.
     """
-    stricter = entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
-    return entry.asked_at > asked_at or (stricter and entry.settled_at > asked_at)
+    in_lobby = restricts(entry.verdict, entry.body)
+    if entry.verdict is Verdict.DENY or (in_lobby and not restricted):
+        return entry.settled_at > asked_at
+    return entry.asked_at > asked_at and (in_lobby or not restricted)
 
 
 def _grants_more(entry: Entry, outcome: Replied | Rejected) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from sidecar.clock import Clock
+from sidecar.clock import Clock, until_next
 
 EVERY = 1.0
 """Seconds between two beats, or a third of what the watchdog allows if that is less."""
@@ -34,8 +34,9 @@ class Heartbeat:
         """Beat."""
         while True:
             self.beat()
-            due = self._clock.monotonic() + self._every
-            await asyncio.sleep(self._every)
+            pause = until_next(self._every, asyncio.get_running_loop().time())
+            due = self._clock.monotonic() + pause
+            await asyncio.sleep(pause)
             self.lag = max(0.0, self._clock.monotonic() - due)
 
     def beat(self) -> None:

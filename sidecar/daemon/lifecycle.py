@@ -18,7 +18,7 @@ from socket import socket
 from typing import Any
 
 from sidecar import __version__
-from sidecar.clock import SystemClock
+from sidecar.clock import SystemClock, until_next
 from sidecar.config.admin_socket import admin_socket
 from sidecar.config.models import Admin as AdminSettings
 from sidecar.config.models import Control, Listen, Settings
@@ -232,7 +232,7 @@ class Daemon:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(HEAD_SECONDS / 5)
+            await asyncio.sleep(until_next(HEAD_SECONDS / 5, asyncio.get_running_loop().time()))
             for connections in self._parts.connections.values():
                 connections.sweep()
             self._parts.links.sweep()

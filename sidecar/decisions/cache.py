@@ -17,7 +17,7 @@ from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.changes import Changes
 from sidecar.decisions.guarded_lru import GuardedLru
-from sidecar.decisions.packed_lru import PackedLru
+from sidecar.decisions.packed_lru import PackedLru, label_of
 from sidecar.decisions.rooms_in_use import RoomsInUse
 from sidecar.decisions.suspicion import Suspicions
 
@@ -93,8 +93,9 @@ class Cache:
 
     def get(self, key: Key) -> Entry | None:
         """The entry under a key, however old."""
+        room, label = key.room, label_of(key)
         for lru in self._by_kind[key.endpoint.kind]:
-            entry = lru.get(key)
+            entry = lru.find(room, label)
             if entry is not None:
                 return entry if entry.asked_at > BOOTED else self._aged(entry)
         return None
@@ -115,7 +116,7 @@ class Cache:
         change = self.changes.of(key, entry)
         purged = change is Change.DROP or change is Change.REVOKE
         if purged:
-            if change is Change.REVOKE or not restricts(entry.verdict, entry.body):
+            if not restricts(entry.verdict, entry.body) or (change is Change.REVOKE and key in self._denies):
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
         elif change is Change.SUSPECT:

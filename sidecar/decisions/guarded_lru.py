@@ -40,8 +40,12 @@ class GuardedLru:
 
     def get(self, key: Key) -> Entry | None:
         """The entry; it is now the most recently used."""
-        packed = self._kept.get(key.room, label_of(key))
-        return self._others.get(key) if packed is None else unpack(self._verdict, packed)
+        return self.find(key.room, label_of(key))
+
+    def find(self, room: str, label: str) -> Entry | None:
+        """The same by label, for one who looks in several places."""
+        packed = self._kept.get(room, label)
+        return self._others.find(room, label) if packed is None else unpack(self._verdict, packed)
 
     def put(self, key: Key, entry: Entry) -> None:
         """Remember an entry, and evict another one if all places are taken."""
@@ -101,9 +105,10 @@ class _ByRoom:
         return label in self._rooms.get(room, ())
 
     def get(self, room: str, label: str) -> bytes | None:
-        if not self.has(room, label):
+        entries = self._rooms.get(room)
+        if entries is None or label not in entries:
             return None
-        entries, rooms = self._rooms[room], self._by_size[len(self._rooms[room])]
+        rooms = self._by_size[len(entries)]
         rooms[room] = rooms.pop(room)
         packed = entries[label] = entries.pop(label)
         return packed

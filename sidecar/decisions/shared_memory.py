@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from sidecar.clock import Clock
 from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
-from sidecar.core.fences import PARTS, Vector, moved, scopes
+from sidecar.core.fences import PARTS, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
-from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, masked, usable
+from sidecar.core.sealed import Forged, Found, Kept, Sealer, ToKeep, has_password, masked, usable
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.others import Others, take
@@ -36,6 +36,9 @@ LATE = 0.01
 
 AT_ONCE = 16
 """Answers that are written at a time: on a long way, each takes as long as a message there and back."""
+
+TOGETHER = 0.05
+"""Seconds for which answers wait for each other, to be written together."""
 
 SAY_WITHIN = 1.0
 """Seconds an order waits for the engine, while this sidecar is in touch."""
@@ -73,18 +76,8 @@ class Engine(Protocol):
         """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
         ...
 
-    async def keep(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        epoch: str,
-        vector: Vector,
-        asked_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-    ) -> str:
-        """Keep an answer that is no deny, if its fences are still the same."""
+    async def keep(self, answers: Sequence[ToKeep]) -> list[str]:
+        """Keep answers that are no denies, if their fences are still the same."""
         ...
 
     async def deny(
@@ -104,8 +97,9 @@ class Engine(Protocol):
         """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
         ...
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
-        """Replace a part of these fences and say so; returns the epoch in which it was done."""
+    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
+        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
+        done."""
         ...
 
     async def withdraw(self, name: str) -> None:
@@ -282,11 +276,11 @@ class SharedMemory:
         if entry.verdict is Verdict.DENY:
             every = self._policy_for()(key.endpoint, key.room).deny.fresh
             self._denied[key] = _Denied(key, entry, found, every)
+            self._wake.set()
         elif has_password(entry.body):
             self._learn(_Learned(key, None, None))
         elif found is not None:
             self._learn(_Learned(key, entry, found))
-        self._wake.set()
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend says that the guests of a room share no answer."""
@@ -297,9 +291,10 @@ class SharedMemory:
     def withdraw(self, key: Key) -> None:
         """The backend says that what it answered earlier is not to be remembered."""
         self._learn(_Learned(key, None, None))
-        self._wake.set()
 
     def _learn(self, learned: _Learned) -> None:
+        if not self._learned:
+            asyncio.get_running_loop().call_later(TOGETHER, self._wake.set)
         self._learned.pop(learned.key, None)
         self._learned[learned.key] = learned
         if len(self._learned) > MOST_LEARNED:
@@ -446,11 +441,14 @@ class SharedMemory:
         if self._denied.get(denied.key) is denied:
             del self._denied[denied.key]
 
-    async def _change(self, made: Made) -> str:
-        """Bring one change to the engine; returns its epoch."""
-        scopes_ = [self._sealer.digest(scope) for scope in moved(made.selector)]
+    async def _change(self, changes: Sequence[Made]) -> str:
+        """Bring changes to the engine, in order; returns its epoch."""
+        return await self._engine.change([self._as_said(made) for made in changes])
+
+    def _as_said(self, made: Made) -> tuple[str, list[str], bytes]:
         document = {**masked(made.selector, made.change, self._sealer), "from": self._member}
-        return await self._engine.change(PARTS[made.change], scopes_, self._sealer.say(document))
+        labels = [self._sealer.digest(scope) for scope in moved(made.selector)]
+        return PARTS[made.change], labels, self._sealer.say(document)
 
     async def _write_deny(self, denied: _Denied) -> None:
         key, entry = denied.key, denied.entry
@@ -479,25 +477,24 @@ class SharedMemory:
         )
 
     async def _write_learned(self) -> None:
-        await _all(AT_ONCE, map(self._keep, list(self._learned.values())))
+        while batch := list(islice(self._learned.values(), AT_ONCE)):
+            now = self._clock.monotonic()
+            if answers := [answer for each in batch if (answer := self._to_keep(each, now)) is not None]:
+                await self._engine.keep(answers)
+            for each in batch:
+                if each.entry is None:
+                    await self._engine.withdraw(self._sealer.key(each.key))
+                if self._learned.get(each.key) is each:
+                    del self._learned[each.key]
 
-    async def _keep(self, learned: _Learned) -> None:
-        await self._write_one(learned)
-        if self._learned.get(learned.key) is learned:
-            del self._learned[learned.key]
-
-    async def _write_one(self, learned: _Learned) -> None:
+    def _to_keep(self, learned: _Learned, now: float) -> ToKeep | None:
+        """None: it is withdrawn, or has expired."""
         key, entry, found = learned.key, learned.entry, learned.found
+        if entry is None or found is None or (left := entry.lifetimes.total - (now - entry.asked_at)) <= 0:
+            return None
         name = self._sealer.key(key)
-        if entry is None or found is None:
-            await self._engine.withdraw(name)
-            return
-        left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
-        if left <= 0:
-            return
         kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
-        content = self._sealer.pack(name, kept)
-        await self._engine.keep(
+        return ToKeep(
             name,
             self._scopes(key),
             entry.verdict.value,
@@ -505,7 +502,7 @@ class SharedMemory:
             found.fences,
             found.now_ms,
             round(left * 1000),
-            content,
+            self._sealer.pack(name, kept),
         )
 
     def _scopes(self, key: Key) -> list[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from sidecar.clock import Clock
@@ -52,11 +53,13 @@ class ToSay:
 
     KEPT = 86_400.0
     """Seconds for which a change is said again to another epoch."""
+    AT_ONCE = 50
+    """Changes in one message to the engine."""
     MOST = 10_000
     """Changes that are remembered for that."""
 
-    def __init__(self, journal: Journal, clock: Clock, say: Callable[[Made], Awaitable[str]]) -> None:
-        """`say` brings a change to the engine and returns its epoch; it raises EngineError."""
+    def __init__(self, journal: Journal, clock: Clock, say: Callable[[Sequence[Made]], Awaitable[str]]) -> None:
+        """`say` brings changes to the engine, in order, and returns its epoch; it raises EngineError."""
         self.loaded = False
         """Whether those of an earlier process are here."""
         self._journal = journal
@@ -108,14 +111,18 @@ class ToSay:
     async def write(self) -> None:
         """Bring all to the engine. Raises EngineError; then the rest waits."""
         while self._waiting:
-            said = self._waiting[0]
-            epoch = await self._say(said.made)
-            said.made = said.made._replace(epoch=epoch)
-            if self._waiting and self._waiting[0] is said:
-                self._waiting.popleft()
-            said.done.set()
-            if said.number:
-                self._spawn(self._journal.said(said.number, epoch))
+            waiting = self._waiting
+            batch = list(islice(waiting, self.AT_ONCE))
+            epoch = await self._say([said.made for said in batch])
+            for said in batch:
+                waiting.popleft()  # if `repeat` has made another queue in the meantime, it is said once more
+                self._is_said(said, epoch)
+
+    def _is_said(self, said: _Said, epoch: str) -> None:
+        said.made = said.made._replace(epoch=epoch)
+        said.done.set()
+        if said.number:
+            self._spawn(self._journal.said(said.number, epoch))
 
     async def _to_disk(self, said: _Said) -> None:
         said.number = await self._journal.add(said.made)

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
+from sidecar.clock import until_next
 from sidecar.core.decision_body import is_lasting, is_protective
 from sidecar.core.model import Entry, Key
 from sidecar.core.selection import Change, Selector
@@ -212,7 +213,8 @@ class WriteBehind:
         idle = 0
         while True:
             if not self._cache.dirty:
-                await _within(self.IDLE * self._every, self._changed)
+                pause = until_next(self.IDLE * self._every, asyncio.get_running_loop().time())
+                await _within(pause, self._changed)
             if self._cache.dirty:
                 await _within(self._every, self._wanted)  # more changes, for one transaction
             self._changed.clear()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import product
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -21,8 +22,8 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 
 from sidecar.core.contact import Batch
 from sidecar.core.engine_facts import EngineFacts
-from sidecar.core.fences import Fence, Vector
-from sidecar.core.sealed import Found
+from sidecar.core.fences import Fence
+from sidecar.core.sealed import Found, ToKeep
 from sidecar.errors import EngineError
 
 QUICK = 0.1
@@ -36,8 +37,8 @@ CONNECTIONS = 16
 MOST = 500
 """Messages in one read of the stream."""
 OPENED_FOR = 30.0
-"""Seconds after which it is made sure again that all connections for questions are open: a question waits for no
-handshake."""
+"""Seconds after which it is made sure again that all connections are open: a question waits for no handshake, and a
+slow engine gets denies in time."""
 
 SCRIPT = files("sidecar.shared").joinpath("script.lua").read_text("utf-8")
 
@@ -97,8 +98,8 @@ class Engine:
             return
         with suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(SLOW):
-                for number in range(4, CONNECTIONS + 1, 4):
-                    await asyncio.gather(*(self._questions.ping() for _ in range(number)))
+                for client, number in product((self._questions, self._writes), range(4, CONNECTIONS + 1, 4)):
+                    await asyncio.gather(*(client.ping() for _ in range(number)))
             self._open_until = now + OPENED_FOR
 
     async def wait_for_message(self, position: int) -> None:
@@ -115,25 +116,21 @@ class Engine:
             answer = await self._call(client, _names(name, scopes), "read")
         with _errors():
             epoch, now_ms, fences, content, settled_ms = answer
-            vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
+            vector = tuple(Fence(*fence.split(" ")) for fence in fences.decode().split("\n")) if scopes else ()
             return Found(epoch.decode(), int(now_ms), vector, content, int(settled_ms or 0))
 
-    async def keep(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        epoch: str,
-        vector: Vector,
-        asked_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-    ) -> str:
-        """Keep an allow or a config, if its fences are still the same; returns `kept`, or why not."""
-        parts = [part for fence in vector for part in fence]
-        names = _names(name, scopes)
-        answer = await self._call(self._writes, names, "keep", verdict, epoch, asked_ms, lifetime_ms, content, *parts)
-        return str(answer[2].decode())
+    async def keep(self, answers: Sequence[ToKeep]) -> list[str]:
+        """Keep allows and configs whose fences are still the same; returns `kept`, or why not, for each."""
+        calls = [
+            self._values(
+                _names(each.name, each.scopes),
+                "keep",
+                *(each.verdict, each.epoch, each.asked_ms, each.lifetime_ms, each.content),
+                *(part for fence in each.vector for part in fence),
+            )
+            for each in answers
+        ]
+        return [str(answer[2].decode()) for answer in await self._at_once(calls)]
 
     async def deny(
         self,
@@ -153,11 +150,32 @@ class Engine:
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
         await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
 
-    async def change(self, part: str, scopes: Sequence[str], message: bytes) -> str:
-        """Replace a part of these fences, and say so; returns the epoch in which it was done."""
-        names = [f"fence:{scope}" for scope in scopes]
-        answer = await self._call(self._writes, names, "change", part[0], message)
-        return str(answer[0].decode())
+    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
+        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
+        done."""
+        calls = [
+            self._values([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+            for part, scopes, message in changes
+        ]
+        answers = await self._at_once(calls)
+        return str(answers[0][0].decode())
+
+    async def _at_once(self, calls: Sequence[Sequence[Any]]) -> Any:
+        """In order, in one message to the engine."""
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                try:
+                    return await self._in_one_go(calls)
+                except NoScriptError:
+                    self._sha = ""
+                    return await self._in_one_go(calls)
+
+    async def _in_one_go(self, calls: Sequence[Sequence[Any]]) -> Any:
+        sha = await self._loaded(self._writes)
+        async with self._writes.pipeline(transaction=False) as pipeline:
+            for values in calls:
+                pipeline.evalsha(sha, *values)
+            return await pipeline.execute()
 
     async def order(self, order_id: str, left_ms: int, message: bytes) -> None:
         """Keep an order for other shards until it is over, at most so long, and say it."""
@@ -245,7 +263,6 @@ KEY = object()
 """In place of a key in a try."""
 
 _TRIES: dict[str, tuple[Any, ...]] = {
-    "eval": ("EVAL", "return 1", 0),
     "evalsha": ("EVALSHA", "0" * 40, 0),
     "script|load": ("SCRIPT LOAD", "return 1"),
     "info": ("INFO", "server"),

@@ -11,6 +11,7 @@ taken.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import struct
@@ -61,6 +62,9 @@ _ROUTES = {
     "join config": Route(Endpoint.VALIDATE_ACCESS, config_too=True),
 }
 """The endpoints by the words of a header."""
+
+_DIGEST = 32
+"""Hexadecimal digits, behind `join config`: of the config that the module has already."""
 
 _Socket = web.WebSocketResponse[Literal[False]]
 
@@ -219,7 +223,7 @@ class Links:
             await link.close(WSCloseCode.POLICY_VIOLATION, b"no hello")
             return "no hello"
         link.module = module
-        link.send("hello 0", json.dumps({"version": __version__}).encode())
+        link.send("hello 0", json.dumps({"version": __version__, "configDigests": True}).encode())
         self._emit(_changed(module, up=True))
         if self.control is not None:
             self.control.module_connected(module.host, module.boot)
@@ -255,6 +259,7 @@ class Links:
 
     def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
         exchange, questions = self._questions.begin(), self._questions
+        words, known = _known_config(words)
         route = _ROUTES.get(words)
         if route is None or (route.endpoint.kind is Kind.EVENT) != (kind == "event"):
             questions.refuse(exchange, Problem(404, f"there is no such endpoint; there are {', '.join(_ROUTES)}"))
@@ -263,15 +268,15 @@ class Links:
         elif len(link.tasks) >= MOST_UNDER_WAY:
             questions.refuse(exchange, Problem(503, f"{MOST_UNDER_WAY} questions are under way on this link"))
         elif not questions.answer_at_once(exchange, route, body, key=ident):
-            task = asyncio.get_running_loop().create_task(self._complete(link, ident, exchange))
+            task = asyncio.get_running_loop().create_task(self._complete(link, ident, exchange, known))
             link.tasks.add(task)
             task.add_done_callback(link.tasks.discard)
             return
-        link.send(*_answer(kind, ident, exchange))
+        link.send(*_answer(kind, ident, exchange, known))
 
-    async def _complete(self, link: _Link, ident: str, exchange: Exchange) -> None:
+    async def _complete(self, link: _Link, ident: str, exchange: Exchange, known: str) -> None:
         await self._questions.complete(exchange)
-        link.send(*_answer("event" if exchange.event is not None else "ask", ident, exchange))
+        link.send(*_answer("event" if exchange.event is not None else "ask", ident, exchange, known))
         if link.unread > UNREAD_LIMIT:
             with suppress(ConnectionError):  # the module asks again, or sends the event again
                 await link.drain()
@@ -371,18 +376,31 @@ async def _hello(link: _Link) -> Module | None:
     return Module(*names)
 
 
-def _answer(kind: str, ident: str, exchange: Exchange) -> tuple[str, bytes]:
+def _known_config(words: str) -> tuple[str, str]:
+    """The words of a question, and the digest of the config that the module has already, or nothing."""
+    endpoint, _, digest = words.rpartition(" ")
+    return (endpoint, digest) if endpoint == "join config" and len(digest) == _DIGEST else (words, "")
+
+
+def _answer(kind: str, ident: str, exchange: Exchange, known: str) -> tuple[str, bytes]:
     """Header and body. With a config, the header has its status and the length of the decision before it. It ends with
-    `old` if the answer, without a config, is not one that the backend has given now."""
+    `old` if the answer, without a config, is not one that the backend has given now. A config that the module has
+    already is not in the body: its status is 304."""
     word = "taken" if kind == "event" else "answer"
     if exchange.problem is not None:
         return f"{word} {ident} {exchange.problem.status}", document_of(exchange.problem)
     assert exchange.answer is not None, "an exchange ends with an answer or a problem"
     body, config = _body(exchange.answer), exchange.config
     if config is None:
-        old = " old" if exchange.answer.source in (Source.STALE, Source.POLICY) else ""
+        old = " old" if exchange.answer.source in _OLD else ""
         return f"{word} {ident} {exchange.answer.status}{old}", body
-    return f"{word} {ident} {exchange.answer.status} {config.status} {len(body)}", body + _body(config)
+    content, status = _body(config), config.status
+    if known and status == 200 and hashlib.sha256(content).hexdigest().startswith(known):
+        content, status = b"", 304
+    return f"{word} {ident} {exchange.answer.status} {status} {len(body)}", body + content
+
+
+_OLD = (Source.STALE, Source.POLICY)
 
 
 def _body(answer: Answer) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import pytest
 
 from tests.prosody.conftest import GATE, Server, StartProsody, eventually
 from tests.rig.answers import allow, deny, hold, reply
+from tests.rig.link import Message
 from tests.rig.raw_link import CLOSE, RawLink, RawSidecar, accepted, frame
 from tests.rig.xmpp import Client
 
@@ -364,3 +366,59 @@ async def test_events_do_not_hold_up_questions(start_prosody: StartProsody, room
         async with Client.connect(prosody) as eve:
             assert (await eve.join(room)).denied
     assert prosody.backend.most_at_once["user-joined"] <= 4
+
+
+def answers_join(question: Message, config: str | None) -> str:
+    """Lets in. Without a config: it is the one whose digest the question has."""
+    yes = '{"allowed":true,"reason":null}'
+    return f"answer {question.id} 200 {200 if config else 304} {len(yes)}\n{yes}{config or ''}"
+
+
+def digest(config: str) -> str:
+    return hashlib.sha256(config.encode()).hexdigest()[:32]
+
+
+async def test_a_config_that_the_module_has_had_need_not_be_sent_again(start_prosody: StartProsody, room: str) -> None:
+    async with linked(start_prosody) as (prosody, _, link), Client.connect(prosody) as ann:
+        link.writes('hello 0\n{"version":"0.2.0","configDigests":true}')
+        first, second = '{"meetingTitle":"One","password":"a"}', '{"meetingTitle":"Two"}'
+        sent: list[tuple[str | None, str | None, str]] = [
+            (None, first, "One"),
+            (digest(first), None, "One"),
+            (digest(first), second, "Two"),
+            (digest(second), None, "Two"),
+        ]
+        for known, config, title in sent:
+            await ann.begin_join(room, "ann", password="a" if title == "One" else None)
+            question = await link.reads()
+            assert question.words == ("join", "config", *([known] if known else []))
+            link.writes(answers_join(question, config))
+            assert (await ann.await_join(room)).config == {"meetingTitle": title}
+            await ann.leave(room, "ann")
+
+
+async def test_a_config_is_known_for_its_own_room_only(start_prosody: StartProsody, room: str) -> None:
+    async with linked(start_prosody) as (prosody, _, link), Client.connect(prosody) as ann:
+        link.writes('hello 0\n{"version":"0.2.0","configDigests":true}')
+        await ann.begin_join(f"{room}-1", "ann")
+        link.writes(answers_join(await link.reads(), '{"meetingTitle":"One"}'))
+        assert (await ann.await_join(f"{room}-1")).joined
+        await ann.begin_join(f"{room}-2", "ann")
+        question = await link.reads()
+        assert question.words == ("join", "config")
+        link.writes(answers_join(question, None))  # that it has not
+        assert str((await ann.await_join(f"{room}-2")).error) == TIMEOUT
+        assert await prosody.occupants(f"{room}-2") == []
+
+
+async def test_a_sidecar_that_knows_no_digests_is_asked_for_the_whole_config(
+    start_prosody: StartProsody, room: str
+) -> None:
+    async with linked(start_prosody) as (prosody, _, link), Client.connect(prosody) as ann:
+        for _ in range(2):
+            await ann.begin_join(room, "ann")
+            question = await link.reads()
+            assert question.words == ("join", "config")
+            link.writes(answers_join(question, '{"meetingTitle":"One"}'))
+            assert (await ann.await_join(room)).config == {"meetingTitle": "One"}
+            await ann.leave(room, "ann")

@@ -113,6 +113,25 @@ async def test_a_guest_who_was_denied_alone_stays_out_after_a_restart_though_oth
         assert (await sidecar.decides("board", "other@guest.example.com", guest=True)).allowed is True
 
 
+@pytest.mark.parametrize("cache_control", ["", "no-store"])
+async def test_who_has_to_wait_in_the_lobby_waits_after_the_answer_has_expired_and_a_kill(cache_control: str) -> None:
+    lifetimes = {"fresh": 0.5, "stale_while_revalidate": 0, "stale_if_error": 1}
+    settings = {"endpoints": {"validate-access": {"on_unavailable": "allow", "allow": lifetimes}}}
+    async with Backend() as backend, Sidecar.prepared(backend.url, settings, on_disk=True) as sidecar:
+        lobby = '{"allowed":true,"requireLobby":true}'
+        backend.on("validate-access", raw(lobby, headers={"Cache-Control": cache_control} if cache_control else {}))
+        await sidecar.run()
+        assert (await sidecar.decides("board", "bob@example.com")).document["requireLobby"] is True
+        await sidecar.kill()
+        backend.on("validate-access", DOWN)
+        await asyncio.sleep(1.6)
+        await sidecar.run()
+        bob = await sidecar.decides("board", "bob@example.com")
+        assert (bob.allowed, bob.document.get("requireLobby")) == (True, True)
+        ann = await sidecar.decides("board", "ann@example.com")
+        assert (ann.allowed, ann.document.get("requireLobby")) == (True, None)
+
+
 async def test_a_late_allow_answered_with_a_newer_deny_is_on_disk_when_it_is_heard() -> None:
     """A question from before a deny in the room brings an allow, just after a newer question has brought a deny."""
     settings = {

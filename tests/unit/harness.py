@@ -25,6 +25,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.selection import Change, Selector
 from sidecar.core.wire import query_of, read_message
 from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.disk import Memory
 from sidecar.decisions.resolver import Resolver
 from sidecar.facts import Asked, BreakerChanged, Crashed, Fact
 from tests.unit.builders import ALLOW_LIFETIMES, a_config_policy, a_policy
@@ -206,9 +207,11 @@ class Harness:
     max_in_flight: int = 64
     jitter: float = 0.0
     anonymous: frozenset[str] = frozenset()
+    memory: Callable[[Cache], Memory] | None = None
+    """What outlives the process; None: `disk`."""
+    clock: VirtualClock = field(default_factory=VirtualClock)
 
     def __post_init__(self) -> None:
-        self.clock = VirtualClock()
         self.backend = ScriptedBackend()
         self.facts: list[Fact] = []
         self.delivered_later: list[Query] = []
@@ -233,7 +236,7 @@ class Harness:
             self.cache,
             self.guards,
             lambda endpoint, room: self.config if endpoint is CONFIG else self.rooms.get(room, self.decision),
-            self.disk,
+            self.disk if self.memory is None else self.memory(self.cache),
             self.delivered_later.append,
             self.clock,
             lambda: self.jitter,

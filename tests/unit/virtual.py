@@ -45,13 +45,15 @@ class VirtualClock:
 
     HAIR = 1e-7
 
-    def __init__(self) -> None:
+    def __init__(self, booted_at: float = 0.0, wall_offset: float = 1_700_000_000.0) -> None:
+        """Both in seconds of the loop."""
         self._readings = 0
-        self.wall_offset = 1_700_000_000.0
+        self._booted_at = booted_at
+        self.wall_offset = wall_offset
 
     def monotonic(self) -> float:
         self._readings += 1
-        return asyncio.get_running_loop().time() + self._readings * self.HAIR
+        return asyncio.get_running_loop().time() - self._booted_at + self._readings * self.HAIR
 
     def wall(self) -> float:
         return asyncio.get_running_loop().time() + self.wall_offset

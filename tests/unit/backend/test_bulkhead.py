@@ -115,6 +115,19 @@ async def test_within_a_room_the_first_is_served_first() -> None:
 
 
 @in_virtual_time
+async def test_the_config_for_which_all_joins_of_a_room_wait_comes_before_their_decisions() -> None:
+    bulkhead = a_bulkhead(2)
+    await take(bulkhead, "a", 1)
+    decisions = await take(bulkhead, "a", 3)
+    config = asyncio.ensure_future(bulkhead.take("a", 10.0, "room-created"))
+    await settled()
+    bulkhead.give_back("a", answered=False)
+    await settled()
+    assert (config.done(), granted(decisions)) == (True, 0)
+    await leave(*decisions)
+
+
+@in_virtual_time
 async def test_a_wait_that_takes_too_long_ends_as_busy_and_leaves_no_trace() -> None:
     bulkhead = a_bulkhead(2)
     await take(bulkhead, "a", 1)

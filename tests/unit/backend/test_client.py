@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import unused_port
+from aiohttp.test_utils import TestServer, unused_port
+from hypothesis import given
+from hypothesis import strategies as st
 from pytest_aiohttp import AiohttpServer
 
 from sidecar.backend.client import BODY_LIMIT, Backend, Target
@@ -146,6 +148,25 @@ async def test_both_forms_of_retry_after_are_seconds(
     outcome = await ask(backend)
     assert isinstance(outcome, Unavailable)
     assert outcome.retry_after == seconds
+
+
+DATE = r"(Mon,|Fri,)? ?(0|31|99)?( |-)(Dec|Foo)?( |-)(0001|9999|1e9|٣)? ?(23:59:59|24:60:61)? ?(GMT|-0000|\+9999|;)?"
+
+
+@given(st.from_regex(DATE, fullmatch=True) | st.text())
+def test_no_retry_after_is_too_strange(header: str) -> None:
+    seconds = Backend(Target("http://example.com"), FakeClock())._retry_after(header)
+    assert seconds is None or 0 <= seconds < 1e12
+
+
+async def test_a_backend_with_an_ipv6_address_is_asked(service: Service) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", service.handle)
+    async with TestServer(app, host="::1") as server:
+        url = f"http://[::1]:{server.port}/api"
+        async with Backend(Target(url), FakeClock()) as client:
+            assert isinstance(await ask(client), Replied)
+            assert service.asked[0][2]["Host"] == f"[::1]:{server.port}"
 
 
 async def test_cache_control_counts_only_where_it_is_honoured(backend: Backend, service: Service) -> None:

@@ -10,6 +10,8 @@ from sidecar.core.contact import Batch
 from sidecar.core.fences import MISSING, Fence, Vector
 from sidecar.core.sealed import Found
 
+DRIFT = 1000
+
 
 @dataclass
 class Kept:
@@ -39,6 +41,10 @@ class Data:
     entries: dict[str, Kept] = field(default_factory=dict)
     fences: dict[str, Fence] = field(default_factory=dict)
     denied: dict[str, Room] = field(default_factory=dict)
+    members: set[str] = field(default_factory=set)
+    orders: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
+    """By id: the number, until when, and what was said."""
+    absent: dict[str, set[str]] = field(default_factory=dict)
 
 
 class EngineModel:
@@ -88,7 +94,7 @@ class EngineModel:
         self, name: str, scopes: Sequence[str], verdict: str, epoch: str, vector: Vector, asked_ms: int, content: bytes
     ) -> str:
         """An allow or a config."""
-        if False:
+        if epoch != self._epoch():
             return "epoch"
         nonce = self.nonce()
         if tuple(self._fence(scope, nonce) for scope in scopes) != vector:
@@ -112,6 +118,8 @@ class EngineModel:
         every: int,
         content: bytes,
         said: bytes,
+        *,
+        again: bool = False,
     ) -> str:
         """A deny, or that guests are separate."""
         epoch = self._epoch()
@@ -122,11 +130,46 @@ class EngineModel:
             return "older"
         if kept is not None and kept.verdict == "private" and verdict == "deny":
             return "older"
+        is_known = kept is not None and kept.epoch == epoch and kept.verdict == verdict
+        if again and is_known and kept is not None and kept.settled_ms + DRIFT >= settled_ms:
+            kept.settled_ms = max(kept.settled_ms, settled_ms)
+            return "known"
         self.data.entries[name] = Kept(verdict, settled_ms, asked_ms, content, epoch)
         if verdict == "deny":
             self._denied(room, every)
         self._say(said, settled_ms)
         return "kept"
+
+    def withdraw(self, name: str) -> None:
+        self.data.entries.pop(name, None)
+
+    def order(self, order_id: str, left_ms: int, said: bytes) -> None:
+        self._epoch()
+        number = self.data.orders[order_id][0] if order_id in self.data.orders else self._tail() + 1
+        self.data.orders[order_id] = (number, self.now_ms + left_ms, said)
+        self.data.absent.pop(order_id, None)
+        self._say(said, self.now_ms)
+
+    def outcome(self, order_id: str, absent_at: str, said: bytes) -> str:
+        self._epoch()
+        if order_id not in self.data.orders:
+            return "over"
+        if absent_at:
+            absent = self.data.absent.setdefault(order_id, set())
+            absent.add(absent_at)
+            if not absent >= self.data.members:
+                return "waits"
+        self._say(said, self.now_ms)
+        return "said"
+
+    def over(self, order_id: str) -> None:
+        self.data.orders.pop(order_id, None)
+        self.data.absent.pop(order_id, None)
+
+    def orders(self) -> list[bytes]:
+        self._epoch()
+        self.data.orders = {each: order for each, order in self.data.orders.items() if order[1] >= self.now_ms}
+        return [said for _, _, said in sorted(self.data.orders.values())]
 
     def change(self, part: str, scopes: Iterable[str], said: bytes) -> None:
         self._epoch()

@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from sidecar.core.breaker import Permit
-from sidecar.core.contact import UNHEARD, Batch, Contact
-from sidecar.core.fences import PARTS, moved, scopes
+from sidecar.core.contact import STEP, UNHEARD, Batch, Contact
+from sidecar.core.fences import PARTS, Standing, moved, scopes, standing
 from sidecar.core.model import Entry, Key, Lifetimes, Query, Replied, Verdict
 from sidecar.core.policy import Act, settle
 from sidecar.core.sealed import Found, Kept, Sealer, masked, usable
@@ -40,6 +42,38 @@ POLICY = a_policy(Lifetimes(12, 3, 60), Lifetimes(3, 0, 60))
 EVERY = POLICY.deny.fresh
 SEALER = Sealer(b"secret")
 SHARDS = range(2)
+
+
+class Story(NamedTuple):
+    """A sidecar does not hear for a moment, and what happens meanwhile."""
+
+    deaf: int
+    known_to: str
+    """Who has an allow before."""
+    change: Change | str
+    """What takes somebody away, if anything does."""
+    trouble: str
+    """Of the engine."""
+    under_way: bool
+    """Whether the backend is being asked by the deaf one."""
+    more: bool
+    """Whether there is another message afterwards."""
+    cut: bool
+    """Whether the other one is cut off afterwards."""
+    up: bool
+    """Whether the backend answers afterwards."""
+
+
+STORIES = [
+    Story(*each)  # type: ignore[arg-type]
+    for each in product(
+        SHARDS,
+        ("both", "the other", "nobody"),
+        ("", "deny", Change.DROP, Change.REVOKE),
+        ("", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth"),
+        *((False, True),) * 4,
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -135,9 +169,48 @@ class ShardsMachine(RuleBasedStateMachine):
             case "trimmed":
                 engine.trim(0)
             case _:
+                for number in SHARDS:  # a clock that is set in the very second of a new epoch is not noticed
+                    if self.shards[number].contact.epoch != engine.beat(0).epoch:
+                        self.listen(number)
                 engine.now_ms += -20_000 if trouble == "back" else 20_000
                 for number in SHARDS:  # each reads the clock once a second
                     self.listen(number)
+
+    @rule(story=st.sampled_from(STORIES))
+    def a_sidecar_is_deaf_while_things_happen(self, story: Story) -> None:
+        """What would be rare at random: somebody is taken away unheard, then the engine has trouble."""
+        deaf, known_to, change, trouble, under_way, more, cut, up = story
+        other, silent = self.shards[1 - deaf], self.shards[deaf]
+        other.reachable = silent.reachable = True
+        key = a_key(f"room {len(self.words)} {len(self.denied)}", "jid ann@example.org")
+        for number in {"both": SHARDS, "the other": [other.number], "nobody": []}[known_to]:
+            self.somebody_joins(number, key, up=True, allowed=True, at_once=True)
+        if under_way:
+            self.somebody_joins(deaf, key, up=True, allowed=True, at_once=False)
+        self.copy = self.engine.copy_of_data()
+        self.now += 0.4
+        self.engine.now_ms += 400
+        if isinstance(change, Change):
+            self.somebody_is_kicked(other.number, key, change)
+        elif change:
+            self.somebody_is_denied(other.number, key)
+        if under_way:
+            self.the_backend_answers(deaf, latest=True)
+        if trouble:
+            self.the_engine_has_trouble(trouble)
+        if more:
+            self.somebody_is_kicked(other.number, KEYS[0], Change.DROP)
+        other.reachable = not cut
+        for _ in range(22 if trouble == "back" else 6):  # until the clock is where it was
+            self.time_passes(1.0, None)
+        self.somebody_joins(deaf, key, up, allowed=True, at_once=True)
+        other.reachable = True
+
+    def somebody_is_denied(self, number: int, key: Key) -> None:
+        """The backend is asked, whatever is remembered."""
+        shard = self.shards[number]
+        shard.calls.append(Call(key, self.now, allowed=False, found=None))
+        self.answered(shard, -1)
 
     # ---- listening
 
@@ -164,7 +237,7 @@ class ShardsMachine(RuleBasedStateMachine):
                 self.carry_out(shard, document, attached, at_ms, batch.now_ms)
         if taken.lost and shard.reachable:
             for each in shard.said if taken.to_be_said_again else ():
-                self.say(shard, *each)
+                self.say(shard, *each, again=True)
             shard.contact.joined()
 
     def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, at_ms: int, now_ms: int) -> None:
@@ -208,6 +281,7 @@ class ShardsMachine(RuleBasedStateMachine):
             view = look(shard.cache, key, POLICY, now, permit)
         if view.plan.act is Act.ANSWER:
             self.check(shard, key, view.entry, up)
+            self.check_age(view.entry, up)
         elif view.plan.act is Act.ASK:
             shard.calls.append(Call(key, self.now, allowed, found))
             if at_once:
@@ -224,6 +298,14 @@ class ShardsMachine(RuleBasedStateMachine):
                 known = shard.number in denied.known_to and denied.strictly
                 assert not known, "let in although this sidecar knows that he is to stay out"
                 assert not (up and self.now > denied.said_at + UNHEARD + 0.01), "let in although it was said long ago"
+
+    def check_age(self, entry: Entry | None, up: bool) -> None:
+        """What is remembered is not used for longer than it may be, whatever the clock of the engine does."""
+        if entry is not None and entry.verdict is Verdict.ALLOW:
+            limits = POLICY.allow
+            longest = limits.fresh + limits.stale_while_revalidate if up else limits.total
+            age = self.now - self.words[json.loads(entry.body)["n"]].asked
+            assert age <= longest + STEP + 0.01, "used for longer than it may be"
 
     def allowed_since(self, denied: Denied) -> bool:
         """Whether the backend has let this one in after all, to a question that was asked later."""
@@ -260,7 +342,9 @@ class ShardsMachine(RuleBasedStateMachine):
         labels = [SEALER.digest(scope) for scope in scopes(key)]
         kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
         content = SEALER.pack(name, kept)
-        self.engine.keep(name, labels, "allow", found.epoch, found.fences, found.now_ms, content)
+        if self.engine.keep(name, labels, "allow", found.epoch, found.fences, found.now_ms, content) == "kept":
+            fences = [self.engine.data.fences[label] for label in labels]
+            assert standing(Verdict.ALLOW, found.fences, fences) is Standing.HOLDS, "kept although it was taken away"
 
     def deny(self, shard: Shard, key: Key, entry: Entry) -> None:
         denied = Denied(key, self.now)
@@ -290,7 +374,15 @@ class ShardsMachine(RuleBasedStateMachine):
             self.say(shard, *said)
 
     def say(
-        self, shard: Shard, denied: Denied, body: bytes, number: int, selector: Selector | None, change: Change | None
+        self,
+        shard: Shard,
+        denied: Denied,
+        body: bytes,
+        number: int,
+        selector: Selector | None,
+        change: Change | None,
+        *,
+        again: bool = False,
     ) -> None:
         """To the engine, which is reachable."""
         if selector is not None and change is not None:
@@ -305,8 +397,20 @@ class ShardsMachine(RuleBasedStateMachine):
             content = SEALER.pack(name, kept)
             document = {"kind": "deny", "room": denied.key.room, "key": name, "number": number}
             said = SEALER.say(document, content)
-            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said)
+            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said, again=again)
         denied.said_at = min(denied.said_at, self.now)
+
+
+def tell_all() -> None:
+    """Every story, each to its own machine."""
+    for story in STORIES:
+        machine = ShardsMachine()
+        machine.everybody_listens()
+        machine.a_sidecar_is_deaf_while_things_happen(story)
+
+
+def test_every_story_ends_well() -> None:
+    tell_all()
 
 
 TestShards = ShardsMachine.TestCase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -89,6 +90,27 @@ async def test_a_join_gets_the_decision_and_the_room_config(url: str, engines: E
         assert (await link.asks("join", JOIN)).config is None
 
 
+@pytest.mark.parametrize("from_memory", [False, True])
+async def test_a_config_that_the_module_has_already_is_not_sent_again(
+    url: str, engines: Engines, from_memory: bool
+) -> None:
+    engines.remembers = from_memory
+    known, other = hashlib.sha256(CONFIG).hexdigest()[:32], hashlib.sha256(b"{}").hexdigest()[:32]
+    async with Link.open(url) as link:
+        assert (await link.hears("hello", "0")).document["configDigests"] is True
+        answer = await link.asks(f"join config {known}", JOIN)
+        assert (answer.document["allowed"], answer.config_status, answer.config) == (True, 304, b"")
+        answer = await link.asks(f"join config {other}", JOIN)
+        assert (answer.document["allowed"], answer.config_status, answer.config) == (True, 200, CONFIG)
+
+
+async def test_a_problem_is_no_config_that_a_module_can_have(url: str, engines: Engines) -> None:
+    engines.answers[Endpoint.ROOM_CREATED] = Answer(503, b"{}", Source.POLICY)
+    async with Link.open(url) as link:
+        answer = await link.asks(f"join config {hashlib.sha256(b'{}').hexdigest()[:32]}", JOIN)
+        assert (answer.config_status, answer.config) == (503, b"{}")
+
+
 async def test_a_join_that_is_denied_gets_no_config(url: str, engines: Engines) -> None:
     engines.answers[Endpoint.VALIDATE_ACCESS] = Answer(200, DENY, Source.BACKEND, allowed=False)
     async with Link.open(url) as link:
@@ -117,6 +139,7 @@ async def test_an_event_is_taken_with_its_id_as_the_key(url: str, engines: Engin
         ("validate-access", "{", 400, "not JSON"),
         ("validate-access", '{"roomName": "a"}', 400, "userJid is missing"),
         ("join config", "", 400, "not JSON"),
+        ("join config a", json.dumps(JOIN), 404, "no such endpoint"),
         ("validate-access", " " * 70_000, 413, "longer than 65536 bytes"),
     ],
 )

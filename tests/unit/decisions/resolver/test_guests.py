@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.core.model import Source
+import pytest
+
+from sidecar.core.model import Outcome, Source
 from sidecar.core.policy import OnUnavailable
 from sidecar.core.selection import Selector
 from tests.unit.builders import a_policy
@@ -127,3 +129,47 @@ async def test_guests_who_were_denied_together_are_denied_by_policy_after_one_of
     harness.backend.always(REFUSED)
     await harness.passes(2 * SIE)
     assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is True, "the last answer was an allow"
+
+
+@in_virtual_time
+@pytest.mark.parametrize("own", [deny(cache_control="private"), allow(requireLobby=True)], ids=["deny", "lobby"])
+async def test_an_older_allow_for_all_is_no_answer_for_a_guest_who_has_one_of_its_own_since(own: Outcome) -> None:
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    harness.backend.says(deny(), own)
+    await harness.asks("mallory@example.com")  # the next question of a guest begins a call of its own
+    said = (await harness.asks("x1@guest.example.com", guest=True)).body
+    old.comes(allow())
+    assert (await first).body == said
+    assert (await harness.asks("x1@guest.example.com", guest=True)).body == said
+    assert len(harness.backend.calls) == 3
+
+
+@in_virtual_time
+async def test_a_later_allow_for_all_counts_for_a_guest_whose_older_answer_was_for_this_guest_alone() -> None:
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    harness.backend.says(deny(), allow())
+    await harness.asks("mallory@example.com")  # the next question of a guest begins a call of its own
+    await harness.asks("x1@guest.example.com", guest=True)
+    old.comes(allow(isModerator=True))
+    assert b"isModerator" not in (await first).body
+    assert b"isModerator" not in (await harness.asks("x1@guest.example.com", guest=True)).body
+
+
+@in_virtual_time
+async def test_an_older_deny_for_all_counts_for_a_guest_who_has_an_own_answer_since() -> None:
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    harness.backend.says(deny(), allow(requireLobby=True))
+    await harness.asks("mallory@example.com")  # the next question of a guest begins a call of its own
+    await harness.asks("x1@guest.example.com", guest=True)
+    old.comes(deny())
+    assert (await first).allowed is False
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False

@@ -1,0 +1,43 @@
+"""The changes that other shards must hear of outlive the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sidecar.clock import SystemClock
+from sidecar.core.model import Endpoint
+from sidecar.core.selection import Change, Made, Selector
+from sidecar.store import Store
+
+KICKED = Made(Selector("standup", "ann@example.org", endpoint=Endpoint.VALIDATE_ACCESS), Change.REVOKE, 0.0)
+FORGOTTEN = Made(Selector(meeting_id='"m1"'), Change.DROP, 0.0)
+
+
+def a_store(folder: Path) -> Store:
+    return Store(folder, SystemClock(), "boot", lambda _: None)
+
+
+async def test_a_change_is_there_after_a_restart_with_the_epoch_that_has_it(tmp_path: Path) -> None:
+    now = SystemClock().wall()
+    async with a_store(tmp_path) as store:
+        first = await store.journal.add(KICKED._replace(made_at=now))
+        await store.journal.add(FORGOTTEN._replace(made_at=now))
+        await store.journal.said(first, "e1")
+    async with a_store(tmp_path) as store:
+        rows = await store.journal.read()
+    assert [made for _, made in rows] == [KICKED._replace(made_at=now, epoch="e1"), FORGOTTEN._replace(made_at=now)]
+
+
+async def test_a_change_of_the_day_before_is_forgotten(tmp_path: Path) -> None:
+    now = SystemClock().wall()
+    async with a_store(tmp_path) as store:
+        await store.journal.add(KICKED._replace(made_at=now - 86_500))
+        await store.journal.add(FORGOTTEN._replace(made_at=now))
+        assert [made.change for _, made in await store.journal.read()] == [Change.DROP]
+
+
+async def test_a_shard_keeps_its_name(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        assert await store.journal.name("first") == "first"
+    async with a_store(tmp_path) as store:
+        assert await store.journal.name("second") == "first"
