@@ -15,16 +15,17 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from sidecar.clock import Clock
-from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
+from sidecar.core.contact import PATIENCE, Contact, Trust
 from sidecar.core.fences import PARTS, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Forged, Found, Kept, Sealer, ToKeep, has_password, masked, usable
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
+from sidecar.decisions.needs import Engine, Orders
 from sidecar.decisions.others import Others, take
 from sidecar.decisions.single_flight import Call, Pending, SingleFlight
 from sidecar.decisions.to_say import Journal, ToSay
@@ -56,61 +57,6 @@ PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
 
 
-class Engine(Protocol):
-    """What is needed of the engine; everything raises EngineError."""
-
-    members: int
-    """Sidecars that have been there lately."""
-    replicas: int
-    """Replicas of the engine."""
-
-    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
-        """Show that this shard is there, and read the stream after `position`."""
-        ...
-
-    async def wait_for_message(self, position: int) -> None:
-        """Return when there is a message after `position`, or after a while."""
-        ...
-
-    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
-        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
-        ...
-
-    async def keep(self, answers: Sequence[ToKeep]) -> list[str]:
-        """Keep answers that are no denies, if their fences are still the same."""
-        ...
-
-    async def deny(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        asked_for_ms: int,
-        settled_for_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-        every_ms: int,
-        message: bytes,
-        *,
-        again: bool = False,
-    ) -> None:
-        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
-        ...
-
-    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
-        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
-        done."""
-        ...
-
-    async def withdraw(self, name: str) -> None:
-        """Keep nothing under this name."""
-        ...
-
-    async def close(self) -> None:
-        """Close all connections. Raises nothing."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Learned:
     key: Key
@@ -125,18 +71,6 @@ class _Denied:
     found: Found | None
     every: float
     again: bool = False
-
-
-class Orders(Protocol):
-    """Who hears what other shards say about orders. Nothing here waits."""
-
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
-        """A message, at this time of the engine. Raises Forged."""
-        ...
-
-    def lost(self) -> None:
-        """Messages may have been missed, or the engine may have lost some."""
-        ...
 
 
 class SharedMemory:
