@@ -47,7 +47,7 @@ class CacheControlSeen:
 
 @dataclass(frozen=True, slots=True)
 class BreakerChanged:
-    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
+    """A breaker opened (again) or closed. The state is open, closed, or open for some users."""
 
     endpoint: Endpoint
     state: str
