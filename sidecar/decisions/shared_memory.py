@@ -355,7 +355,7 @@ class SharedMemory:
                 if self._repeat_wanted:
                     self._repeat()
                 await self._write_firm()
-                if not self.unsaid and not self._repeat_wanted:
+                if not self._repeat_wanted:  # what came since this round began is no repeat
                     self.contact.joined()
                 await self._write_learned()
             except EngineError:
