@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
@@ -126,7 +127,10 @@ class Soak:
         while not self._calm.is_set():
             for fault in self._chance.sample(FAULTS[1:], len(FAULTS) - 1):
                 begun = time.monotonic()
-                await self._fail(fault)
+                try:
+                    await self._fail(fault)
+                except (RedisError, OSError, AssertionError) as error:
+                    self.model.defects.append(f"{fault.name} could not be produced: {error!r}")
                 await _pause(self._calm, self._every - (time.monotonic() - begun))
                 if self._calm.is_set():
                     break
