@@ -107,7 +107,9 @@ class SharedMemory:
         self._emit = emit
         self._others = Others(cache, sealer, asked_about)
         self._reads: SingleFlight[Key, Found | None] = SingleFlight(lambda error: emit(Crashed("shared memory", error)))
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._trust = Trust()
+        self._attempt: Call[Found | None] | None = None
         self._wake = asyncio.Event()
         self._learned: dict[Key, _Learned] = {}
         self._denied: dict[Key, _Denied] = {}
@@ -162,17 +164,40 @@ class SharedMemory:
         return not self._to_say
 
     async def recall(self, key: Key) -> Found | None:
-        """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
+        """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow.
+
+        Many questions at once wait for their turn, since more reads at once than connections would all be too late.
+        """
+        async with self._turns:
+            until = self._clock.monotonic() + PATIENCE
+            call = self._reads.get(key) or await self._start(key, until)
+            return None if call is None else await self._result(call, until)
+
+    async def _start(self, key: Key, until: float) -> Call[Found | None] | None:
+        """Ask the engine, unless it is left alone. A try whether it works again is for all questions that come
+        meanwhile."""
         now = self._clock.monotonic()
-        call = self._reads.get(key)
-        if call is None:
+        if not self._trust.allows(now):
+            if self._attempt is None or self._attempt.task.done():
+                return None
+            await self._attempt.within(until - now)
+            now = self._clock.monotonic()
             if not self._trust.allows(now):
                 return None
-            call = self._reads.start(key, now, self._read(key))
-        found = await call.within(PATIENCE)
-        if isinstance(found, Pending) and self._clock.monotonic() - now > PATIENCE + LATE:
+        call = self._reads.get(key) or self._reads.start(key, now, self._read(key))
+        if self._trust.is_trying:
+            self._attempt = call
+        return call
+
+    async def _result(self, call: Call[Found | None], until: float) -> Found | None:
+        found = await call.within(until - self._clock.monotonic())
+        now = self._clock.monotonic()
+        if isinstance(found, Pending) and now > until + LATE:
             found = await _after_what_is_ready(call)
-        return found if isinstance(found, Found) else None
+        if isinstance(found, Pending):
+            self._trust.bad(now)  # at once, so that those who wait for their turn need not wait for this engine
+            return None
+        return found
 
     async def _read(self, key: Key) -> Found | None:
         name, begun = self._sealer.key(key), self._clock.monotonic()
@@ -183,9 +208,7 @@ class SharedMemory:
             self._emit(SharedAsked("failed"))
             return None
         now = self._clock.monotonic()
-        if now - begun > PATIENCE + LATE:
-            self._trust.bad(now)
-        else:
+        if now - begun <= PATIENCE + LATE:
             self._trust.good()
         if found.content is None:
             self._emit(SharedAsked("miss"))
