@@ -27,7 +27,7 @@ from bench.peers import Server
 from bench.program import Program
 from sidecar.core.fences import scopes
 from sidecar.core.model import Endpoint, Key, Lifetimes, Verdict
-from sidecar.core.sealed import Kept, Sealer
+from sidecar.core.sealed import Kept, Sealer, ToKeep
 from sidecar.shared.engine import Engine, Place
 from tests.rig.answers import deny
 from tests.rig.backend import OPEN, Backend
@@ -247,10 +247,9 @@ async def bytes_of_a_decision(size: Size) -> float:
             labels, name = [sealer.digest(scope) for scope in scopes(key)], sealer.key(key)
             found = await engine.read(name, labels, patient=True)
             kept = Kept(Verdict.ALLOW, BODY, found.epoch, found.now_ms, Lifetimes(15, 15, 3600), found.fences)
-            said = await engine.keep(
-                name, labels, "allow", found.epoch, found.fences, found.now_ms, 3_600_000, sealer.pack(name, kept)
-            )
-            assert said == "kept"
+            content = sealer.pack(name, kept)
+            answer = ToKeep(name, labels, "allow", found.epoch, found.fences, found.now_ms, 3_600_000, content)
+            assert await engine.keep([answer]) == ["kept"]
 
         for first in range(0, size.decisions, 16):
             await asyncio.gather(*map(remember, range(first, min(first + 16, size.decisions))))
