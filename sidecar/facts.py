@@ -43,7 +43,7 @@ class CacheControlSeen(NamedTuple):
 
 
 class BreakerChanged(NamedTuple):
-    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
+    """A breaker opened (again) or closed. The state is open, closed, or open for some users."""
 
     endpoint: Endpoint
     state: str

@@ -128,6 +128,11 @@ class Trust:
     PAUSE: ClassVar[float] = 1.0
     """Seconds until the next try."""
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether what was just allowed is a try."""
+        return self.failures >= self.MOST
+
     def allows(self, now: float) -> bool:
         """Whether to ask. After the pause, one question is the try."""
         if now < self.until:

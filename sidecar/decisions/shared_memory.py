@@ -15,16 +15,17 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from sidecar.clock import Clock
-from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
+from sidecar.core.contact import PATIENCE, Contact, Trust
 from sidecar.core.fences import PARTS, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Forged, Found, Kept, Sealer, ToKeep, has_password, masked, usable
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
+from sidecar.decisions.needs import Engine, Orders
 from sidecar.decisions.others import Others, take
 from sidecar.decisions.single_flight import Call, Pending, SingleFlight
 from sidecar.decisions.to_say import Journal, ToSay
@@ -56,61 +57,6 @@ PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
 
 
-class Engine(Protocol):
-    """What is needed of the engine; everything raises EngineError."""
-
-    members: int
-    """Sidecars that have been there lately."""
-    replicas: int
-    """Replicas of the engine."""
-
-    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
-        """Show that this shard is there, and read the stream after `position`."""
-        ...
-
-    async def wait_for_message(self, position: int) -> None:
-        """Return when there is a message after `position`, or after a while."""
-        ...
-
-    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
-        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
-        ...
-
-    async def keep(self, answers: Sequence[ToKeep]) -> list[str]:
-        """Keep answers that are no denies, if their fences are still the same."""
-        ...
-
-    async def deny(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        asked_for_ms: int,
-        settled_for_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-        every_ms: int,
-        message: bytes,
-        *,
-        again: bool = False,
-    ) -> None:
-        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
-        ...
-
-    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
-        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
-        done."""
-        ...
-
-    async def withdraw(self, name: str) -> None:
-        """Keep nothing under this name."""
-        ...
-
-    async def close(self) -> None:
-        """Close all connections. Raises nothing."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Learned:
     key: Key
@@ -125,18 +71,6 @@ class _Denied:
     found: Found | None
     every: float
     again: bool = False
-
-
-class Orders(Protocol):
-    """Who hears what other shards say about orders. Nothing here waits."""
-
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
-        """A message, at this time of the engine. Raises Forged."""
-        ...
-
-    def lost(self) -> None:
-        """Messages may have been missed, or the engine may have lost some."""
-        ...
 
 
 class SharedMemory:
@@ -173,7 +107,9 @@ class SharedMemory:
         self._emit = emit
         self._others = Others(cache, sealer, asked_about)
         self._reads: SingleFlight[Key, Found | None] = SingleFlight(lambda error: emit(Crashed("shared memory", error)))
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._trust = Trust()
+        self._attempt: Call[Found | None] | None = None
         self._wake = asyncio.Event()
         self._learned: dict[Key, _Learned] = {}
         self._denied: dict[Key, _Denied] = {}
@@ -228,17 +164,40 @@ class SharedMemory:
         return not self._to_say
 
     async def recall(self, key: Key) -> Found | None:
-        """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
+        """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow.
+
+        Many questions at once wait for their turn, since more reads at once than connections would all be too late.
+        """
+        async with self._turns:
+            until = self._clock.monotonic() + PATIENCE
+            call = self._reads.get(key) or await self._start(key, until)
+            return None if call is None else await self._result(call, until)
+
+    async def _start(self, key: Key, until: float) -> Call[Found | None] | None:
+        """Ask the engine, unless it is left alone. A try whether it works again is for all questions that come
+        meanwhile."""
         now = self._clock.monotonic()
-        call = self._reads.get(key)
-        if call is None:
+        if not self._trust.allows(now):
+            if self._attempt is None or self._attempt.task.done():
+                return None
+            await self._attempt.within(until - now)
+            now = self._clock.monotonic()
             if not self._trust.allows(now):
                 return None
-            call = self._reads.start(key, now, self._read(key))
-        found = await call.within(PATIENCE)
-        if isinstance(found, Pending) and self._clock.monotonic() - now > PATIENCE + LATE:
+        call = self._reads.get(key) or self._reads.start(key, now, self._read(key))
+        if self._trust.is_trying:
+            self._attempt = call
+        return call
+
+    async def _result(self, call: Call[Found | None], until: float) -> Found | None:
+        found = await call.within(until - self._clock.monotonic())
+        now = self._clock.monotonic()
+        if isinstance(found, Pending) and now > until + LATE:
             found = await _after_what_is_ready(call)
-        return found if isinstance(found, Found) else None
+        if isinstance(found, Pending):
+            self._trust.bad(now)  # at once, so that those who wait for their turn need not wait for this engine
+            return None
+        return found
 
     async def _read(self, key: Key) -> Found | None:
         name, begun = self._sealer.key(key), self._clock.monotonic()
@@ -249,9 +208,7 @@ class SharedMemory:
             self._emit(SharedAsked("failed"))
             return None
         now = self._clock.monotonic()
-        if now - begun > PATIENCE + LATE:
-            self._trust.bad(now)
-        else:
+        if now - begun <= PATIENCE + LATE:
             self._trust.good()
         if found.content is None:
             self._emit(SharedAsked("miss"))
@@ -421,7 +378,7 @@ class SharedMemory:
                 if self._repeat_wanted:
                     self._repeat()
                 await self._write_firm()
-                if not self.unsaid and not self._repeat_wanted:
+                if not self._repeat_wanted:  # what came since this round began is no repeat
                     self.contact.joined()
                 await self._write_learned()
             except EngineError:

@@ -68,7 +68,7 @@ GAUGES = {
 _FATES = {EventAccepted: "accepted", EventDelivered: "delivered", EventParked: "parked"}
 
 _OUTCOMES = ("replied", "rejected", "misconfigured", "unavailable", "unreadable")
-_BREAKER_STATES = ("open", "closed", "open for some guests")
+_BREAKER_STATES = ("open", "closed", "open for some users")
 _SHARED = ("hit", "suspect", "outdated", "miss", "failed", "forged")
 _RESULTS = ("taken", "done", "absent", "failed", "expired")
 _ANSWERED_BY = tuple(source for source in Source if source is not Source.OUTBOX)

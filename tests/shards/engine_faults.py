@@ -243,7 +243,8 @@ async def restore_backup(place: Place) -> None:
 async def copy(place: Place) -> None:
     """A copy of all keys."""
     for key in await place.engine.order("KEYS", "*"):
-        place.kept[key] = await place.engine.order("DUMP", key)
+        if content := await place.engine.order("DUMP", key):  # else it has just expired
+            place.kept[key] = content
 
 
 async def put_back(place: Place) -> None:

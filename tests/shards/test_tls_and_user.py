@@ -171,13 +171,14 @@ FORBIDDEN = (
 )
 
 
-@pytest.mark.parametrize("words", FORBIDDEN, ids=" ".join)
-async def test_nothing_more_is_allowed(at: Guarded, words: tuple[str, ...]) -> None:
+async def test_nothing_more_is_allowed(at: Guarded) -> None:
     await at.engine.order("SET", "of-another-application", "1")
-    with pytest.raises(RedisError) as failed:
-        await at.as_sidecar(*words)
-    in_script = "ACL failure" in str(failed.value) or "The user executing the script can't" in str(failed.value)
-    assert in_script or isinstance(failed.value, NoPermissionError)
+    for words in FORBIDDEN:
+        with pytest.raises(RedisError) as failed:
+            await at.as_sidecar(*words)
+        said = str(failed.value)
+        in_script = "ACL failure" in said or "The user executing the script can't" in said
+        assert in_script or isinstance(failed.value, NoPermissionError), words
     assert await at.engine.order("GET", "of-another-application") == b"1"
 
 

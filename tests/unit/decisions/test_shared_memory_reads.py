@@ -1,0 +1,71 @@
+"""Reads of the shared memory by many questions at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from sidecar.clock import SystemClock
+from sidecar.core.contact import Trust
+from sidecar.core.fences import MISSING
+from sidecar.core.sealed import Found, Sealer
+from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.shared_memory import AT_ONCE, SharedMemory
+from sidecar.errors import EngineError
+from tests.unit.builders import a_key
+
+unused = cast("Any", None)
+
+
+class EngineOfManyReads:
+    """Fails when more is read at once than there are connections, as the real client does after a while."""
+
+    def __init__(self) -> None:
+        self.under_way = self.reads = 0
+        self.is_away = False
+
+    async def read(self, *_: object) -> Found:
+        self.reads += 1
+        self.under_way += 1
+        try:
+            await asyncio.sleep(0)
+            if self.under_way > AT_ONCE or self.is_away:
+                raise EngineError("no answer in time")
+            return Found("epoch", 0, (MISSING,))
+        finally:
+            self.under_way -= 1
+
+
+def memory_of(engine: EngineOfManyReads) -> SharedMemory:
+    def ignore(_: object) -> None:
+        """Nothing is observed."""
+
+    it = cast("Any", engine)
+    clock = SystemClock()
+    return SharedMemory(
+        Cache(Limits()), it, Sealer(b"key"), unused, lambda room: (), unused, "member", unused, clock, ignore
+    )
+
+
+async def asked_at_once(memory: SharedMemory) -> int:
+    """How many of two hundred questions the engine has answered."""
+    keys = [a_key(subject=f"jid user-{number}@example.org") for number in range(200)]
+    return sum([found is not None for found in await asyncio.gather(*map(memory.recall, keys))])
+
+
+async def test_many_questions_at_once_are_all_answered_by_the_engine() -> None:
+    assert await asked_at_once(memory_of(EngineOfManyReads())) == 200
+
+
+async def test_an_engine_that_is_away_is_asked_by_the_first_of_many_questions_only() -> None:
+    engine = EngineOfManyReads()
+    engine.is_away = True
+    assert await asked_at_once(memory_of(engine)) == 0
+    assert engine.reads <= 2 * AT_ONCE
+
+
+async def test_all_who_come_while_it_is_tried_again_get_the_answers_if_it_works_again() -> None:
+    engine = EngineOfManyReads()
+    memory = memory_of(engine)
+    memory._trust.failures = Trust.MOST
+    assert await asked_at_once(memory) == 200
