@@ -112,7 +112,8 @@ put_units() {
 put_config() {
     local file=/etc/prosody-sidecar/sidecar.yaml
     [ -e "$DESTDIR$file" ] && return
-    sed "1s|schema=.*|schema=$SHARE/sidecar.schema.json|" config/minimal.yaml >"$sources/config"
+    sed "1s|schema=.*|schema=$SHARE/sidecar.schema.json|; s|see sidecar.yaml|see $DOC/examples/sidecar.yaml|" \
+        config/minimal.yaml >"$sources/config"
     put "$sources/config" $file
 }
 

@@ -279,7 +279,7 @@ def _ask(file: Path | None, method: str, path: str, **more: Any) -> Any:
     """Send one request to the running daemon, with its token if it has one."""
     source = found(file)
     if (
-        file is None and not source.exists() and not has_settings(os.environ)
+        file is None and not os.path.exists(source) and not has_settings(os.environ)
     ):  # `run --demo` has the same admin listener as the defaults
         return _ask_at(parse(DEMO_CONFIG, "the demo's config"), source, method, path, **more)
     examined, settings = examine_running(source, os.environ)

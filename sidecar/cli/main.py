@@ -88,7 +88,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     option = click.option(
         "--config",
         "file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=False, readable=False),
         help=f"The config file. Default: {DEFAULT_FILES[0]}, or else {DEFAULT_FILES[1]}.",
     )
     return option(command)
@@ -98,7 +98,8 @@ def found(file: Path | None) -> Path:
     """The config file that is meant."""
     if file is not None:
         return file
-    return next((each for each in DEFAULT_FILES if each.exists()), DEFAULT_FILES[0])
+    # Unlike Path.exists, this raises nothing where this user may not look into the folder.
+    return next((each for each in DEFAULT_FILES if os.path.exists(each)), DEFAULT_FILES[0])
 
 
 @main.command()

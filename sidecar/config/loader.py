@@ -93,7 +93,7 @@ class Examined:
 
 
 def examine_file(file: Path, environ: Mapping[str, str]) -> Examined:
-    """Check a config file with the environment; raises ConfigError only if it cannot be read."""
+    """Check a config file with the environment. Raises ConfigError only if it cannot be read, or is not there."""
     try:
         with file.open("rb") as opened:
             content = opened.read(FILE_LIMIT + 1)
@@ -106,12 +106,19 @@ def examine_file(file: Path, environ: Mapping[str, str]) -> Examined:
                 "/usr/share/doc/prosody-sidecar/examples), or give --config"
             ]
         ) from None
+    except PermissionError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}; {readable_for_the_service(file)}"]) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise ConfigError([f"{file}: cannot be read: {error}; check its path and mode"]) from None
     try:
         return examine(decode(content), str(file), environ)
     except NotPlain as error:
         return Examined(str(file), problems=[(error.place, str(error))])
+
+
+def readable_for_the_service(file: Path) -> str:
+    """What helps where only root can read the config."""
+    return f"the service is not root and must be able to read it; run: sudo chmod 644 {file}"
 
 
 def examine(text: str, name: str, environ: Mapping[str, str] | None = None) -> Examined:

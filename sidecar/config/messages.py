@@ -154,9 +154,10 @@ def _nearest(path: Where) -> str:
     names = [field.alias or name for name, field in section.model_fields.items()]
     word = str(path[-1])
     other = _OTHER_WORDS.get(word.lower())
-    elsewhere = [home for home, name in _everywhere(Settings) if name == word]
-    if elsewhere:
-        return f" here; it belongs {f'in `{elsewhere[0]}`' if elsewhere[0] else 'at the top level'}"
+    if other not in names and (elsewhere := [home for home, name in _everywhere(Settings) if name == word]):
+        belongs = " or ".join(f"in `{home}`" if home else "at the top level" for home in elsewhere)
+        meant = [f"`{home}.{name}`" for home, name in _everywhere(Settings) if name == other]
+        return f" here; it belongs {belongs}" + (f", or you mean {' or '.join(meant)}" if meant else "")
     close = [other] if other in names else difflib.get_close_matches(word.lower().replace("_", "-"), names, 1)
     close = close or difflib.get_close_matches(word.lower().replace("-", "_"), names, 1)
     if close:

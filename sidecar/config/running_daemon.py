@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.config.loader import Examined, examine, examine_file
 from sidecar.config.models import Settings
+from sidecar.errors import ConfigError
 
 SECTIONS = ("admin", "listen", "state_dir")
+
+
+@dataclass(slots=True)
+class Unread(Examined):
+    """A file that is there, but cannot be read: no place in it is at fault."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def problem_lines(self) -> list[str]:
+        """Why it cannot be read."""
+        return self.lines
 
 
 def settings_of_the_running(examined: Examined, file: Path, environ: Mapping[str, str]) -> Settings:
@@ -41,7 +54,11 @@ def _can_be_read(part: str, environ: Mapping[str, str]) -> bool:
 
 
 def examine_running(file: Path, environ: Mapping[str, str]) -> tuple[Examined, Settings]:
-    """The file as it is, and the settings with which to find the daemon. Raises ConfigError only if the file cannot be
-    read."""
-    examined = examine_file(file, environ)
+    """The file as it is, and the settings with which to find the daemon. Raises ConfigError if there is no file."""
+    try:
+        examined = examine_file(file, environ)
+    except ConfigError as error:
+        if isinstance(error.__context__, FileNotFoundError):
+            raise
+        examined = Unread(str(file), lines=error.problems)
     return examined, settings_of_the_running(examined, file, environ)

@@ -76,6 +76,13 @@ def test_it_has_a_changelog_man_pages_and_completions(content: Path) -> None:
         assert "_PROSODY_SIDECAR_COMPLETE=" in (share / file).read_text()
 
 
+def test_the_config_names_the_file_with_all_settings(content: Path) -> None:
+    config = (content / "usr/share/prosody-sidecar/sidecar.yaml").read_text()
+    named = re.search(r"see /(\S+/sidecar\.yaml)", config)
+    assert named is not None
+    assert "# prosody-sidecar: every setting" in (content / named[1]).read_text()
+
+
 def test_dpkg_owns_nothing_that_an_administrator_edits(content: Path) -> None:
     assert not (content / "etc").exists()
     assert not (content / "DEBIAN/conffiles").exists()

@@ -25,6 +25,9 @@ def test_what_is_installed_works_and_goes_again(tmp_path: Path) -> None:
         "/etc/prosody-sidecar/sidecar.yaml",
         "/usr/share/jitsi-meet/prosody-plugins/mod_muc_webhook.lua",
     } <= there
+    examples = "/opt/x/share/doc/prosody-sidecar/examples/sidecar.yaml"
+    assert examples in there
+    assert f"see {examples}." in (tmp_path / "etc/prosody-sidecar/sidecar.yaml").read_text()
     unit = (tmp_path / "usr/local/lib/systemd/system/prosody-sidecar.service").read_text()
     assert "ExecStart=/opt/x/bin/prosody-sidecar run\n" in unit
     assert (tmp_path / "opt/x/bin/prosody-sidecar").read_text().startswith("#!/opt/x/lib/prosody-sidecar/bin/python3\n")

@@ -166,4 +166,4 @@ async def test_check_warns_of_a_volume_that_is_too_small_for_the_outbox(tmp_path
             sidecar.write()
             code, printed = await sidecar.command("check")
     assert code == 0
-    assert f"warning: state_dir: the file system of {disk.folder}/state has 26 MB, but the outbox may need" in printed
+    assert f"warning: state_dir: the file system of {disk.folder}/state has a total size of 26 MB" in printed

@@ -1,11 +1,13 @@
 """`prosody-sidecar check` beyond the text of the config: the secret's file, warnings, exit codes, JSON."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sidecar.cli import check
 from sidecar.cli.commands import main
 
 
@@ -25,7 +27,8 @@ def test_a_good_config_is_good(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"{tmp_path}/f.yaml: good",
-        "state_dir: /var/lib/prosody-sidecar needs a file system of at least 874 MB for this outbox",
+        "state_dir: the file system of /var/lib/prosody-sidecar must have a total size of at least 874 MB, "
+        "so that it is not full before this outbox is",
     ]
 
 
@@ -129,3 +132,20 @@ def test_a_systemd_credential_stands_in_for_a_file_only_root_can_read(
     (tmp_path / "webhook-secret").write_text("0123456789abcdef")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert checked(tmp_path, secret=None).exit_code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read a file that the service cannot, and give it away")
+@pytest.mark.parametrize(
+    ("mode", "group", "warned"), [(0o600, 0, True), (0o640, 0, True), (0o640, 65534, False), (0o644, 0, False)]
+)
+def test_root_is_warned_of_a_config_that_the_service_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: int, warned: bool
+) -> None:
+    monkeypatch.setattr(check, "SOURCES", tmp_path)
+    config = tmp_path / "f.yaml"
+    config.write_text("backend: {url: 'https://api.example.com/x'}\n")
+    config.chmod(mode)
+    os.chown(config, 0, group)
+    report = check.check(config, {})
+    assert any(f"chmod 644 {config}" in line for line in report.warnings) == warned
+    assert report.problems == []

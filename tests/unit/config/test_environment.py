@@ -173,7 +173,7 @@ def test_the_variables_of_a_kubernetes_service_are_no_settings() -> None:
 
 def test_a_port_without_its_section_is_refused() -> None:
     (line,) = examine(MINIMAL, "f", {"PROSODY_SIDECAR_PORT": "9000"}).problem_lines()
-    assert line.endswith("there is no such setting here; it belongs in `listen`")
+    assert line.endswith("there is no such setting here; it belongs in `listen` or in `admin` or in `control`")
 
 
 def test_a_setting_below_a_text_is_refused() -> None:

@@ -62,6 +62,15 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, make: object, sa
     assert caught.value.problems[0].startswith(f"{file}: {says}")
 
 
+def test_a_file_that_the_service_may_not_read_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root may read every file
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(ConfigError, match=f"cannot be read: Permission denied; .*chmod 644 {tmp_path}/f.yaml"):
+        load(tmp_path / "f.yaml")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.running_daemon import examine_running
+from sidecar.errors import ConfigError
 
 ELSEWHERE = "admin:\n  # not the usual port\n  port: 7777\n\nstate_dir: /srv/sidecar\nlisten: {port: 7776}\n"
 
@@ -44,3 +45,18 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
     file.write_text("%\n" + ELSEWHERE)
     _, settings = examine_running(file, {"PROSODY_SIDECAR_ADMIN__PORT": "7778"})
     assert settings.admin.port == 7778
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_and_the_daemon_is_found_at_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "sidecar.yaml"
+    file.symlink_to(file)
+    examined, settings = examine_running(file, {})
+    assert settings.admin.port == 8789
+    assert examined.problem_lines()[0].startswith(f"{file}: cannot be read: ")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        examined.usable()
+
+
+def test_a_file_that_is_not_there_is_no_daemon(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        examine_running(tmp_path / "sidecar.yaml", {})
