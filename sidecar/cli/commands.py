@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -23,9 +23,9 @@ from sidecar.cli.main import DEFAULT_FILES, DEMO_CONFIG, DEMO_PORT, EXIT_CODES, 
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
-from sidecar.config.credentials import as_the_service, read_tokens
+from sidecar.config.credentials import SOURCES, as_the_service, read_secret, read_tokens
 from sidecar.config.environment import has_settings
-from sidecar.config.loader import parse
+from sidecar.config.loader import Examined, parse
 from sidecar.config.models import Settings
 from sidecar.config.running_daemon import examine_running
 from sidecar.errors import ConfigError, SidecarError, StartError, Unreachable
@@ -103,19 +103,28 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
         status = _ask(file, "GET", "/status")
     except SidecarError as error:
         why_away = str(error)
-    steps += doctor.judge(doctor.ask_prosody(prosodyctl), status, settings.listen, why_away)
-    try:
-        steps += asyncio.run(look(examined.usable(), target_from(settings, as_the_service(os.environ))))
-    except ConfigError:
-        steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
-    except StartError as error:
-        steps.append(Step("backend", "unwise", f"not examined: {error}", doctor.how_to_read_it()))
-    steps += _engine(settings)
+    backend = _backend(examined, settings, newer_secret=doctor.has_newer_secret(status))
+    steps += doctor.judge(doctor.ask_prosody(prosodyctl), status, settings.listen, why_away, backend)
+    steps += [*backend, *_engine(settings)]
     if status is not None:
         steps.append(doctor.judge_events(status["outbox"]))
     _show({"steps": [asdict(step) for step in steps]}, as_json, lambda _: render.steps(steps))
     if not all(step.good for step in steps):
         raise click.exceptions.Exit(1)
+
+
+def _backend(examined: Examined, settings: Settings, *, newer_secret: bool) -> list[Step]:
+    """What is found of the backend, with the secret of the service, or with the one that its next start will read."""
+    try:
+        target = target_from(examined.usable(), as_the_service(os.environ))
+        if not newer_secret:
+            return asyncio.run(look(settings, target))
+        secret = read_secret(settings.backend, {"CREDENTIALS_DIRECTORY": str(SOURCES)})
+        return doctor.of_newer_secret(asyncio.run(look(settings, replace(target, secret=secret))))
+    except ConfigError:
+        return [Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first")]
+    except StartError as error:
+        return [Step("backend", "unwise", f"not examined: {error}", doctor.how_to_read_it())]
 
 
 @main.command()

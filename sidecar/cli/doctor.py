@@ -12,12 +12,13 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from sidecar.cli.probe import Step
-from sidecar.config.credentials import OF_THE_SERVICE, newer_than_credentials, restart_for
+from sidecar.config.credentials import CREDENTIAL, OF_THE_SERVICE, SOURCES, newer_than_credentials, restart_for
 from sidecar.config.models import Listen
 from sidecar.core.addresses import is_loopback
 from sidecar.core.durations import span
@@ -67,14 +68,40 @@ def how_to_read_it() -> str:
     return "run doctor with sudo" if os.geteuid() != 0 else "create this file, or correct its name in the config"
 
 
-def judge(said: Said, status: Mapping[str, Any] | None, listen: Listen, why_away: str = "") -> list[Step]:
-    """The steps before the backend. `status` is the daemon's, None if it does not answer; then `why_away` says why."""
+def has_newer_secret(status: Mapping[str, Any] | None) -> bool:
+    """Whether the file has another webhook secret than the running service. A reload of systemd 252 passes the new one
+    only after the service has read the old one; then only the status knows."""
+    last = status["recent"]["last_reload"] if status is not None else None
+    return SOURCES / CREDENTIAL in _newer_files() or (last is not None and CREDENTIAL in last["needs_restart"])
+
+
+def of_newer_secret(steps: Sequence[Step]) -> list[Step]:
+    """The steps of the backend, which were tested with the secret of the file and not with that of the service."""
+    found = f"the secret in {SOURCES / CREDENTIAL} was tested and refused; the running service still has the older one"
+    advice = "correct this file before any restart: with this secret, the meeting service would refuse every request"
+    return [replace(step, found=f"{found} ({step.found})", advice=advice) if _refused(step) else step for step in steps]
+
+
+def _refused(step: Step) -> bool:
+    return step.name == "secret" and not step.good
+
+
+def judge(
+    said: Said,
+    status: Mapping[str, Any] | None,
+    listen: Listen,
+    why_away: str = "",
+    backend: Sequence[Step] = (),
+) -> list[Step]:
+    """The steps before the backend. `status` is the daemon's, None if it does not answer; then `why_away` says why.
+    `backend`: the steps after them. Where these found that the secret is refused, no restart is advised for it."""
     modules = status["modules"] if status is not None else []
     steps = list(_modules(said, [each["host"] for each in modules], listen))
     if status is None:
         advice = "run: systemctl status prosody-sidecar; journalctl -u prosody-sidecar -n 20 -o cat"
         return [*steps, Step("sidecar", "failed", why_away, advice)]
-    return [*steps, _link(modules, status["version"]), *_sidecar(status), *_secrets()]
+    refused = any(map(_refused, backend)) and has_newer_secret(status)
+    return [*steps, _link(modules, status["version"]), *_sidecar(status, refused), *_secrets(refused)]
 
 
 def _modules(said: Said, linked: Sequence[str], listen: Listen) -> Iterator[Step]:
@@ -153,7 +180,7 @@ def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
     return Step("link", "ok", f"connected: {hosts}; version {version} at both ends")
 
 
-def _sidecar(status: Mapping[str, Any]) -> Iterator[Step]:
+def _sidecar(status: Mapping[str, Any], refused: bool) -> Iterator[Step]:
     """Each reason why it is degraded; the backend's are found again by the probe, but with another advice."""
     for reason in status["reasons"]:
         yield Step("sidecar", "failed", reason)
@@ -161,14 +188,21 @@ def _sidecar(status: Mapping[str, Any]) -> Iterator[Step]:
         yield Step("sidecar", "unwise", note)
     last = status["recent"]["last_reload"]
     if last is not None and last["needs_restart"]:
-        found = f"the last reload left as it was: {', '.join(last['needs_restart'])}"
-        yield Step("sidecar", "unwise", found, "run: systemctl restart prosody-sidecar")
+        found = f"not in use yet, because only a restart reads it: {', '.join(last['needs_restart'])}"
+        first = f"correct {SOURCES / CREDENTIAL} first, then " if refused else ""
+        yield Step("sidecar", "unwise", found, f"{first}run: systemctl restart prosody-sidecar")
     if not status["reasons"]:
         yield Step("sidecar", "ok", f"version {status['version']}, up for {span(status['uptime_seconds'])}")
 
 
-def _secrets() -> Iterator[Step]:
-    for file in newer_than_credentials({"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)}):
+def _newer_files() -> list[Path]:
+    return newer_than_credentials({"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)})
+
+
+def _secrets(refused: bool) -> Iterator[Step]:
+    for file in _newer_files():
+        if refused and file.name == CREDENTIAL:
+            continue
         found, _, advice = restart_for(file).partition("; ")
         yield Step("secret", "failed", found, advice)
 

@@ -55,7 +55,7 @@ def test_a_reload_says_that_it_has_not_read_it(machine: Machine) -> None:
     shown = machine.run("prosody-sidecar", "status", check=False).stdout
     assert "applied; webhook-secret needs a restart" in shown
     said = machine.run("prosody-sidecar", "doctor", check=False).stdout
-    assert "the last reload left as it was: webhook-secret" in said
+    assert "only a restart reads it: webhook-secret" in said
     assert machine.ask()["allowed"] is False
 
 
@@ -64,6 +64,18 @@ def test_the_restart_helps(machine: Machine) -> None:
     assert machine.ask()["allowed"] is True
     assert reasons(machine) == ""
     assert "✗ secret" not in machine.run("prosody-sidecar", "doctor", check=False).stdout
+
+
+def test_a_wrong_secret_in_the_file_is_tested_and_no_restart_is_advised(machine: Machine) -> None:
+    machine.write(SECRET, "wrong", mode="600")
+    machine.run("systemctl", "reload", SERVICE)
+    said = machine.run("prosody-sidecar", "doctor", check=False).stdout
+    assert f"the secret in {SECRET} was tested and refused; the running service still has the older one" in said
+    assert "correct this file before any restart" in said
+    assert "-> run: systemctl restart" not in said
+    assert machine.ask()["allowed"] is True
+    machine.write(SECRET, "right", mode="600")
+    machine.run("systemctl", "restart", SERVICE)
 
 
 def test_a_service_that_does_not_start_is_named_while_systemd_holds_its_sockets(machine: Machine) -> None:

@@ -1,0 +1,54 @@
+"""What `doctor` says of a secret in the file that the running service does not have yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.cli.doctor import Said, has_newer_secret, judge, of_newer_secret
+from sidecar.cli.probe import Step
+from sidecar.config.models import Listen
+
+NO_PROSODY = Said(missing="there is none here")
+REFUSED = [Step("TCP", "ok", "port 443 answers"), Step("secret", "failed", "status 401", "compare them")]
+ACCEPTED = [Step("secret", "ok", "accepted")]
+RESTART = "run: systemctl restart prosody-sidecar"
+
+
+def status(*needs_restart: str) -> dict[str, Any]:
+    last = {"at": 0.0, "problems": [], "needs_restart": list(needs_restart)}
+    common = {"modules": [], "reasons": [], "notes": [], "version": "1.2.3", "uptime_seconds": 9.0}
+    return {**common, "recent": {"last_reload": last}}
+
+
+def restart(status: dict[str, Any], backend: list[Step]) -> Step:
+    """The step that names what only a restart reads."""
+    steps = judge(NO_PROSODY, status, Listen(), backend=backend)
+    return next(step for step in steps if "only a restart reads it" in step.found)
+
+
+def test_a_refused_secret_of_the_file_is_corrected_before_any_restart() -> None:
+    _, step = of_newer_secret(REFUSED)
+    assert "was tested and refused; the running service still has the older one (status 401)" in step.found
+    assert step.advice.startswith("correct this file before any restart")
+    assert restart(status("webhook-secret"), REFUSED).advice.startswith("correct /etc/prosody-sidecar/webhook-secret ")
+
+
+def test_an_accepted_secret_of_the_file_needs_only_the_restart() -> None:
+    assert of_newer_secret(ACCEPTED) == ACCEPTED
+    assert restart(status("webhook-secret"), ACCEPTED).advice == RESTART
+
+
+def test_a_refused_secret_that_the_service_has_too_is_no_reason_against_a_restart() -> None:
+    assert restart(status("cache"), REFUSED).advice == RESTART
+
+
+@pytest.mark.parametrize(
+    ("document", "newer"),
+    [(None, False), (status(), False), (status("cache"), False), (status("webhook-secret"), True)],
+)
+def test_the_status_knows_that_the_last_reload_has_not_read_the_secret(
+    document: dict[str, Any] | None, newer: bool
+) -> None:
+    assert has_newer_secret(document) == newer
