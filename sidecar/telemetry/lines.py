@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 MOST_WAITING = 200
@@ -39,6 +39,10 @@ class NonBlockingOutput:
     def flush(self) -> None:
         """Only the rest of partly written lines is kept."""
 
+    def fileno(self) -> int:
+        """The number of the file."""
+        return self._descriptor
+
     def isatty(self) -> bool:
         """It is not a terminal."""
         return False
@@ -53,6 +57,15 @@ def standard_output() -> TextIO | NonBlockingOutput:
         return sys.stdout
     direct = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
     return NonBlockingOutput(descriptor) if direct else sys.stdout
+
+
+def is_the_journal(stream: TextIO | NonBlockingOutput, environ: Mapping[str, str]) -> bool:
+    """Whether systemd reads this stream for its journal: $JOURNAL_STREAM names its device and inode."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class Lines:

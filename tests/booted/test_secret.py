@@ -52,6 +52,10 @@ def test_a_reload_says_that_it_has_not_read_it(machine: Machine) -> None:
     """systemd 252 passes it again at a reload, but only after the service has read the old one."""
     machine.run("systemctl", "reload", SERVICE)
     assert f"{SECRET} has changed since the service was started" in machine.journal()
+    warnings = machine.run("journalctl", "-u", SERVICE, "-p", "warning", "--no-pager", "-o", "cat").stdout
+    assert f"{SECRET} has changed since the service was started" in warnings
+    assert '"level": "info"' not in warnings
+    assert "<4>" not in warnings
     shown = machine.run("prosody-sidecar", "status", check=False).stdout
     assert "applied; webhook-secret needs a restart" in shown
     said = machine.run("prosody-sidecar", "doctor", check=False).stdout

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -259,3 +260,26 @@ def test_an_observer_that_fails_keeps_no_fact_from_the_others() -> None:
 
     broadcast(seen.append, fails, seen.append)(Notice("x"))
     assert seen == [Notice("x"), Notice("x")]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_journal_gets_the_priority_of_each_line(
+    style: Literal["json", "console"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        log = Log("debug", style, stream)
+        for level in ("debug", "info", "warning", "error"):
+            log.observe(Notice("a line", level))
+        stream.seek(0)
+        assert [line[:3] if line.startswith("<") else "" for line in stream] == ["<7>", "", "<4>", "<3>"]
+
+
+def test_what_is_not_the_journal_gets_no_priority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A service's own programs inherit the variable; their output may be a file."""
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    with (tmp_path / "file").open("w+") as stream:
+        Log("info", "json", stream).observe(Notice("a line", "warning"))
+        stream.seek(0)
+        assert stream.read(1) == "{"
