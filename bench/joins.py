@@ -87,13 +87,16 @@ async def timed(way: Way, run: Run) -> dict[str, float]:
 
 
 async def counted(way: Way, run: Run) -> dict[str, float]:
-    """With the collector stopped."""
-    stop = 'collectgarbage(); collectgarbage(); collectgarbage("stop"); return collectgarbage("count")'
-    go_on = 'local kilobytes = collectgarbage("count"); collectgarbage("restart"); return kilobytes'
-    before = await way.server.lua(stop)
-    cpu = way.cpu()
-    await join_all(way.server, way.users, run)
-    cpu = way.cpu() - cpu
-    kilobytes = await way.server.lua(go_on) - before
+    """With the collector stopped. The kilobytes are without those of the question for them."""
+    count = 'return collectgarbage("count")'
+    first = await way.server.lua(f'collectgarbage(); collectgarbage(); collectgarbage("stop"); {count}')
+    try:
+        before = await way.server.lua(count)
+        cpu = way.cpu()
+        await join_all(way.server, way.users, run)
+        cpu = way.cpu() - cpu
+        kilobytes = await way.server.lua(count) - before - (before - first)
+    finally:
+        await way.server.lua('collectgarbage("restart")')
     await leave_all(way.server, way.users, run)
     return {"KB a join": kilobytes / run.joins, "CPU µs a join": cpu / run.joins * 1e6}

@@ -12,24 +12,27 @@ from sidecar.core.policy import LOBBY_TOMBSTONE, Freshness, OnUnavailable, Polic
 UNREACHABLE = b'{"allowed":false,"reason":"The meeting service cannot be reached. Please try again in a moment."}'
 ALLOWED_BY_POLICY = b'{"allowed":true,"reason":null}'
 
-_DETAIL = {
-    Freshness.REVALIDATE: "stale-while-revalidate",
-    Freshness.STALE: "stale-if-error",
-    Freshness.SUSPECT: "suspect",
+_SOURCES: Mapping[Freshness, tuple[Source, str | None]] = {
+    Freshness.FRESH: (Source.HIT, None),
+    Freshness.REVALIDATE: (Source.STALE, "stale-while-revalidate"),
+    Freshness.STALE: (Source.STALE, "stale-if-error"),
+    Freshness.SUSPECT: (Source.STALE, "suspect"),
+    Freshness.EXPIRED: (Source.STALE, None),
 }
+"""What an answer from the cache is, and why it may be one."""
+
+_ALLOWED: Mapping[Verdict | None, bool | None] = {Verdict.ALLOW: True, Verdict.DENY: False, Verdict.PRIVATE: False}
+"""Neither for a room config."""
 
 
 def remembered(entry: Entry, state: Freshness, policy: Policy, now: float) -> Answer:
     """The answer is an entry of the cache."""
-    limits = entry.lifetimes.at_most(policy.lifetimes(entry.verdict))
-    return Answer(
-        status=200,
-        body=aged(entry.body, now - entry.asked_at) if entry.verdict is Verdict.ALLOW else entry.body,
-        source=Source.HIT if state is Freshness.FRESH else Source.STALE,
-        allowed=_allowed(entry.verdict),
-        ttl=math.floor(limits.fresh - (now - entry.asked_at)),
-        detail=_DETAIL.get(state),
-    )
+    verdict, body, asked_at, _, lifetimes, _ = entry
+    age = now - asked_at
+    fresh = lifetimes.at_most(policy.lifetimes(verdict)).fresh
+    allowed, (source, detail) = _ALLOWED.get(verdict), _SOURCES[state]
+    body = aged(body, age) if allowed else body
+    return Answer(200, body, source, allowed, math.floor(fresh - age), detail=detail)
 
 
 def replied(reply: Reply, settled: Settled, before: Freshness, *, collapsed: bool) -> Answer:
@@ -39,7 +42,7 @@ def replied(reply: Reply, settled: Settled, before: Freshness, *, collapsed: boo
         status=reply.status,
         body=reply.body,
         source=Source.REJECTED if rejected else Source.BACKEND,
-        allowed=_allowed(reply.verdict),
+        allowed=_ALLOWED.get(reply.verdict),
         forwarded=_reason(before),
         forward_status=_status(settled.outcome) if rejected else None,
         stored=settled.store is not None,
@@ -110,10 +113,6 @@ def config_along(decision: Answer) -> Answer | None:
     if configuration is None:
         return None
     return decision._replace(status=200, body=configuration, allowed=None)
-
-
-def _allowed(verdict: Verdict | None) -> bool | None:
-    return None if verdict in (None, Verdict.CONFIG) else verdict is Verdict.ALLOW
 
 
 def _reason(state: Freshness) -> str:

@@ -32,6 +32,9 @@ JITTER = 0.1
 """At most this part of the fresh time is taken off, so that the entries of a room do not become stale together."""
 
 
+_ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
+"""Python 3.11 takes as long to find a member of an enum as to call a function, and these are needed for each answer."""
+
 NEVER = -math.inf
 """An instant before all others."""
 
@@ -55,7 +58,7 @@ class Policy:
 
     def lifetimes(self, verdict: Verdict) -> Lifetimes:
         """The limits for an answer that says this."""
-        return self.deny if verdict is Verdict.DENY else self.allow
+        return self.deny if verdict is _DENY else self.allow
 
     def without_denies(self) -> Policy:
         """The same where denies have not been read, or were lost: who is unknown may have been denied."""
@@ -87,6 +90,9 @@ class Freshness(StrEnum):
     MISSING = "missing"
 
 
+_FRESH = Freshness.FRESH
+
+
 def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect_before: float) -> Freshness:
     """Classify an entry. `limits` are those of the current policy: they shorten the lifetimes with which it was stored.
 
@@ -99,10 +105,10 @@ def freshness(entry: Entry | None, limits: Lifetimes | None, now: float, suspect
     age = now - entry.asked_at
     if age >= allowed.total:
         return Freshness.EXPIRED
-    if entry.suspect or (entry.verdict is Verdict.ALLOW and entry.asked_at < suspect_before):
+    if entry.suspect or (entry.verdict is _ALLOW and entry.asked_at < suspect_before):
         return Freshness.SUSPECT
     if age < allowed.fresh * (1 - JITTER * entry.spread):
-        return Freshness.FRESH
+        return _FRESH
     if age < allowed.fresh + allowed.stale_while_revalidate:
         return Freshness.REVALIDATE
     return Freshness.STALE
@@ -247,11 +253,15 @@ LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 
 def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
-    """Whether an entry counts more than an answer that arrives now. Where it is stricter (a deny, or it leads to the
-    lobby where an allow that is not `restricted` does not), it is enough that it came after the answer was asked for.
+    """Whether an entry counts more than an answer that arrives now, and is no deny.
+
+    What was asked for later counts; but of two that were under way at the same time, nobody knows which one the backend
+    decided first. Then the stricter one counts: a deny, or where there is none, the lobby.
     """
-    stricter = entry.verdict is Verdict.DENY or (not restricted and restricts(entry.verdict, entry.body))
-    return entry.asked_at > asked_at or (stricter and entry.settled_at > asked_at)
+    in_lobby = restricts(entry.verdict, entry.body)
+    if entry.verdict is Verdict.DENY or (in_lobby and not restricted):
+        return entry.settled_at > asked_at
+    return entry.asked_at > asked_at and (in_lobby or not restricted)
 
 
 def _grants_more(entry: Entry, outcome: Replied | Rejected) -> bool:

@@ -116,7 +116,7 @@ class Cache:
         change = self.changes.of(key, entry)
         purged = change is Change.DROP or change is Change.REVOKE
         if purged:
-            if change is Change.REVOKE or not restricts(entry.verdict, entry.body):
+            if not restricts(entry.verdict, entry.body) or (change is Change.REVOKE and key in self._denies):
                 return False
             entry = entry._replace(lifetimes=Lifetimes(0, 0, 0))
         elif change is Change.SUSPECT:

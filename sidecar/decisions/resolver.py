@@ -49,6 +49,9 @@ class _Tried(NamedTuple):
 
 _NOTHING_TRIED = _Tried()
 
+_OPEN, _FRESH, _DENY = Permit.OPEN, Freshness.FRESH, Verdict.DENY
+"""As in policy.py."""
+
 
 class Resolver:
     """Answers questions. It is the only interpreter of a plan."""
@@ -81,11 +84,11 @@ class Resolver:
         if not self._memory.loaded or (key.subject == GUEST and self.cache.guests_are_separate(key.room)):
             return None
         policy, now = self.policy_for(key.endpoint, key.room), self._clock.monotonic()
-        view = look(self.cache, key, policy, now, Permit.OPEN)
+        view = look(self.cache, key, policy, now, _OPEN)
         entry = view.entry
-        if entry is None or view.state is not Freshness.FRESH:
+        if entry is None or view.state is not _FRESH:
             return None
-        if entry.verdict is Verdict.DENY or requires_lobby(entry.body):
+        if entry.verdict is _DENY or requires_lobby(entry.body):
             return None
         if key.subject == GUEST and is_personal(entry.body):
             return None

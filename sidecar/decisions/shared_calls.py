@@ -174,16 +174,16 @@ class Calls:
         self, query: Query, policy: Policy, carried: Carried, until: float, found: Found | None
     ) -> CallResult:
         outcome, shared = carried.outcome, None
-        is_deny = isinstance(outcome, Replied | Rejected) and outcome.verdict is Verdict.DENY
+        restricted = isinstance(outcome, Replied | Rejected) and restricts(outcome.verdict, outcome.body)
         if query.key.subject == GUEST and isinstance(outcome, Replied | Rejected) and outcome.cache_control.private:
             if self.shared is not None:
                 self.shared.separate_guests(query.key, carried.asked_at)
             if self._cache.get(query.key) is not None:
                 shared = query.key
             found, query = None, self._for_one_guest(query, carried.asked_at)
-        elif query.key.subject == GUEST and not is_deny and self._cache.guests_are_separate(query.key.room):
+        elif query.key.subject == GUEST and not restricted and self._cache.guests_are_separate(query.key.room):
             return Released()  # each guest has an answer of its own since, perhaps another one than this
-        if not is_deny and self._not_kept.get(query.key, NEVER) > carried.asked_at:
+        if not restricted and self._not_kept.get(query.key, NEVER) > carried.asked_at:
             return Released()
         if isinstance(outcome, Replied) and outcome.verdict in (Verdict.ALLOW, Verdict.CONFIG):
             forbids = useless_in_an_outage(policy, outcome.cache_control)
@@ -195,18 +195,22 @@ class Calls:
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
         if settled.reply is not None and settled.store is None:
             self._note_not_kept(query.key, carried.asked_at)
+        if settled.store is not None and query.key.subject == GUEST and self._cache.guests_are_separate(query.key.room):
+            self._cache.put(query.for_one_guest().key, settled.store)  # a deny for all; this one may have an own allow
         await self._remember(query, policy, settled, now, until, found)
         if shared is not None:
             await self._disk.save(shared, until)
         return settled
 
     def _for_one_guest(self, query: Query, asked_at: float) -> Query:
-        """From now on the guests of this room share no answer. A deny for all of them that came after this question was
-        asked counts for this guest too."""
+        """From now on the guests of this room share no answer. A later answer for all of them counts for this one too,
+        and so does a deny that came after this question was asked."""
         shared, query = query.key, query.for_one_guest()
         entry = self._cache.get(shared)
         self._cache.separate_guests(shared, asked_at)
-        if entry is not None and entry.verdict is Verdict.DENY and entry.settled_at > asked_at:
+        if entry is None:
+            return query
+        if entry.asked_at > asked_at or (entry.verdict is Verdict.DENY and entry.settled_at > asked_at):
             self._cache.put(query.key, entry)
         return query
 
@@ -217,7 +221,7 @@ class Calls:
         if configuration is None:
             return outcome
         query = Query(decision.of_config, b"", asked_at)
-        if self._not_kept.get(query.key, NEVER) > asked_at or self._cache.outdates_config(decision, asked_at):
+        if self._cache.outdates_config(decision, asked_at):
             return replace(outcome, body=without_configuration(outcome.body))
         config = Replied(200, configuration, Verdict.CONFIG, outcome.cache_control)
         now, current = self._clock.monotonic(), self._cache.get(query.key)

@@ -54,7 +54,7 @@ class Health:
         match fact:
             case Resolved():
                 answer = fact.answer  # nearly all facts
-                if answer is not None and answer.source is Source.POLICY and answer.allowed is not True:
+                if answer is not None and answer.allowed is not True and answer.source is Source.POLICY:
                     self._refused(fact)
             case Asked() | CacheControlSeen():
                 self._asked(fact)

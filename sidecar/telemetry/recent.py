@@ -42,15 +42,15 @@ class Recent:
         """Nothing has happened yet."""
         self._clock = clock
         self._seconds: deque[_Second] = deque(maxlen=SECONDS)
+        self._second = _Second(-1)
         self._reload: dict[str, Any] | None = None
 
     def observe(self, fact: Fact) -> None:
         """Count one fact."""
         match fact:
             case Resolved():
-                second = self._now()
-                source = fact.answer.source if fact.answer is not None else None
-                second.sources["problem" if source is None else GROUPS[source]] += 1
+                second, answer = self._now(), fact.answer
+                second.sources["problem" if answer is None else GROUPS[answer.source]] += 1
                 if len(second.milliseconds) < SAMPLES:
                     second.milliseconds.append(fact.seconds * 1e3)
             case Asked(outcome="unavailable" | "misconfigured"):
@@ -66,9 +66,10 @@ class Recent:
 
     def _now(self) -> _Second:
         at = int(self._clock.monotonic())
-        if not self._seconds or self._seconds[-1].at != at:
-            self._seconds.append(_Second(at))
-        return self._seconds[-1]
+        if self._second.at != at:
+            self._second = _Second(at)
+            self._seconds.append(self._second)
+        return self._second
 
     def document(self) -> dict[str, Any]:
         """Lists of one number for each second, the oldest first, without the current second."""

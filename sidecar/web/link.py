@@ -392,12 +392,15 @@ def _answer(kind: str, ident: str, exchange: Exchange, known: str) -> tuple[str,
     assert exchange.answer is not None, "an exchange ends with an answer or a problem"
     body, config = _body(exchange.answer), exchange.config
     if config is None:
-        old = " old" if exchange.answer.source in (Source.STALE, Source.POLICY) else ""
+        old = " old" if exchange.answer.source in _OLD else ""
         return f"{word} {ident} {exchange.answer.status}{old}", body
     content, status = _body(config), config.status
     if known and status == 200 and hashlib.sha256(content).hexdigest().startswith(known):
         content, status = b"", 304
     return f"{word} {ident} {exchange.answer.status} {status} {len(body)}", body + content
+
+
+_OLD = (Source.STALE, Source.POLICY)
 
 
 def _body(answer: Answer) -> bytes:

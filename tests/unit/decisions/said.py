@@ -155,7 +155,9 @@ class Said:
         for against, verdicts in (("deny", ("allow", "lobby", "moderator")), ("lobby", ("allow", "moderator"))):
             if against == "lobby" and lobby:
                 continue
-            last = max((w.said for w in words if w.verdict == against and self._counts(w, question)), default=None)
+            own = any(word.user == question.user and not word.for_all_guests for word in words)
+            counting = (w for w in words if w.verdict == against and (w.user == question.user or not own))
+            last = max((w.said for w in counting if self._counts(w, question)), default=None)
             if last is not None and not any(w.verdict in verdicts and w.asked >= last - HAIR for w in words):
                 yield f"let in in spite of a {against} at {last}"
         if by_policy:
@@ -284,9 +286,11 @@ class Said:
 
     def _judge_number(self, question: Question, number: int) -> Iterator[str]:
         (word,) = [word for word in self.words if word.number == number]
+        # A backend that sends configs along with decisions may answer nothing else, or 404, to `room-created`.
+        kept = [each for each in self._configs(question.room) if each.number and each.header != "no-store"]
         newer = [
             other.number or other.verdict
-            for other in self._configs(question.room)
+            for other in (kept if word.user else self._configs(question.room))
             if other.asked > word.asked + HAIR and other.said < question.ended - BESIDE and other.life == question.life
         ]
         if newer:

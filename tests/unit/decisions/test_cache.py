@@ -289,6 +289,11 @@ def test_a_user_who_is_revoked_in_the_lobby_is_out_of_it_also_if_the_answer_was_
     assert contents(cache) == {a_key(): Verdict.DENY}
     assert not cache.put(a_key(), an_entry(body=LOBBY, asked_at=9.5))
     assert contents(cache) == {a_key(): Verdict.DENY}
+    cache.put(a_key(), an_entry(asked_at=11.0))
+    assert not cache.put(a_key(), an_entry(body=LOBBY, asked_at=9.5, settled_at=12.0))
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert (entry.body, entry.lifetimes.total) == (LOBBY, 0), "it takes the allow away, and is no answer"
 
 
 def test_an_older_purge_still_counts_after_a_newer_one() -> None:

@@ -101,10 +101,25 @@ async def test_a_late_failure_of_an_older_question_is_no_reason_to_refuse() -> N
 
 
 @in_virtual_time
-async def test_a_deny_that_arrives_late_counts_all_the_same() -> None:
+@pytest.mark.parametrize("newer", [allow(), allow("no-store")], ids=["kept", "not kept"])
+async def test_a_deny_or_a_lobby_that_arrives_late_counts_all_the_same(newer: Outcome) -> None:
     harness = with_a_short_break()
-    held, first = await two_calls(harness, DECISION, allow())
+    held, first = await two_calls(harness, DECISION, newer)
     held.comes(deny())
+    assert (await first).allowed is False
+    assert (await harness.asks()).allowed is False
+    harness = with_a_short_break()
+    held, first = await two_calls(harness, DECISION, newer)
+    held.comes(allow(requireLobby=True))
+    assert says(await first)["requireLobby"] is True
+    assert says(await harness.asks())["requireLobby"] is True
+
+
+@in_virtual_time
+async def test_a_lobby_that_arrives_late_takes_no_later_deny_away() -> None:
+    harness = with_a_short_break()
+    held, first = await two_calls(harness, DECISION, deny())
+    held.comes(allow(requireLobby=True))
     assert (await first).allowed is False
     assert (await harness.asks()).allowed is False
 
@@ -113,8 +128,12 @@ async def test_a_deny_that_arrives_late_counts_all_the_same() -> None:
 
 
 @in_virtual_time
-@pytest.mark.parametrize("newer", [config(newer=True), config("no-store", newer=True), rejected(404)])
-async def test_a_decision_that_is_slow_brings_no_older_config_along(newer: Outcome) -> None:
+@pytest.mark.parametrize(
+    ("newer", "brought"), [(config(newer=True), {}), (rejected(404), {"configuration": {"newer": False}})]
+)
+async def test_a_decision_that_is_slow_brings_no_older_config_along_unless_the_backend_knows_no_other_way(
+    newer: Outcome, brought: dict[str, Any]
+) -> None:
     harness = Harness()
     slow = harness.backend.hold()
     decision = harness.soon()
@@ -124,8 +143,8 @@ async def test_a_decision_that_is_slow_brings_no_older_config_along(newer: Outco
     await room
     slow.comes(allow(configuration={"newer": False}))
     answer = await decision
-    assert says(answer) == {"allowed": True, "reason": None}
-    assert harness.cache.count(Verdict.CONFIG) == (1 if newer == config(newer=True) else 0)
+    assert says(answer) == {"allowed": True, "reason": None, **brought}
+    assert harness.cache.count(Verdict.CONFIG) == 1
 
 
 @in_virtual_time
