@@ -66,8 +66,8 @@ local function folder_of(path)
 end
 
 local function with_cure(problem, folder)
-	return ("%s. Copy mod_muc_webhook.lua and the folder muc_webhook of one release to %s (Debian package: apt-get install "
-		.."--reinstall prosody-sidecar). Then run: prosodyctl shell \"module:reload('muc_webhook')\""):format(problem, folder);
+	return ("%s. Copy mod_muc_webhook.lua and the folder muc_webhook of one release to %s (Debian package: "
+		.."dpkg-reconfigure prosody-sidecar). Then run: prosodyctl shell \"module:reload('muc_webhook')\""):format(problem, folder);
 end
 
 local function read(path)

@@ -109,7 +109,7 @@ def doctor_command(file: Path | None, as_json: bool, prosodyctl: str) -> None:
     except ConfigError:
         steps.append(Step("backend", "unwise", "not examined: the config file has a mistake", "fix it first"))
     except StartError as error:
-        steps.append(Step("backend", "unwise", f"not examined: {error}", "run doctor with sudo"))
+        steps.append(Step("backend", "unwise", f"not examined: {error}", doctor.how_to_read_it()))
     steps += _engine(settings)
     if status is not None:
         steps.append(doctor.judge_events(status["outbox"]))

@@ -62,6 +62,11 @@ def ask_prosody(prosodyctl: str) -> Said:
     return Said(done.stdout.decode(errors="replace"))
 
 
+def how_to_read_it() -> str:
+    """What helps where a file of the config could not be read: root can read each that is there."""
+    return "run doctor with sudo" if os.geteuid() != 0 else "create this file, or correct its name in the config"
+
+
 def judge(said: Said, status: Mapping[str, Any] | None, listen: Listen, why_away: str = "") -> list[Step]:
     """The steps before the backend. `status` is the daemon's, None if it does not answer; then `why_away` says why."""
     modules = status["modules"] if status is not None else []
@@ -82,8 +87,16 @@ def _modules(said: Said, linked: Sequence[str], listen: Listen) -> Iterator[Step
         else:
             advice = "run: systemctl status prosody. If it runs, admin_shell must be among its modules_enabled"
             yield Step("module", "failed", "Prosody does not run, or has no admin_shell", advice)
+    elif not _ANSWERED.search(said.text):
+        words = re.findall(r"^\s*(\w.*)", said.text, re.M) or ["nothing"]
+        advice = "run doctor with sudo" if os.geteuid() != 0 else "run: prosodyctl shell 'muc_webhook:status()'"
+        yield Step("module", "unwise", f"not examined: Prosody's shell did not answer, but said: {words[0]}", advice)
     else:
         yield from _each_module(said.text, linked, listen)
+
+
+_ANSWERED = re.compile(r"muc_webhook|component\(s\)")
+"""By Prosody's shell: the status, or that it knows no such name. A prosodyctl without Prosody's config says neither."""
 
 
 def _each_module(text: str, linked: Sequence[str], listen: Listen) -> Iterator[Step]:
@@ -98,8 +111,8 @@ def _each_module(text: str, linked: Sequence[str], listen: Listen) -> Iterator[S
         yield Step("module", "failed", f"an option is wrong: {problem}", "fix it in Prosody's config, restart Prosody")
     if not down and not asks:
         advice = (
-            'muc_webhook belongs in modules_enabled of the Component ... "muc"; then restart Prosody, and '
-            + _LOG_OF_PROSODY
+            'muc_webhook belongs in modules_enabled of the Component ... "muc", and the folder with its file '
+            "(/usr/share/jitsi-meet/prosody-plugins) in plugin_paths; then restart Prosody, and " + _LOG_OF_PROSODY
         )
         yield Step("module", "failed", "Prosody runs without muc_webhook: everybody can join every meeting", advice)
 
@@ -127,7 +140,7 @@ def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
     for module in modules:
         if module["version"] != version:
             found = f"the module on {module['host']} is {module['version']}, the sidecar is {version}"
-            advice = f"make Prosody load the new one: {_RELOAD}"
+            advice = f"install the module of {version} where Prosody runs, then make Prosody load it: {_RELOAD}"
             return Step("link", "unwise", found, advice)
         if module["old_token"]:
             found = f"the module on {module['host']} sends the old token, the second one of listen.token_file"

@@ -101,7 +101,10 @@ def examine_file(file: Path, environ: Mapping[str, str]) -> Examined:
         if has_settings(environ):
             return examine("", THE_ENVIRONMENT, environ)
         raise ConfigError(
-            [f"{file}: there is no such file; copy config/minimal.yaml there, or give --config"]
+            [
+                f"{file}: there is no such file; copy minimal.yaml there (it is in config/, or in "
+                "/usr/share/doc/prosody-sidecar/examples), or give --config"
+            ]
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise ConfigError([f"{file}: cannot be read: {error}; check its path and mode"]) from None

@@ -137,7 +137,7 @@ def _nearest_word(value: object, context: Mapping[str, Any]) -> str:
 
 def _without_space(value: object) -> str:
     """YAML reads `url:https://…` as a text, not as a setting."""
-    return "; put a space after the colon" if isinstance(value, str) and re.match(r"\w+:\S", value) else ""
+    return "; put a space after the colon" if isinstance(value, str) and re.match(r"\w+:(?!//)\S", value) else ""
 
 
 def _as_list(value: object) -> str:

@@ -70,7 +70,7 @@ class Health:
             case DiskChanged(usable=True):
                 self._reasons.pop(("disk", fact.file), None)
             case DiskChanged():
-                self._reasons["disk", fact.file] = f"disk: {fact.file}: {fact.reason}"
+                self._reasons["disk", fact.file] = f"disk: {fact.file}: {fact.reason.removeprefix(f'{fact.file}: ')}"
             case SharedChanged(in_touch=True):
                 self._reasons.pop(("shared", ""), None)
             case SharedChanged():

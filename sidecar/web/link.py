@@ -124,7 +124,10 @@ class Links:
         self._links.append(link)
         reason = "closed"
         try:
-            await socket.prepare(request)
+            try:
+                await socket.prepare(request)
+            except ConnectionError:  # the module is gone; aiohttp cannot end a socket that was never opened
+                return web.Response()
             reason = await self._serve(link)
         except ConnectionError:
             reason = "the connection broke"

@@ -70,6 +70,13 @@ async def test_a_prosody_without_the_module_is_open_to_everybody(start_prosody: 
         assert "everybody can join" in found["module"][0]["found"]
 
 
+async def test_a_shell_that_cannot_be_used_says_nothing_about_the_module() -> None:
+    async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
+        _, found = await look(sidecar, "sh -c 'echo Prosody was unable to find the configuration file.'")
+        assert states(found)["module"] == "unwise"
+        assert "Prosody was unable to find the configuration file." in found["module"][0]["found"]
+
+
 async def test_a_module_that_asks_elsewhere_is_named_with_the_line_to_write(start_prosody: StartProsody) -> None:
     async with linked(start_prosody, "http://127.0.0.1:1/webhooks/jitsi") as (prosody, sidecar, _):
         code, found = await look(sidecar, prosody.prosodyctl)

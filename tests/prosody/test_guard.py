@@ -166,7 +166,7 @@ async def test_a_restart_with_a_damaged_library_refuses_until_it_is_right(
         assert await who_gets_in(denying, room) == REFUSED, library
         log = denying.log_since(mark)
         assert library in log, log
-        assert "apt-get install --reinstall prosody-sidecar" in log
+        assert "dpkg-reconfigure prosody-sidecar" in log
         status = await denying.shell("muc_webhook:status()")
         assert "the gate is DOWN" in status
         assert library in status

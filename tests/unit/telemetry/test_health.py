@@ -166,6 +166,12 @@ def test_each_reason_counts_as_one_of_its_kind_until_it_is_over() -> None:
     assert health.reasons() == []
 
 
+def test_a_file_on_disk_is_named_once() -> None:
+    health = Health(VirtualClock())
+    health.observe(DiskChanged("outbox.db", usable=False, reason="outbox.db: Read-only file system"))
+    assert health.reasons() == ["disk: outbox.db: Read-only file system"]
+
+
 @pytest.mark.parametrize(("status", "advice"), [(401, "write it again"), (None, "check --online")])
 def test_a_wrong_secret_and_a_wrong_certificate_have_their_own_advice(status: int | None, advice: str) -> None:
     health = Health(VirtualClock())

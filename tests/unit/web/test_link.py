@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import WSCloseCode
+from aiohttp import WSCloseCode, web
 from pytest_aiohttp import AiohttpRawServer
 
 from sidecar.clock import SystemClock
@@ -69,6 +70,32 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not true():
             await asyncio.sleep(0.005)
+
+
+async def test_a_module_that_is_gone_before_its_link_is_opened_leaves_no_traceback(
+    links: Links, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = (
+        f"GET {PREFIX}/link HTTP/1.1",
+        *("Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+        *("Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Sec-WebSocket-Protocol: {PROTOCOL}", "", ""),
+    )
+    # as the daemon does it: a handler goes on when its client is gone
+    runner = web.ServerRunner(web.Server(links.handle))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        with socket.create_connection(runner.addresses[0]) as module:  # closed before the loop runs again
+            module.sendall("\r\n".join(lines).encode())
+        async with Link.open(
+            f"http://127.0.0.1:{runner.addresses[0][1]}{PREFIX}"
+        ) as link:  # the one before has been served
+            await link.asks("join", JOIN)
+    finally:
+        await links.end(0.1)
+        await runner.cleanup()
+    assert caplog.records == []
 
 
 async def test_an_answer_has_the_id_of_its_question(url: str) -> None:
