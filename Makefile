@@ -78,7 +78,7 @@ soak: ## Twenty minutes in which everything goes wrong at random; ARGS="--minute
 	@$(PYTHON) -m tests.soak $(ARGS)
 	@SHARDS_STEPS=100000 HISTORIES_STEPS=100000 $(PYTHON) -m pytest tests/unit/decisions/test_shards_machine.py tests/unit/decisions/test_histories.py
 
-failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, and writes its table (needs root, 20 minutes)
+failures: ## Breaks a booted Debian 12 and 13 in each way of docs/failures.md, and writes its table (needs root, 15 minutes)
 	@tools/setup.sh test boot
 	@$(PYTHON) -m tests.failures $(ARGS)
 

@@ -91,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a thousand connections at both ends
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled too
     if (load := os.getloadavg()[0]) > QUIET:
         print(f"The machine is busy (load {load:.1f}): rely on ratios without a mark, on kilobytes and on counts only")
     runs: dict[str, Run] = {}

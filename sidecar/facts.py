@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from sidecar.core.concurrency import Cause
@@ -23,8 +22,7 @@ class Resolved(NamedTuple):
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """The backend was asked once. `outcome` is replied, rejected, misconfigured, unavailable, unreadable, timeout …"""
 
     endpoint: Endpoint
@@ -36,8 +34,7 @@ class Asked:
     retry: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheControlSeen:
+class CacheControlSeen(NamedTuple):
     """The backend let a user in, or configured a room. `forbids`: the directives of `Cache-Control` because of which
     this answer cannot be used in an outage; empty if it can."""
 
@@ -45,33 +42,29 @@ class CacheControlSeen:
     forbids: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerChanged:
-    """A breaker opened (again) or closed. The state is open, closed, or open for some guests."""
+class BreakerChanged(NamedTuple):
+    """A breaker opened (again) or closed. The state is open, closed, or open for some users."""
 
     endpoint: Endpoint
     state: str
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitChanged:
+class LimitChanged(NamedTuple):
     """Another number of calls to the backend may be under way."""
 
     limit: int
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class EventAccepted:
+class EventAccepted(NamedTuple):
     """An event is in the outbox."""
 
     endpoint: Endpoint
     room: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventDelivered:
+class EventDelivered(NamedTuple):
     """The backend accepted an event. `lag` is the seconds since the sidecar accepted it."""
 
     endpoint: Endpoint
@@ -80,8 +73,7 @@ class EventDelivered:
     lag: float
 
 
-@dataclass(frozen=True, slots=True)
-class EventParked:
+class EventParked(NamedTuple):
     """The backend refused this event, or it is too old; an operator can look at it."""
 
     endpoint: Endpoint
@@ -90,16 +82,14 @@ class EventParked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxChanged:
+class OutboxChanged(NamedTuple):
     """The outbox became full and refuses events, or accepts them again."""
 
     full: bool
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OrderTaken:
+class OrderTaken(NamedTuple):
     """An order is on disk. `sender` is who has sent it: a key of the control listener, or a user of this machine."""
 
     order: str
@@ -108,8 +98,7 @@ class OrderTaken:
     sender: str
 
 
-@dataclass(frozen=True, slots=True)
-class OrderEnded:
+class OrderEnded(NamedTuple):
     """What became of an order: done, absent, failed or expired."""
 
     order: str
@@ -120,15 +109,13 @@ class OrderEnded:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Intruder:
+class Intruder(NamedTuple):
     """A request to the control listener had no valid token or signature."""
 
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiskChanged:
+class DiskChanged(NamedTuple):
     """A file of the state folder became unusable, or usable again."""
 
     file: str
@@ -136,16 +123,14 @@ class DiskChanged:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(NamedTuple):
     """The config was read again; `problems` is empty if it was applied."""
 
     problems: tuple[str, ...] = ()
     restart_only: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LinkChanged:
+class LinkChanged(NamedTuple):
     """A module's link is up, or it ended. `host` is the MUC component's domain, `boot` names the run of its Prosody."""
 
     host: str
@@ -155,38 +140,33 @@ class LinkChanged:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkIgnored:
+class LinkIgnored(NamedTuple):
     """A message on a link was ignored."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SharedAsked:
+class SharedAsked(NamedTuple):
     """The shared memory was asked about a key: hit, suspect, outdated, miss, failed, or forged."""
 
     outcome: str
 
 
-@dataclass(frozen=True, slots=True)
-class SharedChanged:
+class SharedChanged(NamedTuple):
     """This sidecar is in touch with the others, or out of touch."""
 
     in_touch: bool
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """Something that an operator should see once: a start, a stop, a renamed file."""
 
     message: str
     level: str = "info"
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(NamedTuple):
     """A defect in this program was caught at the edge; the request was still answered."""
 
     where: str

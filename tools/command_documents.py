@@ -165,9 +165,10 @@ class OutboxList(Document):
 
 
 class Purged(Document):
-    """`purge`: how many answers are not cached any more."""
+    """`purge`: how many answers are not cached any more. `pending`: the other shards have not heard of it yet."""
 
     purged: int
+    pending: NotRequired[bool]
 
 
 class Retried(Document):

@@ -30,6 +30,7 @@ local function note(room, bare_jid, is_let_in)
 end
 
 local function on_joined(event)
+	if not next(components) then return; end
 	local bare_jid = event.occupant.bare_jid;
 	if not people.is_exempt(bare_jid) then note(event.room, bare_jid, true); end
 end

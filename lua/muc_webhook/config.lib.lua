@@ -156,11 +156,17 @@ local function recall(room_jid)
 	return config;
 end
 
+-- The settings for the frontend that other rooms have too, and the room's own, which count more.
+local function parts_of(frontend)
+	return getmetatable(frontend).__index, frontend;
+end
+
 -- The settings for the frontend in a table of their own, whose names and values are what `change` makes of them.
 local function all_of(frontend, change)
+	local common, own = parts_of(frontend);
 	local all = {};
-	for name, value in pairs(getmetatable(frontend).__index) do all[change(name)] = change(value); end
-	for name, value in pairs(frontend) do all[change(name)] = change(value); end
+	for name, value in pairs(common) do all[change(name)] = change(value); end
+	for name, value in pairs(own) do all[change(name)] = change(value); end
 	return all;
 end
 
@@ -198,7 +204,9 @@ end
 
 local function new(need)
 	answers, settings, messages = need.answers, need.settings, need.messages;
-	return { read = read; read_answer = read_answer; all_of = all_of; remember = remember; recall = recall };
+	return {
+		read = read; read_answer = read_answer; parts_of = parts_of; all_of = all_of; remember = remember; recall = recall;
+	};
 end
 
 return { version = "0.2.0"; new = new };

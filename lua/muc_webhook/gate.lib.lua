@@ -18,7 +18,7 @@ local unavailable_text = "The meeting service cannot be reached. Please try agai
 
 -- Handed over by start.lib.lua.
 local state, options, metrics, people, rooms, held, records, access, decisions, login_only, breakout_rooms, messages;
-local put_out, lobby_entry, bosh;
+local put_out, lobby_entry;
 local muc; -- as it was when this gate was started
 local creation, creation_domain; -- who may make rooms
 
@@ -112,7 +112,6 @@ local function decide_by_answers(event, room_jid, ticket)
 	local user_jid = jid.bare(event.stanza.attr.from);
 	local question = access.question_about(event.origin, event.stanza, room_jid, user_jid);
 	local decision, record = access.ask(room_jid, user_jid, question, ticket);
-	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_decision(event, room_jid, decision) then return true; end
 
 	if decision.configuration and not (record and record.state == "refused") then
@@ -120,7 +119,6 @@ local function decide_by_answers(event, room_jid, ticket)
 		if record and record.state == "pending" then record = nil; end
 	end
 	record = await_record(event, room_jid, user_jid, ticket, record);
-	bosh.collect(event.origin);
 	if is_overtaken(event, ticket) or is_refused_by_record(event, room_jid, record) then return true; end
 	if is_refused_as_guest(event, record) then return true; end
 
@@ -260,7 +258,7 @@ local function new(need)
 	state, options, metrics, people = need.state, need.options, need.metrics, need.people;
 	rooms, records, access, login_only = need.rooms, need.records, need.access, need.login_only;
 	decisions, breakout_rooms, messages = need.decisions, need.breakout_rooms, need.messages;
-	held, put_out, lobby_entry, bosh = need.held, need.put_out, need.lobby_entry, need.bosh;
+	held, put_out, lobby_entry = need.held, need.put_out, need.lobby_entry;
 	muc = rooms.muc();
 	creation = module:get_option("restrict_room_creation");
 	creation_domain = module.host:gsub("^[^%.]+%.", "");

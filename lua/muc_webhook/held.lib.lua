@@ -7,7 +7,7 @@ local async = require "util.async";
 local jid = require "util.jid";
 local now = require "util.time".now;
 
-local state, people; -- handed over by start.lib.lua
+local state, people, bosh; -- handed over by start.lib.lua
 
 local function hold(event, room_jid)
 	local ticket = { room_jid = room_jid; event = event; began_at = now() };
@@ -33,12 +33,12 @@ local function let_go(ticket)
 	state.held[ticket] = nil;
 end
 
--- Ends a wait; the first time counts.
+-- Ends a wait; the first time counts. The join goes on in here, to its end or to the next wait.
 local function wake(waiting)
-	local go_on = waiting.go_on;
+	local go_on, ticket = waiting.go_on, waiting.ticket;
 	if not go_on then return; end
-	waiting.go_on, waiting.ticket.waiting = nil, nil;
-	go_on();
+	waiting.go_on, ticket.waiting = nil, nil;
+	bosh.in_one_response(ticket.event.origin, go_on);
 end
 
 -- Only in an async context: calls begin(waiting, ...), and waits until somebody calls wake(waiting), or an order comes.
@@ -85,7 +85,7 @@ local function drop_grants(fits)
 end
 
 local function new(need)
-	state, people = need.state, need.people;
+	state, people, bosh = need.state, need.people, need.bosh;
 	return {
 		hold = hold; let_go = let_go; nick_of = nick_of; person_of = person_of; names_of = names_of; wait = wait; wake = wake;
 		each = each; refuse = refuse; ask_again = ask_again; drop_grants = drop_grants;

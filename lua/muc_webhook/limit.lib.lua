@@ -40,7 +40,9 @@ local function refuse_if_full(event)
 	local room, stanza = event.room, event.stanza;
 	local limit = room._data.max_participants;
 	if not limit or people.is_exempt(stanza.attr.from) then return; end
-	if rooms.real_occupants(room) + places_kept(room, stanza.attr.from) < limit then return; end
+	local kept = places_kept(room, stanza.attr.from);
+	-- In most rooms it need not be known who each of them is.
+	if rooms.occupants(room) + kept < limit or rooms.real_occupants(room) + kept < limit then return; end
 	module:log("info", "A join into %s was refused: it holds %d already", room.jid, limit);
 	event.origin.send(st.error_reply(stanza, "cancel", "service-unavailable", "The meeting is full", room.jid));
 	return true;

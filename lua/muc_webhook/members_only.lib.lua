@@ -66,6 +66,7 @@ end
 -- The role was worked out before this hook runs, so it is set as well.
 local function make_member(event)
 	local room, occupant = event.room, event.occupant;
+	if not room:get_members_only() then return; end
 	if room:get_affiliation(occupant.bare_jid) or not (is_sealed_by_config(room) or is_for_others(room)) then return; end
 	setup.grant(room, occupant.bare_jid, "member");
 	occupant.role = room:get_default_role("member");

@@ -31,18 +31,30 @@ local function union_of_options(names)
 	return union;
 end
 
--- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
--- jigasi's <initiator>, can be written by any client.
-local function is_exempt(full_jid)
-	local node, host = jid.split(full_jid);
-	local bare = node and node.."@"..host or host;
-	if admins[bare] or exempt[bare] or exempt[host] or visitors.is_mirrored(host) then return true; end
-	if prosody.hosts[host] then -- a prefix names no whole host, and anybody can have a server of such a name
-		for _, prefix in ipairs(bot_prefixes) do
-			if bare:sub(1, #prefix) == prefix then return true; end
-		end
+local function has_bot_prefix(bare_jid)
+	for _, prefix in ipairs(bot_prefixes) do
+		if bare_jid:sub(1, #prefix) == prefix then return true; end
 	end
 	return false;
+end
+
+-- What the options say of the JID that was asked for last, since a join asks several times.
+local last = {};
+
+local function look_up(some_jid)
+	local node, host = jid.split(some_jid);
+	local bare = node and node.."@"..host or host;
+	last.jid, last.host = some_jid, host;
+	last.is_listed = admins[bare] or exempt[bare] or exempt[host] or false;
+	last.is_bot = has_bot_prefix(bare);
+end
+
+-- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
+-- jigasi's <initiator>, can be written by any client.
+local function is_exempt(some_jid)
+	if some_jid ~= last.jid then look_up(some_jid); end
+	if last.is_listed or visitors.is_mirrored(last.host) then return true; end
+	return last.is_bot and prosody.hosts[last.host] ~= nil; -- anybody can have a server of such a name
 end
 
 -- The name of the authentication that a session of this server has passed.

@@ -8,7 +8,7 @@ local set = require "util.set";
 
 local none = {};
 
-local options, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
+local options, config, data_names, host, locks, login_only, visitors; -- handed over by start.lib.lua
 
 local warned_of_moderated = false;
 
@@ -136,22 +136,33 @@ local function apply_moderators(room, settings, before, relaxes)
 	if relaxes then each_new_moderator(before.moderators, settings.moderators, demote, room); end
 end
 
--- Where other modules look for them.
-local function store(room, config, earlier)
-	local data, settings = room._data, config.settings;
-	data.muc_webhook_config = config.text; -- as text, since Prosody's storage refuses a table that is in two places
-	for name, data_name in pairs(data_names) do
-		local value = config.frontend[name];
-		if value ~= nil or earlier.frontend[name] ~= nil then data[data_name] = value; end
+local function store_part(data, part)
+	for name, value in pairs(part) do
+		local data_name = data_names[name];
+		if data_name then data[data_name] = value; end
 	end
+end
+
+-- Where other modules look for them.
+local function store(room, record, earlier)
+	local data, settings = room._data, record.settings;
+	if data.muc_webhook_config then
+		for name, data_name in pairs(data_names) do
+			if earlier.frontend[name] ~= nil then data[data_name] = nil; end
+		end
+	end
+	data.muc_webhook_config = record.text; -- as text, since Prosody's storage refuses a table that is in two places
+	local common, own = config.parts_of(record.frontend);
+	store_part(data, common);
+	store_part(data, own);
 	data.max_participants = not visitors.is_node() and settings.maxParticipants or nil;
 	data.is_public = settings.isPublic;
 	data.meeting_id = settings.meetingId;
 end
 
-local function apply(room, config, earlier, relaxes)
-	local settings, before = config.settings, earlier.settings;
-	store(room, config, earlier);
+local function apply(room, record, earlier, relaxes)
+	local settings, before = record.settings, earlier.settings;
+	store(room, record, earlier);
 	for _, setter in ipairs(plain_setters) do
 		local value = settings[setter[1]];
 		if value ~= nil and value ~= before[setter[1]] then call(room, setter[2], value); end
@@ -213,7 +224,7 @@ end
 
 local function new(need)
 	options, data_names, host = need.options, need.settings.data_names, prosody.hosts[module.host];
-	locks, login_only, visitors = need.locks, need.login_only, need.visitors;
+	config, locks, login_only, visitors = need.config, need.locks, need.login_only, need.visitors;
 	return {
 		apply = apply; finish = finish; call = call; grant = grant; demote = demote; take_back = take_back;
 		close = close; open_lobby = open_lobby; is_sealed = is_sealed;

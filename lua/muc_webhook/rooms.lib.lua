@@ -109,9 +109,16 @@ local function meeting_id(room)
 	return room._data.meeting_id or room._data.meetingId;
 end
 
+local function occupants(room)
+	local n = 0;
+	for _ in pairs(room._occupants) do n = n + 1; end -- each_occupant() would copy them all
+	return n;
+end
+
+-- Without jicofo and the like.
 local function real_occupants(room)
 	local n = 0;
-	for _, occupant in room:each_occupant() do
+	for _, occupant in pairs(room._occupants) do
 		if not people.is_exempt(occupant.bare_jid) then n = n + 1; end
 	end
 	return n;
@@ -125,7 +132,7 @@ local function new(need)
 		breakout_rooms_of = breakout_rooms_of; lobby_of = lobby_of;
 		life_of = life_of; id_of = id_of; known_life = known_life; stop_timer = stop_timer; end_life = end_life;
 		is_healthcheck = is_healthcheck; is_in_breakout = is_in_breakout;
-		meeting_id = meeting_id; real_occupants = real_occupants;
+		meeting_id = meeting_id; occupants = occupants; real_occupants = real_occupants;
 	};
 end
 

@@ -4,22 +4,26 @@
 -- to it here, and none needs a part that is built after it.
 
 local names = {
-	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "held"; "answers"; "http";
-	"connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings"; "setting_types"; "config";
-	"decisions";
-	"login_only"; "forbidden"; "metadata"; "features"; "auto_record"; "locks"; "room_setup"; "members_only"; "lobby";
-	"wait_for_host"; "ending"; "duration"; "records"; "access"; "who"; "breakout_rooms"; "put_out"; "lobby_entry"; "bosh";
-	"gate"; "limit"; "occupants"; "attendance"; "neighbours"; "shell"; "kick"; "refresh"; "forget"; "orders";
+	"options"; "state"; "metrics"; "visitors"; "texts"; "identifiers"; "people"; "rooms"; "bosh"; "held"; "answers";
+	"http"; "connection"; "link"; "deadlines"; "webhook"; "messages"; "queue"; "events"; "recordings";
+	"setting_types"; "config"; "decisions"; "login_only"; "forbidden"; "metadata"; "features"; "auto_record";
+	"locks"; "room_setup"; "members_only"; "lobby"; "wait_for_host"; "ending"; "duration"; "records"; "access";
+	"who"; "breakout_rooms"; "put_out"; "lobby_entry"; "gate"; "limit"; "occupants"; "attendance"; "neighbours";
+	"shell"; "kick"; "refresh"; "forget"; "orders";
 };
+
+local traceback = debug.traceback;
+
+local function log_failure(what, err, about)
+	local room_jid = type(about) == "table" and type(about.jid) == "string" and about.jid;
+	module:log("error", "%s%s failed: %s", what, room_jid and " of "..room_jid or "", err);
+end
 
 -- For what must not take its surroundings along when it fails. If it is about a room, that is its first argument.
 local function safely(what, f, ...)
-	local ok, err = xpcall(f, debug.traceback, ...);
-	if ok then return true; end
-	local room = ...;
-	local room_jid = type(room) == "table" and type(room.jid) == "string" and room.jid;
-	module:log("error", "%s%s failed: %s", what, room_jid and " of "..room_jid or "", err);
-	return false;
+	local ok, err = xpcall(f, traceback, ...);
+	if not ok then log_failure(what, err, (...)); end
+	return ok;
 end
 
 local function build(libraries, saved)
@@ -32,7 +36,7 @@ local function build(libraries, saved)
 		options = options, visitors = visitors, texts = texts, identifiers = identifiers,
 	};
 	local rooms = libraries.rooms.new { state = state, people = people };
-	local held = libraries.held.new { state = state, people = people };
+	local held = libraries.held.new { state = state, people = people, bosh = libraries.bosh.new() };
 
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
 	local orders; -- built last, since it reaches for much of what asks over the link
@@ -71,7 +75,8 @@ local function build(libraries, saved)
 	};
 	local locks = libraries.locks.new { rooms = rooms };
 	local setup = libraries.room_setup.new {
-		options = options, settings = settings, locks = locks, login_only = login_only, visitors = visitors,
+		options = options, config = config, settings = settings, locks = locks, login_only = login_only,
+		visitors = visitors,
 	};
 	local members_only = libraries.members_only.new { rooms = rooms, locks = locks, setup = setup };
 	local lobby = libraries.lobby.new {
@@ -107,7 +112,6 @@ local function build(libraries, saved)
 		state = state, options = options, metrics = metrics, people = people, rooms = rooms, held = held,
 		records = records, access = access, decisions = decisions, login_only = login_only,
 		breakout_rooms = breakout_rooms, messages = messages, put_out = put_out, lobby_entry = lobby_entry,
-		bosh = libraries.bosh.new(),
 	};
 	local occupants = libraries.occupants.new {
 		people = people, rooms = rooms, records = records, setup = setup, visitors = visitors,
@@ -175,9 +179,7 @@ end
 -- What only watches: an error in here must not spoil the join that it watches.
 local function watching_hooks(parts)
 	local members_only, records, duration = parts.members_only, parts.records, parts.duration;
-	local attendance, recordings = parts.attendance, parts.recordings;
 	return {
-		{ "muc-occupant-pre-join", -999, attendance.on_pre_join };
 		{ "muc-invite", 1, parts.lobby.on_invite }; -- before it is sent
 		{ "muc-set-affiliation", 0, parts.lobby.on_affiliation };
 		{ "muc-room-pre-create", 0.5, members_only.on_pre_create }; -- right after mod_muc's defaults, at 1
@@ -195,18 +197,26 @@ local function watching_hooks(parts)
 		{ "muc-occupant-session-new", 10, parts.occupants.greet }; -- after history and subject
 		{ "muc-broadcast-presence", 0, parts.breakout_rooms.on_presence };
 		{ "muc-broadcast-presence", 0, parts.lobby_entry.on_presence };
-		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
-		{ "muc-broadcast-presence", 0, recordings.on_presence };
-		{ "muc-set-affiliation", 0, attendance.on_affiliation };
 		{ "muc-broadcast-presence", -1, parts.auto_record.on_presence };
 		{ "muc-occupant-left", 0, parts.who.on_left };
-		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 		{ "muc-occupant-left", 0, parts.limit.on_left };
 		{ "muc-occupant-left", 0, parts.lobby.on_left };
 		{ "muc-occupant-left", 0, parts.occupants.on_left };
 		{ "muc-occupant-left", -0.5, duration.on_left }; -- before mod_muc destroys an empty room, at -1
 		{ "muc-room-destroyed", 5, records.on_destroyed }; -- before mod_muc forgets the room, at 0
-		{ "muc-room-destroyed", 5, attendance.on_destroyed }; -- likewise
+		{ "muc-room-destroyed", 5, parts.attendance.on_destroyed }; -- likewise
+	};
+end
+
+-- Likewise, and only for events.
+local function hooks_for_events(parts)
+	local attendance = parts.attendance;
+	return {
+		{ "muc-occupant-pre-join", -999, attendance.on_pre_join };
+		{ "muc-broadcast-presence", 0, attendance.on_presence }; -- joins, roles and removals show in it
+		{ "muc-broadcast-presence", 0, parts.recordings.on_presence };
+		{ "muc-set-affiliation", 0, attendance.on_affiliation };
+		{ "muc-occupant-left", 0, attendance.on_left }; -- the occupant is out
 	};
 end
 
@@ -222,9 +232,15 @@ local function put_hooks_in(parts)
 	module:wrap_event("muc-occupant-pre-join", parts.wait_for_host.around_pre_join);
 	local watching = watching_hooks(parts);
 	for _, hook in ipairs(parts.locks.form_hooks()) do table.insert(watching, hook); end
+	if next(parts.options.events) then
+		for _, hook in ipairs(hooks_for_events(parts)) do table.insert(watching, hook); end
+	end
 	for _, hook in ipairs(watching) do
 		local event_name, priority, handler = table.unpack(hook);
-		module:hook(event_name, function (event) safely(event_name, handler, event); end, priority);
+		module:hook(event_name, function (event)
+			local ok, err = xpcall(handler, traceback, event);
+			if not ok then log_failure(event_name, err, event.room); end
+		end, priority);
 	end
 	module:hook_global("jitsi-breakout-occupant-leaving", function (event)
 		safely("jitsi-breakout-occupant-leaving", parts.limit.on_leaving_breakout_room, event);

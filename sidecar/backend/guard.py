@@ -203,7 +203,7 @@ class Guard:
     ) -> None:
         now, jitter = self._clock.monotonic(), self._jitter()
         if self.breaker.fail(now, ticket, jitter, retry_after, whole=whole, slow=slow):
-            state = "open for some guests" if self.breaker.is_open_for_some else "open"
+            state = "open for some users" if self.breaker.is_open_for_some else "open"
             self._emit(BreakerChanged(self.endpoint, state, reason))
             self._bulkhead.release_waiting(self.endpoint)
             self._wake()

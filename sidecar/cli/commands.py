@@ -148,7 +148,8 @@ def purge(file: Path | None, as_json: bool, room: str | None, user: str | None, 
         raise click.UsageError("give --room, --user or --all")
     order = {"room": room, "user": user, "all": everything}
     document = _ask(file, "POST", "/purge", body=order)
-    _show(document, as_json, lambda done: render.line(f"forgotten: {done['purged']}"))
+    later = "; the other shards hear of it when their engine answers" if document.get("pending") else ""
+    _show(document, as_json, lambda done: render.line(f"forgotten: {done['purged']}{later}"))
 
 
 @main.command()

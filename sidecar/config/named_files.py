@@ -13,6 +13,7 @@ from sidecar.config.credentials import (
     CREDENTIAL,
     content_of,
     credential,
+    is_only_for_systemd,
     read_control_keys,
     read_secret,
     read_shared_key,
@@ -26,6 +27,8 @@ from sidecar.config.server_tls import server_tls
 from sidecar.errors import SidecarError
 
 SECRET_FILE = ("backend", "secret_file")
+
+ONLY_FOR_SYSTEMD = "was not examined: this user may not read the file, which systemd passes to the service"
 
 SHORT = 16
 """Characters; a shorter secret or key gets a warning."""
@@ -44,6 +47,9 @@ def examine_with_files(file: Path, environ: Mapping[str, str]) -> Examined:
 def _secret(examined: Examined, settings: Settings, environ: Mapping[str, str]) -> None:
     backend = settings.backend
     where = ("backend", "secret_env") if backend.secret_file is None else SECRET_FILE
+    if is_only_for_systemd(CREDENTIAL, backend.secret_file, environ):
+        examined.warn(where, ONLY_FOR_SYSTEMD)
+        return
     try:
         secret = read_secret(backend, environ)
     except SidecarError as error:
@@ -67,6 +73,9 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         (("shared", "password_file"), "shared-password", settings.shared.password_file),
     )
     for where, name, file in secrets:
+        if is_only_for_systemd(name, file, environ):
+            examined.warn(where, ONLY_FOR_SYSTEMD)
+            continue
         try:
             if name == "signing-key":
                 read_signing_keys(file, environ)

@@ -10,9 +10,11 @@ Failures count by room, so that one broken room stops nothing for the others. An
 rooms that the backend has never answered well are *strangers*, and count as one room together. A failure that no name
 can cause, such as a refused connection, counts for its own room.
 
-If nobody gets an answer, failures of strangers alone are enough: several rooms, each asked about by somebody else. One
-person can be several guests. So if only guests fail, the breaker opens for those guests alone, and the backend is still
-asked about everybody else.
+If nobody gets an answer, failures of strangers alone are enough: several rooms, each asked about by somebody else.
+
+Anybody can also choose a display name, and a name can be what the backend cannot read. So failures count by who asks
+too, and all guests are one asker, because one person can be several guests. If too few people fail, the breaker opens
+for them alone, and the backend is still asked about everybody else.
 """
 
 from __future__ import annotations
@@ -63,7 +65,37 @@ class Ticket:
 class _Call:
     at: float
     room: str
+    asker: str
     failed: bool
+
+
+class _Tally:
+    """By name of a room or of an asker: the calls of the window, and the failures since the last success."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.in_a_row: Counter[str] = Counter()
+
+    def add(self, name: str, *, failed: bool) -> None:
+        self.asked[name] += 1
+        if failed:
+            self.failed[name] += 1
+
+    def forget(self, name: str, *, failed: bool) -> None:
+        _decrement(self.asked, name)
+        if failed:
+            _decrement(self.failed, name)
+
+    def clear(self) -> None:
+        for counter in (self.asked, self.failed, self.in_a_row):
+            counter.clear()
+
+    def fails_without_worst(self, most: int, ratio: float) -> bool:
+        """Whether this share of the calls has failed also without those of the worst `most` names."""
+        worst = nlargest(most, self.failed, key=lambda name: (self.failed[name], self.asked[name]))
+        calls = self.asked.total() - sum(self.asked[name] for name in worst)
+        return self.failed.total() - sum(self.failed[name] for name in worst) >= ratio * calls
 
 
 class _Witnesses:
@@ -89,6 +121,9 @@ class _Witnesses:
 
 GUESTS = ""
 """The one asker as which all guests count. No asker with a name is called so."""
+
+NO_ASKER = "\0"
+"""The asker of calls that nobody is known to have caused: of an unknown asker, or that failed whatever was asked."""
 
 HOLD_BACK = 0.5
 """Seconds for which the room of the last failed probe may not send the next one. Without this, one broken room with
@@ -117,20 +152,21 @@ class Breaker:
         """Strangers whose calls failed since the last success, or, while open, whose probes failed."""
         self._guests = _Witnesses()
         """The same, with each guest as an asker of its own."""
+        self._failing: set[str] = set()
+        """Names of askers whose calls failed since the last success, each guest for itself."""
         self._open_for: set[str] | None = None
         """While open: the askers for whom it is; None: for all."""
         self._open_until: float | None = None
         self._wait_until = 0.0
         self._probe: Ticket | None = None
         self._held_back: dict[str, float] = {}
-        """Rooms and guests that may not send a probe before an instant: their last one failed."""
+        """Rooms and askers that may not send a probe before an instant: their last one failed."""
+        self._reopened_by: set[str] = set()
+        """Askers whose failed probe has opened it again since it was closed. The next one does not."""
         self._outstanding: set[Ticket] = set()
         self._calls: deque[_Call] = deque()
-        self._failures = 0
-        self._rooms_asked: Counter[str] = Counter()
-        self._rooms_failed: Counter[str] = Counter()
-        self._in_a_row: Counter[str] = Counter()
-        """Failures since the last success, by room."""
+        self._rooms = _Tally()
+        self._askers = _Tally()
 
     def permit(self, now: float, room: str, asker: Asker = NOBODY) -> Permit:
         """What a question about this room may do now, if this one asks."""
@@ -138,7 +174,7 @@ class Breaker:
             return Permit.CLOSED
         if now < self._open_until:
             return Permit.OPEN
-        if self._probe_is_out(now) or now < self._held_back.get(self._prober(room, asker), -math.inf):
+        if self._probe_is_out(now) or self._is_held_back(now, room, asker):
             return Permit.PROBE_OUT
         return Permit.PROBE_FREE
 
@@ -166,10 +202,12 @@ class Breaker:
             self._next_generation()
             self._open_until = self._open_for = None
             self._held_back.clear()
+            self._reopened_by.clear()
             return True
-        self._in_a_row.clear()
+        self._rooms.in_a_row.clear()
+        self._askers.in_a_row.clear()
         self._forget_strangers()
-        self._record(now, self._counted_as(ticket.room), failed=False)
+        self._record(now, self._counted_as(ticket.room), _asker_of(ticket), failed=False)
         return False
 
     def fail(
@@ -192,18 +230,24 @@ class Breaker:
         if retry_after is not None:
             self._wait_until = max(self._wait_until, now + min(retry_after, self.rules.retry_after_cap))
         counted_as = ticket.room if whole else self._counted_as(ticket.room)
-        if counted_as == STRANGERS:
-            self._hear_stranger(ticket)
+        asker = NO_ASKER if whole else _asker_of(ticket)
+        if counted_as == STRANGERS or asker != NO_ASKER:
+            self._hear(ticket, is_witness=counted_as == STRANGERS or ticket.probe)
         if ticket.probe:
-            return self._fail_probe(now, ticket, counted_as, jitter)
-        self._in_a_row[counted_as] += 1
-        self._record(now, counted_as, failed=True)
+            is_few = asker != NO_ASKER and (self.is_open_for_some or asker in self._reopened_by)
+            is_doubtful = counted_as == STRANGERS or is_few
+            if len(self._reopened_by) < REMEMBERED_ROOMS:
+                self._reopened_by.add(asker)
+            return self._fail_probe(now, ticket, jitter, is_doubtful=is_doubtful)
+        self._rooms.in_a_row[counted_as] += 1
+        self._askers.in_a_row[asker] += 1
+        self._record(now, counted_as, asker, failed=True)
         is_run = self._is_run(now, slow=slow)
         if self._should_open(now, is_run=is_run):
             self._open(now, jitter)
             return True
-        if is_run and self._open_until is None and self._are_believed(self._guests, now):
-            askers = set(self._guests.askers)
+        if is_run and self._open_until is None and self._is_open_for_them(now):
+            askers = set(self._failing)
             self._open(now, jitter)
             self._open_for = askers
             return True
@@ -221,46 +265,50 @@ class Breaker:
         if self._open_until is not None:
             self._open_until = min(self._open_until, now)
             self._held_back.clear()
+            self._reopened_by.clear()
 
     @property
     def is_open_for_some(self) -> bool:
-        """Whether it is open, and only for some guests."""
+        """Whether it is open, and only for some users."""
         return self._open_for is not None
 
     def open_until(self) -> float | None:
         """The instant at which a probe is due; None while closed."""
         return self._open_until
 
-    def _fail_probe(self, now: float, ticket: Ticket, counted_as: str, jitter: float) -> bool:
-        """Open again; or stay half-open, if only a stranger says so. Otherwise one guest with made-up names could send
-        every probe, and keep the breaker open."""
-        prober = self._prober(ticket.room, ticket.asker)
-        if counted_as == STRANGERS and len(self._strangers) < self.rules.minimum_rooms:
-            self._held_back[prober] = now + self._pause(jitter)
+    def _fail_probe(self, now: float, ticket: Ticket, jitter: float, *, is_doubtful: bool) -> bool:
+        """Open again; or stay half-open, if too few say so, and may have caused it. Otherwise one guest with made-up
+        names could send every probe, and keep the breaker open."""
+        if is_doubtful and len(self._strangers) < self.rules.minimum_rooms:
+            self._held_back[_name_of(ticket)] = now + self._pause(jitter)
             return False
         self._held_back.clear()
         self._open(now, jitter)
         assert self._open_until is not None
-        self._held_back[prober] = self._open_until + HOLD_BACK
+        known = ticket.room in self._answered_well
+        self._held_back[ticket.room if known else _name_of(ticket)] = self._open_until + HOLD_BACK
         return True
 
-    def _prober(self, room: str, asker: Asker) -> str:
-        return room if room in self._answered_well else asker.name or room
+    def _is_held_back(self, now: float, room: str, asker: Asker) -> bool:
+        return any(now < self._held_back.get(name, -math.inf) for name in {room, asker.name or room})
 
     def _is_let_through(self, room: str, asker: Asker) -> bool:
-        """Whether this one may ask though the breaker is open, as it is open only for some guests."""
-        return self._open_for is not None and self._prober(room, asker) not in self._open_for
+        """Whether this one may ask though the breaker is open, as it is open only for some users."""
+        return self._open_for is not None and (asker.name or room) not in self._open_for
 
-    def _hear_stranger(self, ticket: Ticket) -> None:
-        name = ticket.asker.name or ticket.room
-        self._strangers.hear(ticket.room, GUESTS if ticket.asker.guest else name, self.rules.minimum_rooms)
-        self._guests.hear(ticket.room, name, self.rules.minimum_rooms)
-        if self._open_for is not None and len(self._open_for) < REMEMBERED_ROOMS:
-            self._open_for.add(name)
+    def _hear(self, ticket: Ticket, *, is_witness: bool) -> None:
+        name = _name_of(ticket)
+        if is_witness:
+            self._strangers.hear(ticket.room, GUESTS if ticket.asker.guest else name, self.rules.minimum_rooms)
+            self._guests.hear(ticket.room, name, self.rules.minimum_rooms)
+        for failing in (self._failing, self._open_for):
+            if failing is not None and len(failing) < REMEMBERED_ROOMS:
+                failing.add(name)
 
     def _forget_strangers(self) -> None:
         self._strangers.forget()
         self._guests.forget()
+        self._failing.clear()
 
     def _counted_as(self, room: str) -> str:
         return room if room in self._answered_well else STRANGERS
@@ -288,10 +336,9 @@ class Breaker:
         self._probe = None
         self._outstanding.clear()  # calls of an earlier generation do not count
         self._calls.clear()
-        self._failures = 0
         self._forget_strangers()
-        for counter in (self._rooms_asked, self._rooms_failed, self._in_a_row):
-            counter.clear()
+        self._rooms.clear()
+        self._askers.clear()
 
     def _open(self, now: float, jitter: float) -> None:
         self._next_generation()
@@ -301,35 +348,35 @@ class Breaker:
     def _pause(self, jitter: float) -> float:
         return self.rules.open_for * (0.9 + 0.3 * jitter)
 
-    def _record(self, now: float, room: str, *, failed: bool) -> None:
+    def _record(self, now: float, room: str, asker: str, *, failed: bool) -> None:
         self._forget_before(now - self.rules.window)
-        self._calls.append(_Call(now, room, failed))
-        self._rooms_asked[room] += 1
-        if failed:
-            self._failures += 1
-            self._rooms_failed[room] += 1
+        self._calls.append(_Call(now, room, asker, failed))
+        self._rooms.add(room, failed=failed)
+        self._askers.add(asker, failed=failed)
 
     def _forget_before(self, horizon: float) -> None:
         while self._calls and self._calls[0].at < horizon:
             call = self._calls.popleft()
-            _decrement(self._rooms_asked, call.room)
-            if call.failed:
-                self._failures -= 1
-                _decrement(self._rooms_failed, call.room)
+            self._rooms.forget(call.room, failed=call.failed)
+            self._askers.forget(call.asker, failed=call.failed)
 
     def _should_open(self, now: float, *, is_run: bool) -> bool:
         rules = self.rules
-        return (is_run and self._are_enough(self._in_a_row, now)) or (
+        rooms, askers = self._rooms, self._askers
+        return (is_run and self._are_enough(rooms.in_a_row, now) and self._are_several(askers.in_a_row)) or (
             len(self._calls) >= rules.minimum_calls
-            and self._failures >= rules.failure_ratio * len(self._calls)
-            and self._are_enough(self._rooms_failed, now)
-            and self._fails_without_worst_rooms()
+            and rooms.failed.total() >= rules.failure_ratio * len(self._calls)
+            and self._are_enough(rooms.failed, now)
+            and self._are_several(askers.failed)
+            # So one broken room and single failures in two others do not open it, and nor does one user who fails.
+            and rooms.fails_without_worst(rules.minimum_rooms - 1, rules.failure_ratio)
+            and self._is_ratio_of_several(askers)
         )
 
     def _is_run(self, now: float, *, slow: bool) -> bool:
         """Whether `minimum_calls` failed in a row. If one has just become slow, and nobody gets an answer, those that
         have taken half as long count too: the first few slow calls are enough to notice a backend that hangs."""
-        missing = self.rules.minimum_calls - self._in_a_row.total()
+        missing = self.rules.minimum_calls - self._rooms.in_a_row.total()
         if missing <= 0 or not slow or not self._is_quiet(now):
             return missing <= 0
         horizon = now - self.rules.slow_after / 2
@@ -346,22 +393,37 @@ class Breaker:
             return self._are_believed(self._strangers, now)
         recently = now - self.rules.window
         outstanding = {self._counted_as(call.room) for call in self._outstanding if call.sent_at >= recently}
-        return len(failing) >= len(self._rooms_asked.keys() | outstanding)
+        return len(failing) >= len(self._rooms.asked.keys() | outstanding)
 
     def _are_believed(self, strangers: _Witnesses, now: float) -> bool:
         """Whether it is the backend that fails, and not somebody who makes up names."""
         return len(strangers) >= self.rules.minimum_rooms and self._is_quiet(now)
 
-    def _fails_without_worst_rooms(self) -> bool:
-        """Whether the failure ratio also holds without the worst `minimum_rooms` - 1 rooms. So one broken room and
-        single failures in two others do not open the breaker."""
-        failed, asked = self._rooms_failed, self._rooms_asked
-        worst = nlargest(self.rules.minimum_rooms - 1, failed, key=lambda room: (failed[room], asked[room]))
-        calls = len(self._calls) - sum(asked[room] for room in worst)
-        return self._failures - sum(failed[room] for room in worst) >= self.rules.failure_ratio * calls
+    def _are_several(self, askers: Counter[str]) -> bool:
+        """Whether it is more than what a few people do."""
+        return NO_ASKER in askers or len(askers) >= self.rules.minimum_rooms
+
+    def _is_ratio_of_several(self, askers: _Tally) -> bool:
+        rules = self.rules
+        return NO_ASKER in askers.failed or askers.fails_without_worst(rules.minimum_rooms - 1, rules.failure_ratio)
+
+    def _is_open_for_them(self, now: float) -> bool:
+        """Whether it is to open for those alone who fail: they are too few, but fail in rooms that are enough."""
+        return self._are_enough(self._rooms.in_a_row, now) or self._are_believed(self._guests, now)
 
 
 def _decrement(counter: Counter[str], room: str) -> None:
     counter[room] -= 1
     if counter[room] <= 0:
         del counter[room]
+
+
+def _name_of(ticket: Ticket) -> str:
+    return ticket.asker.name or ticket.room
+
+
+def _asker_of(ticket: Ticket) -> str:
+    """As whom a call counts."""
+    if ticket.asker.guest:
+        return GUESTS
+    return ticket.asker.name or NO_ASKER

@@ -298,6 +298,11 @@ class Answer(NamedTuple):
     detail: str | None = None
     retry_after: int | None = None
 
+    @property
+    def refuses_room(self) -> bool:
+        """Whether this answer to room-created, by policy, keeps the room closed: no config was to be had."""
+        return self.source is Source.POLICY and self.status >= 500
+
     def __repr__(self) -> str:
         """Without the body, which may hold a room's password."""
         return f"Answer({self.status}, {self.source!s}, detail={self.detail!r})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_256
 from operator import xor
@@ -135,6 +136,22 @@ class Found(NamedTuple):
     content: bytes | None = None
     settled_ms: int = 0
     """When the answer was written."""
+
+
+class ToKeep(NamedTuple):
+    """An answer that is no deny, on its way to the engine."""
+
+    name: str
+    """Of its key."""
+    scopes: Sequence[str]
+    verdict: str
+    epoch: str
+    """When the fences were read."""
+    vector: Vector
+    """The fences, before the backend was asked."""
+    asked_ms: int
+    lifetime_ms: int
+    content: bytes
 
 
 def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | None:

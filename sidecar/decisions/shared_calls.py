@@ -195,6 +195,8 @@ class Calls:
         settled = settle(now, query, carried.asked_at, current, outcome, policy, self._jitter())
         if settled.reply is not None and settled.store is None:
             self._note_not_kept(query.key, carried.asked_at)
+        if settled.store is not None and query.key.subject == GUEST and self._cache.guests_are_separate(query.key.room):
+            self._cache.put(query.for_one_guest().key, settled.store)  # a deny for all; this one may have an own allow
         await self._remember(query, policy, settled, now, until, found)
         if shared is not None:
             await self._disk.save(shared, until)

@@ -15,16 +15,17 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from sidecar.clock import Clock
-from sidecar.core.contact import PATIENCE, Batch, Contact, Trust
-from sidecar.core.fences import PARTS, Vector, moved, scopes
+from sidecar.core.contact import PATIENCE, Contact, Trust
+from sidecar.core.fences import PARTS, moved, scopes
 from sidecar.core.model import Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, PolicyFor
-from sidecar.core.sealed import Forged, Found, Kept, Sealer, has_password, masked, usable
+from sidecar.core.sealed import Forged, Found, Kept, Sealer, ToKeep, has_password, masked, usable
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
+from sidecar.decisions.needs import Engine, Orders
 from sidecar.decisions.others import Others, take
 from sidecar.decisions.single_flight import Call, Pending, SingleFlight
 from sidecar.decisions.to_say import Journal, ToSay
@@ -36,6 +37,9 @@ LATE = 0.01
 
 AT_ONCE = 16
 """Answers that are written at a time: on a long way, each takes as long as a message there and back."""
+
+TOGETHER = 0.05
+"""Seconds for which answers wait for each other, to be written together."""
 
 SAY_WITHIN = 1.0
 """Seconds an order waits for the engine, while this sidecar is in touch."""
@@ -53,71 +57,6 @@ PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
 
 
-class Engine(Protocol):
-    """What is needed of the engine; everything raises EngineError."""
-
-    members: int
-    """Sidecars that have been there lately."""
-    replicas: int
-    """Replicas of the engine."""
-
-    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
-        """Show that this shard is there, and read the stream after `position`."""
-        ...
-
-    async def wait_for_message(self, position: int) -> None:
-        """Return when there is a message after `position`, or after a while."""
-        ...
-
-    async def read(self, name: str, scopes: Sequence[str], *, patient: bool = False) -> Found:
-        """The answer of that name, and the fences of its key. `patient`: no question waits for it."""
-        ...
-
-    async def keep(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        epoch: str,
-        vector: Vector,
-        asked_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-    ) -> str:
-        """Keep an answer that is no deny, if its fences are still the same."""
-        ...
-
-    async def deny(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        asked_for_ms: int,
-        settled_for_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-        every_ms: int,
-        message: bytes,
-        *,
-        again: bool = False,
-    ) -> None:
-        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
-        ...
-
-    async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
-        """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
-        done."""
-        ...
-
-    async def withdraw(self, name: str) -> None:
-        """Keep nothing under this name."""
-        ...
-
-    async def close(self) -> None:
-        """Close all connections. Raises nothing."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Learned:
     key: Key
@@ -132,18 +71,6 @@ class _Denied:
     found: Found | None
     every: float
     again: bool = False
-
-
-class Orders(Protocol):
-    """Who hears what other shards say about orders. Nothing here waits."""
-
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
-        """A message, at this time of the engine. Raises Forged."""
-        ...
-
-    def lost(self) -> None:
-        """Messages may have been missed, or the engine may have lost some."""
-        ...
 
 
 class SharedMemory:
@@ -306,11 +233,11 @@ class SharedMemory:
         if entry.verdict is Verdict.DENY:
             every = self._policy_for()(key.endpoint, key.room).deny.fresh
             self._denied[key] = _Denied(key, entry, found, every)
+            self._wake.set()
         elif has_password(entry.body):
             self._learn(_Learned(key, None, None))
         elif found is not None:
             self._learn(_Learned(key, entry, found))
-        self._wake.set()
 
     def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend says that the guests of a room share no answer."""
@@ -321,9 +248,10 @@ class SharedMemory:
     def withdraw(self, key: Key) -> None:
         """The backend says that what it answered earlier is not to be remembered."""
         self._learn(_Learned(key, None, None))
-        self._wake.set()
 
     def _learn(self, learned: _Learned) -> None:
+        if not self._learned:
+            asyncio.get_running_loop().call_later(TOGETHER, self._wake.set)
         self._learned.pop(learned.key, None)
         self._learned[learned.key] = learned
         if len(self._learned) > MOST_LEARNED:
@@ -450,7 +378,7 @@ class SharedMemory:
                 if self._repeat_wanted:
                     self._repeat()
                 await self._write_firm()
-                if not self.unsaid and not self._repeat_wanted:
+                if not self._repeat_wanted:  # what came since this round began is no repeat
                     self.contact.joined()
                 await self._write_learned()
             except EngineError:
@@ -506,25 +434,24 @@ class SharedMemory:
         )
 
     async def _write_learned(self) -> None:
-        await _all(AT_ONCE, map(self._keep, list(self._learned.values())))
+        while batch := list(islice(self._learned.values(), AT_ONCE)):
+            now = self._clock.monotonic()
+            if answers := [answer for each in batch if (answer := self._to_keep(each, now)) is not None]:
+                await self._engine.keep(answers)
+            for each in batch:
+                if each.entry is None:
+                    await self._engine.withdraw(self._sealer.key(each.key))
+                if self._learned.get(each.key) is each:
+                    del self._learned[each.key]
 
-    async def _keep(self, learned: _Learned) -> None:
-        await self._write_one(learned)
-        if self._learned.get(learned.key) is learned:
-            del self._learned[learned.key]
-
-    async def _write_one(self, learned: _Learned) -> None:
+    def _to_keep(self, learned: _Learned, now: float) -> ToKeep | None:
+        """None: it is withdrawn, or has expired."""
         key, entry, found = learned.key, learned.entry, learned.found
+        if entry is None or found is None or (left := entry.lifetimes.total - (now - entry.asked_at)) <= 0:
+            return None
         name = self._sealer.key(key)
-        if entry is None or found is None:
-            await self._engine.withdraw(name)
-            return
-        left = entry.lifetimes.total - (self._clock.monotonic() - entry.asked_at)
-        if left <= 0:
-            return
         kept = Kept(entry.verdict, entry.body, found.epoch, found.now_ms, entry.lifetimes, found.fences)
-        content = self._sealer.pack(name, kept)
-        await self._engine.keep(
+        return ToKeep(
             name,
             self._scopes(key),
             entry.verdict.value,
@@ -532,7 +459,7 @@ class SharedMemory:
             found.fences,
             found.now_ms,
             round(left * 1000),
-            content,
+            self._sealer.pack(name, kept),
         )
 
     def _scopes(self, key: Key) -> list[str]:

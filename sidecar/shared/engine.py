@@ -22,8 +22,8 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 
 from sidecar.core.contact import Batch
 from sidecar.core.engine_facts import EngineFacts
-from sidecar.core.fences import Fence, Vector
-from sidecar.core.sealed import Found
+from sidecar.core.fences import Fence
+from sidecar.core.sealed import Found, ToKeep
 from sidecar.errors import EngineError
 
 QUICK = 0.1
@@ -116,25 +116,21 @@ class Engine:
             answer = await self._call(client, _names(name, scopes), "read")
         with _errors():
             epoch, now_ms, fences, content, settled_ms = answer
-            vector = tuple(Fence(*(part.decode() for part in fence)) for fence in fences)
+            vector = tuple(Fence(*fence.split(" ")) for fence in fences.decode().split("\n")) if scopes else ()
             return Found(epoch.decode(), int(now_ms), vector, content, int(settled_ms or 0))
 
-    async def keep(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        verdict: str,
-        epoch: str,
-        vector: Vector,
-        asked_ms: int,
-        lifetime_ms: int,
-        content: bytes,
-    ) -> str:
-        """Keep an allow or a config, if its fences are still the same; returns `kept`, or why not."""
-        parts = [part for fence in vector for part in fence]
-        names = _names(name, scopes)
-        answer = await self._call(self._writes, names, "keep", verdict, epoch, asked_ms, lifetime_ms, content, *parts)
-        return str(answer[2].decode())
+    async def keep(self, answers: Sequence[ToKeep]) -> list[str]:
+        """Keep allows and configs whose fences are still the same; returns `kept`, or why not, for each."""
+        calls = [
+            self._values(
+                _names(each.name, each.scopes),
+                "keep",
+                *(each.verdict, each.epoch, each.asked_ms, each.lifetime_ms, each.content),
+                *(part for fence in each.vector for part in fence),
+            )
+            for each in answers
+        ]
+        return [str(answer[2].decode()) for answer in await self._at_once(calls)]
 
     async def deny(
         self,
@@ -161,14 +157,18 @@ class Engine:
             self._values([f"fence:{scope}" for scope in scopes], "change", part[0], message)
             for part, scopes, message in changes
         ]
+        answers = await self._at_once(calls)
+        return str(answers[0][0].decode())
+
+    async def _at_once(self, calls: Sequence[Sequence[Any]]) -> Any:
+        """In order, in one message to the engine."""
         with _errors():
             async with asyncio.timeout(SLOW):
                 try:
-                    answers = await self._in_one_go(calls)
+                    return await self._in_one_go(calls)
                 except NoScriptError:
                     self._sha = ""
-                    answers = await self._in_one_go(calls)
-                return str(answers[0][0].decode())
+                    return await self._in_one_go(calls)
 
     async def _in_one_go(self, calls: Sequence[Sequence[Any]]) -> Any:
         sha = await self._loaded(self._writes)

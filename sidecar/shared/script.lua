@@ -7,6 +7,7 @@ local operation, nonce = ARGV[1], ARGV[2]
 local generation_key, stream = KEYS[1], KEYS[2]
 local MOST = 100000 -- messages in the stream
 local HOUR = 3600000
+local DRIFT = 1000 -- what sidecars know of the time of one deny differs by less
 local HERE, AWAY = 10000, 300000 -- a sidecar that was heard of so lately is there; or may come back with its rooms
 
 local seconds = redis.call("TIME")
@@ -115,8 +116,11 @@ end
 -- KEYS: the answer, its fences
 function does.read()
 	local current, fences = epoch(), read_fences(4)
+	for index, fence in ipairs(fences) do
+		fences[index] = table.concat(fence, " ")
+	end
 	local kept = redis.call("HMGET", KEYS[3], "c", "w")
-	return { current, now, fences, kept[1], kept[2] }
+	return { current, now, table.concat(fences, "\n"), kept[1], kept[2] } -- one text: a client reads it in one piece
 end
 
 -- KEYS: the answer, its fences. ARGV: verdict, epoch, asked, lifetime, content, the fences as they were
@@ -157,8 +161,11 @@ function does.deny()
 	if newer or (kept[1] == "private" and verdict == "deny") then
 		return { current, now, "older" }
 	end
-	-- Every sidecar says its denies again to a new epoch. All have heard of the first that is as new.
-	if ARGV[10] == "again" and kept[3] == current and kept[1] == verdict and tonumber(kept[4]) >= settled then
+	-- Every sidecar says its denies again to a new epoch, in which all allows from before are suspect: who wants to use
+	-- one reads this entry first. So one message is enough, although the times that sidecars know differ a little.
+	if ARGV[10] == "again" and kept[3] == current and kept[1] == verdict and kept[4] + DRIFT >= settled then
+		redis.call("HSET", KEYS[3], "w", string.format("%.0f", math.max(kept[4], settled)))
+		keep_for(KEYS[3], lifetime)
 		return { current, now, "known" }
 	end
 	store(KEYS[3], current, verdict, settled, asked, content, lifetime)

@@ -6,7 +6,7 @@ from collections import deque
 
 from sidecar.clock import Clock
 from sidecar.core.durations import span
-from sidecar.core.model import Endpoint, Source
+from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.facts import (
     Asked,
     BreakerChanged,
@@ -48,6 +48,8 @@ class Health:
         """Why the last answer of an endpoint cannot be used in an outage."""
         self._refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
         """When users were refused by policy."""
+        self._rooms_refused_at: deque[float] = deque(maxlen=MOST_REFUSALS)
+        """When a room was refused by policy, and with it the users who wanted to open it."""
 
     def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Note or clear a reason."""
@@ -55,7 +57,7 @@ class Health:
             case Resolved():
                 answer = fact.answer  # nearly all facts
                 if answer is not None and answer.allowed is not True and answer.source is Source.POLICY:
-                    self._refused(fact)
+                    self._refused(fact, answer)
             case Asked() | CacheControlSeen():
                 self._asked(fact)
             case BreakerChanged(state="open"):
@@ -82,9 +84,11 @@ class Health:
             case Reloaded():
                 self._reasons["config", ""] = f"config: the last reload was refused: {fact.problems[0]}"
 
-    def _refused(self, fact: Resolved) -> None:
+    def _refused(self, fact: Resolved, answer: Answer) -> None:
         if fact.endpoint == Endpoint.VALIDATE_ACCESS:
             self._refused_at.append(self._clock.monotonic())
+        elif answer.refuses_room:
+            self._rooms_refused_at.append(self._clock.monotonic())
 
     def _asked(self, fact: Asked | CacheControlSeen) -> None:
         match fact:
@@ -96,6 +100,7 @@ class Health:
             case Asked(outcome="unavailable"):
                 self._failures += 1
                 if self._failures >= FAILURES_IN_A_ROW:
+                    self._reasons.pop(("secret", ""), None)  # another fault now; the next answer shows if it is there
                     self._reasons["backend", ""] = f"backend: the last {self._failures} calls failed ({fact.reason})"
             case Asked():
                 self._failures = 0
@@ -112,21 +117,34 @@ class Health:
 
     def notes(self) -> list[str]:
         """What does no harm now, but an operator should know before it does."""
-        return [*self._refusals(), *self._forbidding()]
+        return [*self._refusals(), *self._refused_rooms(), *self._forbidding()]
 
     def _refusals(self) -> list[str]:
-        now = self._clock.monotonic()
-        while self._refused_at and now - self._refused_at[0] > REFUSALS_SHOWN_FOR:
-            self._refused_at.popleft()
-        if not self._refused_at:
+        if not (number := self._lately(self._refused_at)):
             return []
-        how_many = f"{number} joins were" if (number := len(self._refused_at)) > 1 else "1 join was"
         return [
-            f"joins: {how_many} refused by policy in the last {span(REFUSALS_SHOWN_FOR)}, the last one "
-            f"{span(now - self._refused_at[-1])} ago: the backend could not be asked, and nothing was cached for the "
-            "user. The lines with source=policy in the log name the rooms; prosody-sidecar check --online tests the "
-            "backend"
+            f"joins: {f'{number} joins were' if number > 1 else '1 join was'} refused by policy in the last "
+            f"{self._since(self._refused_at)}: the backend could not be asked, and nothing was cached for the user. "
+            "The lines with source=policy in the log name the rooms; prosody-sidecar check --online tests the backend"
         ]
+
+    def _refused_rooms(self) -> list[str]:
+        if not (number := self._lately(self._rooms_refused_at)):
+            return []
+        return [
+            f"rooms: {f'{number} times' if number > 1 else 'once'} in the last {self._since(self._rooms_refused_at)}, "
+            "nobody could open a room: the backend gave no usable answer to room-created, and no config was cached. "
+            "The lines with endpoint=room-created in the log have the reason"
+        ]
+
+    def _lately(self, refused_at: deque[float]) -> int:
+        """How many of these still count; older ones are forgotten."""
+        while refused_at and self._clock.monotonic() - refused_at[0] > REFUSALS_SHOWN_FOR:
+            refused_at.popleft()
+        return len(refused_at)
+
+    def _since(self, refused_at: deque[float]) -> str:
+        return f"{span(REFUSALS_SHOWN_FOR)}, the last one {span(self._clock.monotonic() - refused_at[-1])} ago"
 
     def _forbidding(self) -> list[str]:
         return [

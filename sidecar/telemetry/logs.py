@@ -109,7 +109,7 @@ class Log:
     def _write(self, level: str, message: str, fact: Any, **changed: Any) -> None:
         if level not in self._levels:
             return
-        fields = {name: getattr(fact, name) for name in fact.__slots__}
+        fields = fact._asdict()
         fields.update(changed)
         said = {name: value for name, value in fields.items() if value not in (None, "")}
         capped = {name: _capped(value) if isinstance(value, str) else value for name, value in said.items()}

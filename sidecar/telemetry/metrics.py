@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__
 from sidecar.core.concurrency import Cause
-from sidecar.core.model import Endpoint, Kind, Source
+from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.orders import Verb
 from sidecar.facts import (
     Asked,
@@ -68,7 +68,7 @@ GAUGES = {
 _FATES = {EventAccepted: "accepted", EventDelivered: "delivered", EventParked: "parked"}
 
 _OUTCOMES = ("replied", "rejected", "misconfigured", "unavailable", "unreadable")
-_BREAKER_STATES = ("open", "closed", "open for some guests")
+_BREAKER_STATES = ("open", "closed", "open for some users")
 _SHARED = ("hit", "suspect", "outdated", "miss", "failed", "forged")
 _RESULTS = ("taken", "done", "absent", "failed", "expired")
 _ANSWERED_BY = tuple(source for source in Source if source is not Source.OUTBOX)
@@ -81,6 +81,7 @@ class _Requests(Collector):
     def __init__(self) -> None:
         self._answers: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
         """By endpoint, source, and whether the answer lets a user in."""
+        self._rooms_refused = 0
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_SECONDS) + 1))
         for endpoint in Endpoint:
@@ -88,9 +89,12 @@ class _Requests(Collector):
                 self._answers[endpoint, source, False] = 0
             self._buckets[endpoint] = [0] * (len(_SECONDS) + 1)
 
-    def note(self, endpoint: str, source: str, seconds: float, *, lets_in: bool) -> None:
-        """Count one request."""
-        self._answers[endpoint, source, lets_in] += 1
+    def note(self, endpoint: str, answer: Answer | None, seconds: float) -> None:
+        """Count one request; without an answer it had a problem."""
+        source = "problem" if answer is None else answer.source
+        self._answers[endpoint, source, answer is not None and answer.allowed is True] += 1
+        if endpoint == Endpoint.ROOM_CREATED and answer is not None and answer.refuses_room:
+            self._rooms_refused += 1
         self._seconds[endpoint] += seconds
         self._buckets[endpoint][bisect_left(_SECONDS, seconds)] += 1
 
@@ -109,7 +113,9 @@ class _Requests(Collector):
         for endpoint, counts in self._buckets.items():
             up_to = list(zip(limits, accumulate(counts), strict=True))
             seconds.add_metric([endpoint], up_to, self._seconds[endpoint])
-        return answers, self._joins(), seconds
+        text = "Rooms that nobody could open, because the backend gave no config and none was cached"
+        rooms = CounterMetricFamily("prosody_sidecar_rooms_refused", text, value=self._rooms_refused)
+        return answers, self._joins(), rooms, seconds
 
     def _joins(self) -> Metric:
         text = "Decisions about joins: who is let in (allow) or refused (deny), and where the decision came from"
@@ -218,11 +224,7 @@ class Metrics:
         """Count one fact."""
         match fact:
             case Resolved():
-                answer = fact.answer
-                source = "problem" if answer is None else answer.source
-                self._requests.note(
-                    fact.endpoint, source, fact.seconds, lets_in=answer is not None and answer.allowed is True
-                )
+                self._requests.note(fact.endpoint, fact.answer, fact.seconds)
             case Asked():
                 self._asked.labels(fact.endpoint, fact.outcome).inc()
                 self._backend_seconds.labels(fact.endpoint).observe(fact.seconds)

@@ -187,7 +187,8 @@ class Admin:
             selector = Selector(room or None, user or None)
         else:
             raise web.HTTPBadRequest(text="purge needs a room, a user, or all: true")
-        return web.json_response({"purged": await self._resolver.purge(selector)})
+        purged = await self._resolver.purge(selector)
+        return web.json_response({"purged": purged, **({} if self._resolver.everywhere else {"pending": True})})
 
     def _counts(self) -> Json:
         outbox = self._outbox

@@ -202,8 +202,7 @@ class Questions:
         if exchange.answer is None:
             exchange.answer = await self._decide(query)
         if exchange.joins is not None and exchange.answer.allowed:
-            asked = config_query_of(exchange.joins, query)
-            exchange.config = await self._config_too(exchange, exchange.answer, asked, query)
+            exchange.config = await self._config_too(exchange, exchange.answer, exchange.joins, query)
             if self._resolver.is_outdated(query):  # the config may have taken seconds
                 exchange.answer = await self._decide(query)
         if not exchange.answer.allowed:
@@ -217,14 +216,17 @@ class Questions:
             answer = _refusal(query)
         return _marked(answer, query)
 
-    async def _config_too(self, exchange: Exchange, answered: Answer, query: Query, decision: Query) -> Answer | None:
-        """The config for a join that is allowed: the backend has just sent it along, or it is a question of its own.
-        None: Prosody asks with `room-created`."""
+    async def _config_too(
+        self, exchange: Exchange, answered: Answer, message: Message, decision: Query
+    ) -> Answer | None:
+        """The config for a join that is allowed: the backend has just sent it along, it is in memory, or it is a
+        question of its own. None: Prosody asks with `room-created`."""
         started_at = self._clock.monotonic()
         try:
-            answer = config_along(answered)
+            answer = config_along(answered) or self._resolver.at_once(decision.key.of_config)
             if answer is None:
-                answer = await self._resolver.resolve_along(query._replace(received_at=started_at), decision)
+                query = config_query_of(message, decision)._replace(received_at=started_at)
+                answer = await self._resolver.resolve_along(query, decision)
         except Exception as error:  # noqa: BLE001 - the decision is there, and is answered without the config
             self._emit(Crashed("resolver", error))
             return None

@@ -24,14 +24,15 @@ NOT_HERE = ("make", "sudo make", "prosody-sidecar status --watch")
 
 SUDO = '#!/bin/sh\nexec "$@"\n'
 NANO = f"""#!/bin/sh
-case $1 in
-    */sidecar.yaml) sed -i "s|url: https://api.example.com.*|url: http://127.0.0.1:8790/webhooks/jitsi|" "$1" ;;
-    */listen-token) printf '%s\\n' a-new-token-of-prosody >"$1" ;;
-    {MEET}) sed -i '/webhook/d' "$1" ;;
-    *) cat /run/written >"$1" ;;
+for file; do :; done
+case $file in
+    */sidecar.yaml) sed -i "s|url: https://api.example.com.*|url: http://127.0.0.1:8790/webhooks/jitsi|" "$file" ;;
+    */listen-token) printf '%s\\n' a-new-token-of-prosody >"$file" ;;
+    {MEET}) sed -i '/webhook/d' "$file" ;;
+    *) cat /run/written >"$file" ;;
 esac
 """
-"""Also the editor of `systemctl edit`."""
+"""Also the editor of `systemctl edit`, which may give it the number of a line first."""
 
 STAND_IN = "[Service]\nExecStart=/bin/sleep infinity\n"
 
@@ -81,6 +82,8 @@ def machine(
 def backend_starts(machine: Machine) -> None:
     order = ("prosody-sidecar", "demo-backend", "--port", "8790", "--secret", "your-secret-key-here")
     machine.run("systemd-run", "--quiet", "--collect", "--unit=backend", *order)
+    answers = "until exec 3<>/dev/tcp/127.0.0.1/8790; do sleep 0.2; done"
+    machine.run("timeout", "60", "bash", "-c", answers)
 
 
 def test_the_commands_work_as_they_stand(machine: Machine) -> None:
@@ -98,7 +101,7 @@ def test_the_commands_work_as_they_stand(machine: Machine) -> None:
             failed.append(f"{typed}: {done.returncode} {done.stdout}{done.stderr}")
         if "dpkg --install" in typed and machine.shown("backend", "ActiveState") != "active":
             backend_starts(machine)
-    assert failed == []
+    assert "\n".join(failed) == ""
     assert machine.run("dpkg", "--status", "prosody-sidecar", check=False).returncode != 0  # the last one purges it
 
 

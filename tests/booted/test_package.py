@@ -18,7 +18,7 @@ from tests.booted.machine import PYTHON, Debian, Machine
 SECRET = "canary-0123456789abcdef"
 SERVICE = "prosody-sidecar.service"
 CONFIG = "/etc/prosody-sidecar/sidecar.yaml"
-GOOD = "backend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n"
+GOOD = "backend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n  secret_file: /etc/prosody-sidecar/webhook-secret\n"
 BAD = "backend:\n  url: http://127.0.0.1:8790/webhooks/jitsi\n  max_in_flight: many\n"
 
 

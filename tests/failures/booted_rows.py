@@ -110,6 +110,19 @@ async def second_sidecar(place: Booted) -> AsyncGenerator[None]:
 
 
 @BOOTED.add(
+    "Start: it fails again and again", "start", "restart counter is at 8",
+    f"correct what the log names; there is no limit, {BY_ITSELF}",
+)  # fmt: skip
+async def again_and_again(place: Booted) -> AsyncGenerator[None]:
+    good = place.config()
+    place.write_config("x: 1\n")
+    await place.systemctl("restart", "--no-block", SERVICE)
+    yield
+    place.write_config(good)
+    yield
+
+
+@BOOTED.add(
     "`listen.port` is not the port of the socket unit", "log", "and that counts; the config names another",
     "the same port in both: `sudo systemctl edit prosody-sidecar.socket`", noted_only=True,
 )  # fmt: skip

@@ -153,6 +153,7 @@ async def test_a_forget_that_the_engine_could_not_take_is_pending_survives_a_kil
         proxy.refuses = True
         proxy.cut()
         assert await order(first, "forget", "key-1", user=ANN, mode="drop") == (202, {"pending": True})
+        assert "the other shards hear of it when" in (await first.command("purge", "--room", "retro"))[1]
         await first.kill()
         assert (await second.decides("standup", ANN)).allowed
         proxy.refuses = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.prosody.ordering import put_out
 from tests.rig.answers import allow_if
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
@@ -145,3 +147,22 @@ async def test_after_a_failover_to_the_replica_a_shard_takes_up_the_rooms_of_ano
     await all_in_touch(*(shard.sidecar for shard in others))
     for shard in others:
         assert await shard.let_in([*KNOWN, "stranger"]) == set(KNOWN)
+
+
+async def test_orders_reach_the_users_of_another_shard(three: list[Shard]) -> None:
+    here, *others = three
+    for shard in others:
+        async with (
+            Client.connect(shard.prosody, user="ann-0") as ann,
+            Client.connect(shard.prosody, user="ann-1") as bea,
+        ):
+            assert (await ann.join(ROOM, nick="ann")).joined
+            assert (await bea.join(ROOM, nick="bea")).joined
+            code, printed = await here.sidecar.command("who", ROOM, "--json")
+            assert (code, [each["nick"] for each in json.loads(printed)["occupants"]]) == (0, ["ann", "bea"])
+            kick = {"room": ROOM, "user": "ann-0@auth.localhost", "reason": "Not invited"}
+            assert await order(here.sidecar, "kick", **kick) == (200, {"kicked": 1})
+            assert await put_out(ann, ROOM) == ({"307"}, "Not invited")
+            assert await order(here.sidecar, "end", room=ROOM) == (200, {"ended": True})
+            await put_out(bea, ROOM)
+            assert (await order(here.sidecar, "end", room=ROOM))[0] == 404

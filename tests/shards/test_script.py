@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from sidecar.core.fences import MISSING, PARTS, Fence
+from sidecar.core.sealed import ToKeep
 from sidecar.shared.engine import Engine, Place
 from tests.rig.engine import EngineProcess
 from tests.unit.decisions.engine_model import Data, EngineModel
@@ -81,12 +82,14 @@ class Pair:
         found, epoch = self.chance.choice(self.found[name])
         content = self.text().encode()
         arguments = (name, SCOPES[name], "allow")
-        happened = await self.engine.keep(*arguments, found.epoch, found.fences, found.now_ms, LONG, content)
+        (happened,) = await self.engine.keep(
+            [ToKeep(*arguments, found.epoch, found.fences, found.now_ms, LONG, content)]
+        )
         self.now()
         assert self.model.keep(*arguments, epoch, found.fences, found.now_ms, content) == happened
 
     async def deny(self, name: str) -> None:
-        ages = sorted(self.chance.choices([0, 0, 5, 40, 400], k=2))
+        ages = sorted(self.chance.choices([0, 0, 5, 40, 400, 2500], k=2))
         settled_for, asked_for = ages
         verdict = self.chance.choice(["deny", "deny", "deny", "private"])
         every, again = self.chance.choice([0, 8, 8, 10_000]), self.chance.random() < 0.4
@@ -171,9 +174,13 @@ class Pair:
             fence = Fence(*((field or b"").decode() for field in fields))
             assert fence == self.model.data.fences.get(scope, MISSING), scope
         for name in NAMES:
-            kept = await self.client.hmget(f"{{prosody-sidecar}}:answer:{name}", "v", "c")
+            kept = await self.client.hmget(f"{{prosody-sidecar}}:answer:{name}", "v", "c", "w")
             modelled = self.model.data.entries.get(name)
-            assert kept == ([None, None] if modelled is None else [modelled.verdict.encode(), modelled.content])
+            assert kept == (
+                [None, None, None]
+                if modelled is None
+                else [modelled.verdict.encode(), modelled.content, str(modelled.settled_ms).encode()]
+            )
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -8,7 +8,7 @@ from tests.rig.answers import allow, deny, reply
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.sidecar import Sidecar
-from tests.shards.rig import shards, until
+from tests.shards.rig import all_in_touch, shards, until
 
 ANN = "ann@example.com"
 
@@ -107,3 +107,18 @@ async def test_no_name_of_a_user_is_in_the_engine(backend: Backend, engine: Engi
             held += key + await engine.order("DUMP", key)
         assert b"ann@" not in held
         assert b"mallory" not in held
+
+
+async def test_a_deny_that_all_know_is_said_again_by_one(backend: Backend, engine: EngineProcess) -> None:
+    backend.on("validate-access", deny("cancelled"))
+    async with shards(backend, *[engine.url] * 3) as sidecars:
+        for number in range(20):
+            for sidecar in sidecars:
+                assert not (await sidecar.decides("standup", f"user{number}@example.com")).allowed
+        await all_in_touch(*sidecars)
+        await engine.order("FLUSHALL")
+        await until(lambda: _has_answers(engine, 20))
+        await asyncio.sleep(2.0)
+        await all_in_touch(*sidecars)
+        messages = await engine.order("XLEN", "{prosody-sidecar}:stream")
+        assert messages == 1 + 20

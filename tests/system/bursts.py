@@ -62,17 +62,25 @@ async def strangers(count: int = 1000, latency: float = 0.5) -> Burst:
 
 
 GUEST, ACCOUNT = "guest", "account"
+UNREADABLE = "\N{BOMB}"
+"""A display name that this backend cannot read, as a database without all of Unicode cannot."""
 
 
 async def made_up_names(
-    seconds: float = 6.0, status: int = 500, people: Sequence[str] = (GUEST,), *, known_names: bool = False
+    seconds: float = 6.0,
+    status: int = 500,
+    people: Sequence[str] = (GUEST,),
+    *,
+    known_names: bool = False,
+    unreadable: bool = False,
 ) -> Burst:
     """These people, each on a connection of its own, try ten room names a second that the backend answers with an
-    error; others join meanwhile. `known_names`: every other name is of a room that exists."""
-    burst = Burst(f"{' + '.join(people)} with made-up names, {status}")
+    error; others join meanwhile. `known_names`: every other name is of a room that exists. `unreadable`: all are, and
+    the backend cannot read the names of these people."""
+    burst = Burst(f"{' + '.join(people)} with {'unreadable' if unreadable else 'made-up'} names, {status}")
 
     async def answer(request: Request) -> web.StreamResponse:
-        made_up = request.body["roomName"].startswith("%")
+        made_up = request.body["roomName"].startswith("%") or request.body.get("userName") == UNREADABLE
         return await reply(*(({"error": "oops"}, status) if made_up else ({"allowed": True},)))(request)
 
     async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
@@ -81,9 +89,11 @@ async def made_up_names(
         async def guest() -> None:
             for number in range(int(10 * seconds)):
                 kind = people[number % len(people)]
-                room = f"real-{number % 12}" if known_names and number % 2 else f"%F0%9F%98%8{number}"
+                known = unreadable or (known_names and number % 2)
+                room = f"real-{number % 12}" if known else f"%F0%9F%98%8{number}"
                 who = f"{kind}-{number % len(people)}@example.com"
-                await sidecar.decides(room, who, guest=kind == GUEST)
+                name = {"userName": UNREADABLE} if unreadable else {}
+                await sidecar.decides(room, who, guest=kind == GUEST, **name)
                 await asyncio.sleep(0.1)
 
         async def users() -> None:
@@ -92,6 +102,8 @@ async def made_up_names(
                 await _join(sidecar, burst, f"real-{number}", f"user-{number}@example.com")
                 await asyncio.sleep(0.25)
 
+        for number in range(12 if unreadable else 0):
+            await sidecar.decides(f"real-{number}", "early@example.com")
         await asyncio.gather(guest(), users())
         await _look_back(burst, backend, sidecar)
     return burst
@@ -127,6 +139,7 @@ async def all_bursts() -> list[Burst]:
         await made_up_names(status=404),
         await made_up_names(people=[GUEST] * 3),
         await made_up_names(people=[ACCOUNT]),
+        await made_up_names(unreadable=True),
     ]
 
 

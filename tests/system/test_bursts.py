@@ -36,6 +36,11 @@ async def test_nor_does_one_with_several_connections_or_an_account(people: list[
     assert (await made_up_names(3.0, people=people, known_names=known_names)).judge() == []
 
 
+@pytest.mark.parametrize("people", [[GUEST], [GUEST] * 3, [ACCOUNT], [ACCOUNT, GUEST, GUEST]])
+async def test_nor_does_one_in_rooms_that_exist_whose_own_name_the_backend_cannot_read(people: list[str]) -> None:
+    assert (await made_up_names(3.0, people=people, unreadable=True)).judge() == []
+
+
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.ERROR_500, Fault.HTML_404, Fault.HANG])
 @pytest.mark.parametrize("answered_before", [False, True])
 async def test_a_backend_that_fails_for_everybody_is_noticed_within_three_seconds(

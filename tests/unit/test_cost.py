@@ -43,14 +43,14 @@ class Bound(NamedTuple):
     calls: int
 
 
-OVER_HTTP = Bound(2_430, 114)
-"""Measured on Python 3.11: 2,314 and 107."""
-OVER_THE_LINK = Bound(2_560, 112)
-"""Measured: 2,445 and 105, of which 340 and 13 are for the turn of the loop, however many ask in it."""
-WITH_ITS_CONFIG = Bound(3_700, 161)
-"""Measured: 3,572 and 153."""
-FROM_THE_BACKEND = Bound(11_300, 485)
-"""Measured: about 10,850 and 463, with aiohttp and without the event loop."""
+OVER_HTTP = Bound(2_390, 110)
+"""Measured on Python 3.11: 2,282 and 106."""
+OVER_THE_LINK = Bound(2_540, 109)
+"""Measured: 2,434 and 105, of which 340 and 13 are for the turn of the loop, however many ask in it."""
+WITH_ITS_CONFIG = Bound(3_660, 157)
+"""Measured: 3,550 and 152."""
+FROM_THE_BACKEND = Bound(11_100, 475)
+"""Measured: about 10,790 and 458, with aiohttp and without the event loop."""
 
 CONFIG = "state_dir: null\nbackend: {url: 'http://127.0.0.1:1/x'}\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.backend.client import Target
+from sidecar.config import credentials
 from sidecar.config.credentials import (
     CREDENTIAL,
     FILE_LIMIT,
@@ -17,6 +18,7 @@ from sidecar.config.credentials import (
     read_secret,
 )
 from sidecar.config.models import BackendSettings
+from sidecar.config.named_files import examine_with_files
 from sidecar.errors import StartError
 
 
@@ -159,3 +161,20 @@ def test_the_advice_for_a_wrong_secret_is_about_where_it_is_from(of: BackendSett
 def test_a_wrong_secret_that_systemd_has_passed_needs_a_restart(passed: tuple[dict[str, str], Path]) -> None:
     environ, _ = passed
     assert "restart prosody-sidecar (a reload does not" in how_to_correct_secret(settings(Path("/x")), environ)
+
+
+def test_a_file_that_systemd_passes_is_not_examined_by_a_process_that_may_not_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the `check` of a reload on Debian 13, or of any user: `systemctl reload` must not fail for it."""
+    monkeypatch.setattr(credentials, "SOURCES", tmp_path)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (tmp_path / "webhook-secret").write_text("")
+    config = tmp_path / "sidecar.yaml"
+    config.write_text(f"backend: {{url: 'http://127.0.0.1/x', secret_file: {tmp_path / 'webhook-secret'}}}\n")
+    examined = examine_with_files(config, {})
+    assert examined.problem_lines() == []
+    assert "backend.secret_file: was not examined" in "\n".join(examined.warning_lines())
+    assert "is empty" in "\n".join(examine_with_files(config, {"CREDENTIALS_DIRECTORY": "/nowhere"}).problem_lines())
+    (tmp_path / "webhook-secret").unlink()
+    assert "cannot be read" in "\n".join(examine_with_files(config, {}).problem_lines())

@@ -555,6 +555,63 @@ def test_it_also_opens_for_all_if_rooms_that_were_answered_fail() -> None:
     assert breaker.permit(100.1, "newer", ALICE) is Permit.OPEN
 
 
+def in_known_rooms(count: int, *askers: Asker) -> list[tuple[str, Asker]]:
+    """So many calls about rooms that exist, of one asker, or of these in turn, whose names the backend cannot read."""
+    return list(zip(around(count), cycle(askers)))
+
+
+@pytest.mark.parametrize("people", [[ALICE], [GUEST], three_guests(), [*three_guests(), ALICE]])
+def test_too_few_who_fail_in_rooms_that_exist_open_it_for_themselves_alone(people: list[Asker]) -> None:
+    breaker = a_breaker()
+    assert fail_for(breaker, 100.0, in_known_rooms(10, *people)) == [False] * 9 + [True]
+    assert breaker.is_open_for_some
+    assert {breaker.permit(100.0, "lobby", asker) for asker in people} == {Permit.OPEN}
+    assert breaker.permit(100.0, "lobby", Asker("bob@example.com")) is Permit.CLOSED
+
+
+@pytest.mark.parametrize("people", [[ALICE], three_guests(), [*three_guests(), ALICE]])
+def test_they_keep_nobody_else_out_with_ten_calls_for_each_of_theirs(people: list[Asker]) -> None:
+    breaker = a_breaker()
+    for number in range(60):
+        now, user = 100.0 + number, Asker(f"user-{number}@example.com")
+        for room, asker in in_known_rooms(10, *people):
+            if breaker.permit(now, room, asker) in (Permit.CLOSED, Permit.PROBE_FREE):
+                fail_for(breaker, now, [(room, asker)])
+        assert breaker.permit(now, "lobby", user) in (Permit.CLOSED, Permit.PROBE_FREE)
+        breaker.succeed(now, breaker.admit(now, "lobby", user))
+
+
+def test_half_of_the_window_opens_it_for_nobody_if_one_user_and_the_guests_are_most_of_it() -> None:
+    breaker = a_breaker()
+    rude = [*three_guests(), ALICE]
+    for number, (room, asker) in enumerate(in_known_rooms(40, *rude)):
+        succeed_for(breaker, 100.0, "retro", Asker(f"user-{number}@example.com"))
+        assert not any(fail_for(breaker, 100.0, [(room, asker)] * 2))
+    assert not any(fail_for(breaker, 100.0, [("lobby", Asker("bob@example.com"))]))
+
+
+def succeed_for(breaker: Breaker, now: float, room: str, asker: Asker) -> None:
+    """One good call."""
+    breaker.succeed(now, breaker.admit(now, room, asker))
+
+
+def test_three_users_who_fail_in_rooms_that_exist_open_it_for_all() -> None:
+    breaker = a_breaker()
+    users = [Asker(f"user-{number}@example.com") for number in range(3)]
+    assert fail_for(breaker, 100.0, in_known_rooms(10, *users)) == [False] * 9 + [True]
+    assert breaker.permit(100.0, "lobby", Asker("bob@example.com")) is Permit.OPEN
+
+
+@pytest.mark.parametrize("people", [[ALICE], three_guests()])
+def test_one_who_sends_each_probe_opens_it_again_only_once(people: list[Asker]) -> None:
+    breaker = a_half_open_breaker()
+    assert fail_for(breaker, DUE, [("standup", people[0])]) == [True]
+    later = DUE + 2.7 + HOLD_BACK
+    assert fail_for(breaker, later, [("standup", people[-1])]) == [False]
+    assert breaker.permit(later, "retro", people[-1]) is Permit.PROBE_OUT
+    assert breaker.permit(later, "standup", Asker("bob@example.com")) is Permit.PROBE_FREE
+
+
 def test_a_backend_that_hangs_opens_it_when_the_first_calls_are_slow() -> None:
     breaker = a_breaker()
     succeed(breaker, 99.9, THREE_ROOMS)

@@ -10,6 +10,8 @@ from sidecar.core.contact import Batch
 from sidecar.core.fences import MISSING, Fence, Vector
 from sidecar.core.sealed import Found
 
+DRIFT = 1000
+
 
 @dataclass
 class Kept:
@@ -129,7 +131,8 @@ class EngineModel:
         if kept is not None and kept.verdict == "private" and verdict == "deny":
             return "older"
         is_known = kept is not None and kept.epoch == epoch and kept.verdict == verdict
-        if again and is_known and kept is not None and kept.settled_ms >= settled_ms:
+        if again and is_known and kept is not None and kept.settled_ms + DRIFT >= settled_ms:
+            kept.settled_ms = max(kept.settled_ms, settled_ms)
             return "known"
         self.data.entries[name] = Kept(verdict, settled_ms, asked_ms, content, epoch)
         if verdict == "deny":

@@ -155,7 +155,9 @@ class Said:
         for against, verdicts in (("deny", ("allow", "lobby", "moderator")), ("lobby", ("allow", "moderator"))):
             if against == "lobby" and lobby:
                 continue
-            last = max((w.said for w in words if w.verdict == against and self._counts(w, question)), default=None)
+            own = any(word.user == question.user and not word.for_all_guests for word in words)
+            counting = (w for w in words if w.verdict == against and (w.user == question.user or not own))
+            last = max((w.said for w in counting if self._counts(w, question)), default=None)
             if last is not None and not any(w.verdict in verdicts and w.asked >= last - HAIR for w in words):
                 yield f"let in in spite of a {against} at {last}"
         if by_policy:

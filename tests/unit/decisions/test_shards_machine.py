@@ -237,7 +237,7 @@ class ShardsMachine(RuleBasedStateMachine):
                 self.carry_out(shard, document, attached, at_ms, batch.now_ms)
         if taken.lost and shard.reachable:
             for each in shard.said if taken.to_be_said_again else ():
-                self.say(shard, *each)
+                self.say(shard, *each, again=True)
             shard.contact.joined()
 
     def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, at_ms: int, now_ms: int) -> None:
@@ -374,7 +374,15 @@ class ShardsMachine(RuleBasedStateMachine):
             self.say(shard, *said)
 
     def say(
-        self, shard: Shard, denied: Denied, body: bytes, number: int, selector: Selector | None, change: Change | None
+        self,
+        shard: Shard,
+        denied: Denied,
+        body: bytes,
+        number: int,
+        selector: Selector | None,
+        change: Change | None,
+        *,
+        again: bool = False,
     ) -> None:
         """To the engine, which is reachable."""
         if selector is not None and change is not None:
@@ -389,7 +397,7 @@ class ShardsMachine(RuleBasedStateMachine):
             content = SEALER.pack(name, kept)
             document = {"kind": "deny", "room": denied.key.room, "key": name, "number": number}
             said = SEALER.say(document, content)
-            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said)
+            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said, again=again)
         denied.said_at = min(denied.said_at, self.now)
 
 

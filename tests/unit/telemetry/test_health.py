@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.facts import Asked, BreakerChanged, DiskChanged, Fact, OutboxChanged, Reloaded, Resolved
-from sidecar.telemetry.health import KINDS, REFUSALS_SHOWN_FOR, Health
+from sidecar.telemetry.health import FAILURES_IN_A_ROW, KINDS, REFUSALS_SHOWN_FOR, Health
 from tests.unit.builders import ALLOW_LIFETIMES, a_policy
 from tests.unit.harness import CONFIG, DECISION, Harness, allow, broken, config, deny
 from tests.unit.virtual import VirtualClock, in_virtual_time
@@ -110,6 +110,19 @@ async def test_a_join_that_was_refused_by_policy_is_a_note_for_ten_minutes() -> 
     assert health.notes() == []
 
 
+@in_virtual_time
+async def test_a_room_that_nobody_could_open_is_a_note_although_the_join_was_allowed() -> None:
+    harness, health = Harness(), Health(VirtualClock())
+    harness.backend.always(broken())
+    refused = await harness.asks_config()
+    health.observe(Resolved(CONFIG, refused.status, 0.1, refused))
+    health.observe(answered(Source.BACKEND, allowed=True))
+    (note,) = health.notes()
+    assert note.startswith("rooms: once in the last 10.0 min, the last one 0 s ago, nobody could open a room")
+    await asyncio.sleep(REFUSALS_SHOWN_FOR + 1)
+    assert health.notes() == []
+
+
 @pytest.mark.parametrize(
     "fact",
     [
@@ -159,3 +172,11 @@ def test_a_wrong_secret_and_a_wrong_certificate_have_their_own_advice(status: in
     health.secret_advice = "write it again"
     health.observe(Asked(DECISION, "misconfigured", 0.1, status))
     assert advice in health.reasons()[0]
+
+
+def test_a_wrong_certificate_is_no_reason_any_more_when_the_calls_fail_otherwise() -> None:
+    health = Health(VirtualClock())
+    health.observe(Asked(DECISION, "misconfigured", 0.1, None, "the certificate has expired"))
+    for _ in range(FAILURES_IN_A_ROW):
+        health.observe(Asked(DECISION, "unavailable", 0.1, None, "no connection"))
+    assert health.reasons() == ["backend: the last 3 calls failed (no connection)"]

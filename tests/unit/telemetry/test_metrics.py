@@ -30,6 +30,15 @@ def test_a_request_is_counted_by_endpoint_and_source() -> None:
     assert found["prosody_sidecar_request_seconds_count", (("endpoint", "validate-access"),)] == 2
 
 
+@pytest.mark.parametrize(("status", "refused"), [(503, 1), (200, 0)], ids=["refuse", "default"])
+def test_a_room_that_nobody_could_open_is_counted(status: int, refused: int) -> None:
+    metrics = Metrics()
+    series = ("prosody_sidecar_rooms_refused_total", ())
+    assert samples(metrics)[series] == 0
+    metrics.observe(Resolved("room-created", status, 0.1, Answer(status, b"", Source.POLICY)))
+    assert samples(metrics)[series] == refused
+
+
 def test_a_call_is_counted_by_endpoint_and_outcome() -> None:
     metrics = Metrics()
     metrics.observe(Asked(Endpoint.VALIDATE_ACCESS, "unavailable", 0.1, 500, retry=True))

@@ -297,11 +297,11 @@ def test_a_time_out_while_this_process_was_stuck_is_not_the_backends(stuck: bool
         harness = Harness()
         rooms = [f"room-{number}" for number in range(12)]
         for room in rooms:
-            await harness.asks(room=room)
+            await harness.asks(f"{room}@example.com", room)
         await harness.passes(FRESH + SWR + 1)
         harness.backend.always(times_out)
         for room in rooms:
-            await harness.asks(room=room)
+            await harness.asks(f"{room}@example.com", room)
         assert harness.changes() == changes
 
     case()

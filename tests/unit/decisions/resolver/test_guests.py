@@ -159,3 +159,17 @@ async def test_a_later_allow_for_all_counts_for_a_guest_whose_older_answer_was_f
     old.comes(allow(isModerator=True))
     assert b"isModerator" not in (await first).body
     assert b"isModerator" not in (await harness.asks("x1@guest.example.com", guest=True)).body
+
+
+@in_virtual_time
+async def test_an_older_deny_for_all_counts_for_a_guest_who_has_an_own_answer_since() -> None:
+    harness = Harness()
+    old = harness.backend.hold()
+    first = harness.soon("x1@guest.example.com", guest=True)
+    await settled()
+    harness.backend.says(deny(), allow(requireLobby=True))
+    await harness.asks("mallory@example.com")  # the next question of a guest begins a call of its own
+    await harness.asks("x1@guest.example.com", guest=True)
+    old.comes(deny())
+    assert (await first).allowed is False
+    assert (await harness.asks("x1@guest.example.com", guest=True)).allowed is False
