@@ -147,7 +147,7 @@ class Metrics:
         )
         self._retries = self._counter("backend_retries", "Calls to the backend that were retries")
         self._breaker_changes = self._counter(
-            "breaker_moves", "Times a breaker opened, for all or for some guests, or closed", "state"
+            "breaker_moves", "Times a breaker opened, for all or for some users, or closed", "state"
         )
         self._limit_changes = Counter(
             "prosody_sidecar_backend_limit_changes",

@@ -248,8 +248,8 @@ async def bytes_of_a_decision(size: Size) -> float:
             found = await engine.read(name, labels, patient=True)
             kept = Kept(Verdict.ALLOW, BODY, found.epoch, found.now_ms, Lifetimes(15, 15, 3600), found.fences)
             content = sealer.pack(name, kept)
-            answer = ToKeep(name, labels, "allow", found.epoch, found.fences, found.now_ms, 3_600_000, content)
-            assert await engine.keep([answer]) == ["kept"]
+            it = ToKeep(name, labels, "allow", found.epoch, found.fences, found.now_ms, 3_600_000, content)
+            assert await engine.keep([it]) == ["kept"]
 
         for first in range(0, size.decisions, 16):
             await asyncio.gather(*map(remember, range(first, min(first + 16, size.decisions))))
@@ -293,31 +293,6 @@ def table_of_work(work: Work, decision: float) -> str:
     return "".join(rows)
 
 
-def reckoning(work: Work, joins: float = 50.0) -> str:
-    """For 10, 100 and 1,000 shards: the part of one core that the engine needs."""
-    (few, low), (many, high) = min(work.denies.items()), max(work.denies.items())
-    for_each_shard = max(0.0, (high.cpu - low.cpu) / (many - few))
-    alone = max(0.0, low.cpu - few * for_each_shard)
-    out_for_each = max(0.0, (high.bytes_out - low.bytes_out) / (many - few))
-    rows = [
-        "| shards | heartbeats | joins (50 new ones a second each) | network for joins | one deny a second each "
-        "| one deny in ten seconds each | network for the latter | messages a minute |\n" + "|---" * 8 + "|\n"
-    ]
-    for shards in (10, 100, 1_000):
-        a_deny = alone + for_each_shard * shards
-        rows.append(
-            f"| {shards:,} | {_part(work.beat.cpu * shards)} | {_part(work.new.cpu * joins * shards)} "
-            f"| {(work.new.bytes_in + work.new.bytes_out) * joins * shards * 8 / 1e6:,.0f} Mbit/s "
-            f"| {_part(a_deny * shards)} | {_part(a_deny * shards / 10)} "
-            f"| {out_for_each * shards * shards / 10 * 8 / 1e6:,.0f} Mbit/s | {6 * shards:,} |\n"
-        )
-    return "".join(rows)
-
-
-def _part(cores: float) -> str:
-    return f"{cores * 100:,.1f} %" if cores < 0.1 else f"{cores * 100:,.0f} %"
-
-
 async def main(size: Size, *, write: bool) -> None:
     begun = time.monotonic()
 
@@ -329,7 +304,7 @@ async def main(size: Size, *, write: bool) -> None:
     work = await work_of_the_engine(size, say)
     say("memory")
     decision = await bytes_of_a_decision(size)
-    text = f"{table_of(sides)}\n{table_of_work(work, decision)}\n{reckoning(work)}"
+    text = f"{table_of(sides)}\n{table_of_work(work, decision)}"
     print(text)
     if write:
         PAGE.write_text(MEASURED.sub(lambda _: f"\n{text}\n", PAGE.read_text(), count=1))
