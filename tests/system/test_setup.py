@@ -60,35 +60,5 @@ def test_make_help_names_every_target() -> None:
     text = (ROOT / "Makefile").read_text() + (ROOT / "packaging" / "packaging.mk").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.M))
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    ours = {
-        "help",
-        "demo",
-        "demo-browser",
-        "run",
-        "unit",
-        "test",
-        "test-jitsi",
-        "lint",
-        "format",
-        "faults",
-        "crash",
-        "damage",
-        "soak",
-        "long-runs",
-        "bench",
-        "clean",
-    }
-    assert targets == ours | {
-        "install",
-        "debs",
-        "install-module",
-        "lock",
-        "test-jitsi",
-        "uninstall",
-        "deb",
-        "test-systemd",
-        "image",
-        "test-container",
-        "test-shards",
-    }
+    assert {"demo", "run", "unit", "test", "bench"} <= targets
     assert targets == set(re.findall(r"^  make ([a-z-]+)", done.stdout, re.M))
