@@ -434,15 +434,18 @@ class SharedMemory:
         )
 
     async def _write_learned(self) -> None:
-        while batch := list(islice(self._learned.values(), AT_ONCE)):
-            now = self._clock.monotonic()
-            if answers := [answer for each in batch if (answer := self._to_keep(each, now)) is not None]:
-                await self._engine.keep(answers)
-            for each in batch:
-                if each.entry is None:
-                    await self._engine.withdraw(self._sealer.key(each.key))
-                if self._learned.get(each.key) is each:
-                    del self._learned[each.key]
+        """A few of them: what comes without end must not delay a deny, or being in touch again."""
+        batch = list(islice(self._learned.values(), AT_ONCE))
+        now = self._clock.monotonic()
+        if answers := [answer for each in batch if (answer := self._to_keep(each, now)) is not None]:
+            await self._engine.keep(answers)
+        for each in batch:
+            if each.entry is None:
+                await self._engine.withdraw(self._sealer.key(each.key))
+            if self._learned.get(each.key) is each:
+                del self._learned[each.key]
+        if self._learned:
+            self._wake.set()
 
     def _to_keep(self, learned: _Learned, now: float) -> ToKeep | None:
         """None: it is withdrawn, or has expired."""
