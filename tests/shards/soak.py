@@ -22,7 +22,6 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from redis.exceptions import RedisError
-from rich.console import Console
 from rich.table import Table
 
 from tests.rig.answers import Request
@@ -31,6 +30,7 @@ from tests.rig.sidecar import Sidecar
 from tests.shards.engine_faults import FAULTS, EngineFault, Place
 from tests.shards.rig import all_in_touch, in_touch, order, shard, until
 from tests.shards.soak_model import CHANGING, ROOMS, SETTINGS, SoakModel, Who, somebody
+from tests.soak import report
 from tests.soak.measured import Flat, Measured
 
 SHARDS, JOINERS = 3, 6
@@ -198,8 +198,7 @@ class Result:
     @property
     def problems(self) -> list[str]:
         """Whatever must not be."""
-        grown = [f"{each.name} grew from {each.first:.1f} to {each.last:.1f}" for each in self.flat if not each.held]
-        return [*self.model.problems, *grown]
+        return [*self.model.problems, *report.grown(self.flat)]
 
 
 async def soak(seconds: float, seed: int, every: float) -> Result:
@@ -248,38 +247,27 @@ async def _judge_the_end(model: SoakModel, sidecars: list[Sidecar]) -> None:
 def table(result: Result) -> Table:
     """What happened, and what of it must not."""
     model = result.model
-    it = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "seen", "must be"):
-        it.add_column(name, justify="left" if not name else "right")
-    for name in sorted(model.counts):
-        it.add_row(name, str(model.counts[name]), "")
-    it.add_row("longest answer while the backend was well, ms", f"{model.longest * 1000:.0f}", "")
-    it.add_row("memory of the engine, MB", f"{result.engine_memory / 1e6:.1f}", "")
-    must_be_none = {"forbidden allows": model.forbidden, "invited and refused": model.refused, "defects": model.defects}
-    for name, found in must_be_none.items():
-        it.add_row(name, f"[{'red' if found else 'green'}]{len(found)}[/]", "0")
-    for flat in result.flat:
-        highest = f"{flat.first:.1f} at first, {flat.last:.1f} at last"
-        it.add_row(flat.name, f"[{'green' if flat.held else 'red'}]{highest}[/]", "flat")
-    return it
+    figures = {
+        "longest answer while the backend was well, ms": f"{model.longest * 1000:.0f}",
+        "memory of the engine, MB": f"{result.engine_memory / 1e6:.1f}",
+    }
+    must_be_none = {
+        "forbidden allows": len(model.forbidden),
+        "invited and refused": len(model.refused),
+        "defects": len(model.defects),
+    }
+    return report.table(model.counts, figures, must_be_none, result.flat)
+
+
+def run(arguments: argparse.Namespace) -> tuple[Table, list[str]]:
+    result = asyncio.run(soak(60.0 * arguments.minutes, arguments.seed, arguments.every))
+    return table(result), result.problems
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak-shards", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=15.0, help="how long (default 15)")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two failures (default 20)")
-    parser.add_argument("--seed", type=int, default=None, help="decides what happens (default: another one each time)")
-    arguments = parser.parse_args()
-    seed = random.SystemRandom().randrange(10_000) if arguments.seed is None else arguments.seed
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(f"{arguments.minutes:g} minutes with seed {seed} ...")
-    begun = time.monotonic()
-    result = asyncio.run(soak(60.0 * arguments.minutes, seed, arguments.every))
-    console.print(table(result))
-    for line in result.problems[:20]:
-        console.print(line, style="red", markup=False)
-    console.print(f"seed {seed}, {time.monotonic() - begun:.0f} s: {'held' if not result.problems else 'DID NOT HOLD'}")
-    return 1 if result.problems else 0
+    return report.main(parser, 15.0, run)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tests.soak.disturbances import Disturbances
 from tests.soak.load import Load, answer_by
 from tests.soak.measured import Flat, Measured
 from tests.soak.model import SETTINGS, Model
+from tests.soak.report import grown
 
 DISK = 48 * MEBIBYTE
 CALM = 0.1
@@ -32,8 +33,7 @@ class Result:
     @property
     def problems(self) -> list[str]:
         """Whatever must not be."""
-        grown = [f"{each.name} grew from {each.first:.1f} to {each.last:.1f}" for each in self.flat if not each.held]
-        return [*self.model.problems, *grown]
+        return [*self.model.problems, *grown(self.flat)]
 
 
 async def soak(seconds: float, seed: int, folder: Path) -> Result:
