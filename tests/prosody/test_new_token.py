@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -52,15 +54,22 @@ async def is_up(prosody: Server) -> Any:
     return await prosody.module(f"return {GATE}.parts.link.is_up()")
 
 
-async def test_nobody_is_refused_while_the_token_is_changed(
-    start_prosody: StartProsody, room: str, tmp_path: Path
-) -> None:
-    (tmp_path / "token").write_text(OLD)
-    settings = {"listen": {"token_file": str(tmp_path / "token")}}
+@asynccontextmanager
+async def linked(start_prosody: StartProsody, token_file: Path) -> AsyncIterator[tuple[Sidecar, Server]]:
+    """A sidecar and a Prosody that have the old token, with a link."""
+    token_file.write_text(OLD)
+    settings = {"listen": {"token_file": str(token_file)}}
     async with Backend() as backend, Sidecar.start(backend.url, settings) as sidecar:
         options = {"muc_webhook_secret": OLD}
         prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=options)
         await eventually(lambda: is_up(prosody), True)
+        yield sidecar, prosody
+
+
+async def test_nobody_is_refused_while_the_token_is_changed(
+    start_prosody: StartProsody, room: str, tmp_path: Path
+) -> None:
+    async with linked(start_prosody, tmp_path / "token") as (sidecar, prosody):
         over, refused, numbers = asyncio.Event(), [], count()
 
         async def users() -> None:
@@ -86,12 +95,7 @@ async def test_nobody_is_refused_while_the_token_is_changed(
 async def test_a_token_that_is_removed_too_early_is_seen_at_once(
     start_prosody: StartProsody, room: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "token").write_text(OLD)
-    settings = {"listen": {"token_file": str(tmp_path / "token")}}
-    async with Backend() as backend, Sidecar.start(backend.url, settings) as sidecar:
-        options = {"muc_webhook_secret": OLD}
-        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=options)
-        await eventually(lambda: is_up(prosody), True)
+    async with linked(start_prosody, tmp_path / "token") as (sidecar, prosody):
         await listens_to(sidecar, NEW)
         await eventually(lambda: is_up(prosody), False)
         async with Client.connect(prosody) as ann:
