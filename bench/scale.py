@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.asking import ask, question
+from bench.installed import python
 from bench.load import Crowd, press
 from bench.peers import OURS, at_a_place, behind
 from bench.peers.ours import Ours
@@ -56,7 +56,7 @@ async def measured(folder: Path, entries: int, number: int, seconds: float) -> A
 
 async def alone(folder: Path, entries: int) -> dict[str, float]:
     """The cache and the disk, without the rest of the sidecar."""
-    command = ("taskset", "--cpu-list", str(SERVER_CORE), sys.executable, "-m", "bench.remembered")
+    command = ("taskset", "--cpu-list", str(SERVER_CORE), python(), "-m", "bench.remembered")
     process = await asyncio.create_subprocess_exec(
         *command, str(folder), str(entries), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
     )
