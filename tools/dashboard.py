@@ -120,7 +120,10 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "short",
         [
             (f"max({P}_loop_lag_seconds{{{WHERE}}})", "event loop late, s"),
-            ("max(process_resident_memory_bytes{" + WHERE + ', job="prosody-sidecar"}) / 1e9', "memory, GB"),
+            (
+                f"max(process_resident_memory_bytes{{{WHERE}}} and on (job, instance) {P}_build_info) / 1e9",
+                "memory, GB",
+            ),
         ],
     ),
 ]

@@ -30,7 +30,7 @@ _CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
 rule_files: [{rules}]
 scrape_configs:
-  - job_name: prosody-sidecar
+  - job_name: meetings
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 
