@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sidecar.cli.output import Output
 from sidecar.cli.probe import Step
+from sidecar.config.credentials import CREDENTIAL, TEST_FIRST
 from sidecar.core.durations import span
 
 _console = Output(soft_wrap=True)
@@ -72,6 +73,8 @@ def _reload(document: dict[str, Any]) -> Text:
         more = len(last["problems"]) - 1
         return Text(f"{when}, refused{f': {more + 1} problems' if more else ''}; the old settings stay", style="yellow")
     left = f"; {', '.join(last['needs_restart'])} needs a restart" if last["needs_restart"] else ""
+    if CREDENTIAL in last["needs_restart"]:
+        left += f"; {TEST_FIRST}"
     return Text(f"{when}, applied{left}", style="yellow" if left else "")
 
 

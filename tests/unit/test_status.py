@@ -133,6 +133,16 @@ def test_a_refused_reload_is_shown() -> None:
     assert "refused; the old settings stay" in captured.get()
 
 
+def test_a_new_secret_that_waits_for_a_restart_is_tested_first() -> None:
+    document = a_status()
+    last = {"at": 1_700_000_000.0, "problems": [], "needs_restart": ["webhook-secret"]}
+    document["recent"]["last_reload"] = last
+    console = Console(width=200, highlight=False)
+    with console.capture() as captured:
+        console.print(overview(document))
+    assert "needs a restart; first run: sudo prosody-sidecar doctor, which tests the new secret" in captured.get()
+
+
 def test_the_page_needs_nothing_from_anywhere_else() -> None:
     page = (Path(sidecar.__file__).parent / "web" / "status_page.html").read_text()
     addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.[\w/.-]+", page))

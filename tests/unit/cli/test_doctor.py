@@ -12,6 +12,7 @@ from sidecar.config.models import Listen
 
 NO_PROSODY = Said(missing="there is none here")
 REFUSED = [Step("TCP", "ok", "port 443 answers"), Step("secret", "failed", "status 401", "compare them")]
+UNREACHED = [Step("TCP", "failed", "no connection to port 443")]
 ACCEPTED = [Step("secret", "ok", "accepted")]
 RESTART = "run: systemctl restart prosody-sidecar"
 
@@ -38,6 +39,10 @@ def test_a_refused_secret_of_the_file_is_corrected_before_any_restart() -> None:
 def test_an_accepted_secret_of_the_file_needs_only_the_restart() -> None:
     assert of_newer_secret(ACCEPTED) == ACCEPTED
     assert restart(status("webhook-secret"), ACCEPTED).advice == RESTART
+
+
+def test_a_secret_of_the_file_that_could_not_be_tested_is_no_reason_for_a_restart_yet() -> None:
+    assert restart(status("webhook-secret"), UNREACHED).advice.startswith("first let the backend answer")
 
 
 def test_a_refused_secret_that_the_service_has_too_is_no_reason_against_a_restart() -> None:
