@@ -75,11 +75,13 @@ class Counts(Document):
 
 
 class Module(Document):
-    """A module of Prosody with a link. `old_token`: it sends the second token of `listen.token_file`."""
+    """A module of Prosody with a link. `timeout`: its muc_webhook_timeout, in seconds. `old_token`: it sends the second
+    token of `listen.token_file`."""
 
     host: str
     boot: str
     version: str
+    timeout: float | None
     up_seconds: float
     under_way: int
     old_token: bool

@@ -129,6 +129,7 @@ def build(
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
     questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
     webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
+    health.of_modules = links.impatient
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     orders = Orders(
         store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
@@ -183,9 +184,10 @@ def breaker_rules(settings: Settings) -> BreakerRules:
 def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     """What the listener for Prosody goes by."""
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    listen = settings.listen
+    listen, endpoints = settings.listen, settings.endpoints
+    deadline = max(endpoints.room_created.deadline, endpoints.validate_access.deadline)
     return WebhookSettings(
-        listen.prefix, domains, settings.log.identities, secrets.listen_tokens, listen.module_timeout
+        listen.prefix, domains, settings.log.identities, secrets.listen_tokens, listen.module_timeout, deadline
     )
 
 

@@ -17,7 +17,7 @@ from pytest_aiohttp import AiohttpRawServer
 
 from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Crashed, Fact, LinkChanged, LinkIgnored
+from sidecar.facts import Crashed, Fact, LinkChanged, LinkIgnored, Notice
 from sidecar.web import link as link_module
 from sidecar.web.link import FRAME_LIMIT, GIVE_UP_AT, MOST_IGNORED, Links, Module
 from sidecar.web.questions import Questions, WebhookSettings
@@ -96,6 +96,22 @@ async def test_a_module_that_is_gone_before_its_link_is_opened_leaves_no_traceba
         await links.end(0.1)
         await runner.cleanup()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("timeout", "is_named"), [(3, True), (4.0, True), (4.5, False), (None, False), (True, False), ("1", False)]
+)
+async def test_a_module_that_stops_waiting_before_its_answer_is_there_is_named(
+    url: str, links: Links, facts: list[Fact], timeout: Any, is_named: bool
+) -> None:
+    """The deadline is 4 s."""
+    async with Link.open(url, {**HELLO, "timeout": timeout}) as link:
+        await link.asks("join", JOIN)
+        said = [fact.message for fact in facts if isinstance(fact, Notice) and fact.level == "warning"]
+        assert bool(said) is is_named
+        assert links.impatient() == said
+        assert all("conference.example.com waits" in each and "muc_webhook_timeout above 4 " in each for each in said)
+    await until(lambda: not links.impatient())
 
 
 async def test_an_answer_has_the_id_of_its_question(url: str) -> None:
