@@ -87,6 +87,17 @@ class Module(Document):
     old_token: bool
 
 
+class Host(Document):
+    """A MUC component that was heard since the start. `asked_seconds`: since its last question; `silent_seconds`: since
+    anything was heard of it, 0 while its link is up."""
+
+    host: str
+    linked: bool
+    had_link: bool
+    asked_seconds: float | None
+    silent_seconds: float
+
+
 class Shared(Document):
     """The memory that several sidecars share; `behind` in seconds."""
 
@@ -115,6 +126,7 @@ class Status(Document):
     state_dir: str | None
     files_set_aside: list[str]
     modules: list[Module]
+    hosts: list[Host]
     shared: Shared | None
     endpoints: dict[str, EndpointStatus]
     cache: dict[str, int]

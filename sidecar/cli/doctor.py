@@ -108,7 +108,12 @@ def judge(
         advice = "run: systemctl status prosody-sidecar; journalctl -u prosody-sidecar -n 20 -o cat"
         return [*steps, Step("sidecar", "failed", why_away, advice)]
     first = _before_restart(backend) if has_newer_secret(status) else ""
-    return [*steps, _link(modules, status["version"]), *_sidecar(status, first), *_secrets(first)]
+    return [
+        *steps,
+        _link(modules, status.get("hosts", ()), status["version"]),
+        *_sidecar(status, first),
+        *_secrets(first),
+    ]
 
 
 def _before_restart(backend: Sequence[Step]) -> str:
@@ -175,10 +180,12 @@ def _same(one: str, other: str) -> bool:
     return near and first.port == second.port and first.path.rstrip("/") == second.path.rstrip("/")
 
 
-def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
+def _link(modules: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]], version: str) -> Step:
     if not modules:
         advice = "it works over HTTP too, but orders do not; the line `link:` of muc_webhook:status() says why"
-        return Step("link", "unwise", "no module of Prosody is connected", advice)
+        asked = [each for each in hosts if each["asked_seconds"] is not None]
+        known = "".join(f"; {each['host']} asked {span(each['asked_seconds'])} ago" for each in asked)
+        return Step("link", "unwise", f"no module of Prosody is connected{known}", advice)
     for module in modules:
         if module["version"] != version:
             found = f"the module on {module['host']} is {module['version']}, the sidecar is {version}"
@@ -191,8 +198,8 @@ def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
                 + _RELOAD
             )
             return Step("link", "unwise", found, advice)
-    hosts = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
-    return Step("link", "ok", f"connected: {hosts}; version {version} at both ends")
+    connected = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
+    return Step("link", "ok", f"connected: {connected}; version {version} at both ends")
 
 
 def _sidecar(status: Mapping[str, Any], first: str) -> Iterator[Step]:

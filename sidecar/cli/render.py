@@ -61,7 +61,10 @@ def overview(document: dict[str, Any]) -> Group:
 def _modules(document: dict[str, Any]) -> Text:
     """The links. The state of the module itself only Prosody's shell says."""
     links = [f"{each['host']} is connected for {span(each['up_seconds'])}" for each in document["modules"]]
-    return Text(", ".join(links) or "no module is connected; without a link it asks over HTTP")
+    others = [each for each in document.get("hosts", ()) if not each["linked"]]
+    silent = [f"{each['host']} has no link, and was heard {span(each['silent_seconds'])} ago" for each in others]
+    style = "yellow" if any(each["had_link"] for each in others) else ""
+    return Text(", ".join((*links, *silent)) or "no module is connected; without a link it asks over HTTP", style)
 
 
 def _reload(document: dict[str, Any]) -> Text:

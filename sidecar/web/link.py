@@ -28,6 +28,7 @@ from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.wire import BODY_LIMIT
 from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Notice, Resolved
 from sidecar.web.auth import check_token, is_one_of, sent_token
+from sidecar.web.hosts import Host, Hosts
 from sidecar.web.questions import Exchange, Questions
 from sidecar.web.requests import CALLED, Route
 from sidecar.web.responses import Problem, Renderer, document_of, nothing_usable
@@ -104,9 +105,10 @@ class Module:
 class Links:
     """All links."""
 
-    def __init__(self, questions: Questions, clock: Clock, emit: Emit) -> None:
+    def __init__(self, questions: Questions, hosts: Hosts, clock: Clock, emit: Emit) -> None:
         """No link yet."""
         self.control: Control | None = None
+        self._hosts = hosts
         self._questions = questions
         self._clock = clock
         self._emit = emit
@@ -147,6 +149,7 @@ class Links:
             self._links.remove(link)
             link.has_heard_bye.set()
             if link.module is not None:
+                self._hosts.left(link.host)
                 self._emit(_changed(link.module, up=False, reason=reason))
         return socket
 
@@ -245,7 +248,7 @@ class Links:
         if module is None:
             await link.close(WSCloseCode.POLICY_VIOLATION, b"no hello")
             return "no hello"
-        link.module = module
+        link.module, link.host = module, self._hosts.linked(module.host)
         link.send("hello 0", json.dumps({"version": __version__, "configDigests": True}).encode())
         self._emit(_changed(module, up=True))
         if sentence := self._impatience(module):
@@ -284,6 +287,7 @@ class Links:
 
     def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
         exchange, questions = self._questions.begin(), self._questions
+        link.host.asked_at = exchange.received_at
         words, known = _known_config(words)
         route = _ROUTES.get(words)
         if route is None or (route.endpoint.kind is Kind.EVENT) != (kind == "event"):
@@ -327,6 +331,7 @@ class _Link:
     def __init__(self, socket: _Socket, request: web.BaseRequest, now: float) -> None:
         self.socket = socket
         self.module: Module | None = None
+        self.host = Host()
         self.token = sent_token(request)
         self.why = ""
         """Why we have ended it."""

@@ -19,7 +19,7 @@ RESTART = "run: systemctl restart prosody-sidecar"
 
 def status(*needs_restart: str) -> dict[str, Any]:
     last = {"at": 0.0, "problems": [], "needs_restart": list(needs_restart)}
-    common = {"modules": [], "reasons": [], "notes": [], "version": "1.2.3", "uptime_seconds": 9.0}
+    common = {"modules": [], "hosts": [], "reasons": [], "notes": [], "version": "1.2.3", "uptime_seconds": 9.0}
     return {**common, "recent": {"last_reload": last}}
 
 
@@ -57,3 +57,10 @@ def test_the_status_knows_that_the_last_reload_has_not_read_the_secret(
     document: dict[str, Any] | None, newer: bool
 ) -> None:
     assert has_newer_secret(document) == newer
+
+
+def test_who_asks_without_a_link_is_named() -> None:
+    hosts = [{"host": "conference.a", "asked_seconds": 3.0}, {"host": "conference.b", "asked_seconds": None}]
+    steps = judge(NO_PROSODY, {**status(), "hosts": hosts}, Listen())
+    (link,) = [step for step in steps if step.name == "link"]
+    assert link.found == "no module of Prosody is connected; conference.a asked 3 s ago"
