@@ -115,8 +115,9 @@ class EngineProcess:
 
     @asynccontextmanager
     async def replica(self) -> AsyncIterator[EngineProcess]:
-        """Another one that follows this one."""
-        async with EngineProcess.start("--replicaof", f"127.0.0.1 {self.port}") as replica:
+        """Another one that follows this one, until it is promoted or starts again."""
+        async with EngineProcess.start() as replica:
+            await replica.order("REPLICAOF", "127.0.0.1", self.port)
             for _ in range(500):
                 if (await replica.info("replication")).get("master_link_status") == "up":
                     break
