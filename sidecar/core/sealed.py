@@ -14,7 +14,7 @@ from hashlib import shake_256
 from operator import xor
 from typing import Any, NamedTuple, Self
 
-from sidecar.core.fences import Fence, Standing, Vector, standing
+from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.selection import Change, Selector, names
 
@@ -57,6 +57,10 @@ class Sealer:
         """The name of a key, the same on all sidecars."""
         key = self.everywhere(key)
         return self.digest("key", key.endpoint.value, *(part or "" for part in key[1:]))
+
+    def scopes(self, key: Key) -> list[str]:
+        """The names of the fences of a key."""
+        return [self.digest(scope) for scope in scopes(key)]
 
     def everywhere(self, key: Key) -> Key:
         """The key as it is on all sidecars: the domains of one deployment's visitor nodes count as one."""
