@@ -22,6 +22,12 @@ STEP = 1.0
 """Seconds by which the engine's clock may differ from what is expected of it."""
 
 
+def same_clock(epoch: str, other: str) -> bool:
+    """Whether instants of two epochs can be compared: nobody has found between them that the clock was set. The last
+    part of an epoch is kept by a restart and by a replica, and replaced by `Taken.renew`."""
+    return epoch.rpartition("-")[2] == other.rpartition("-")[2]
+
+
 class Batch(NamedTuple):
     """One read of the stream."""
 
@@ -67,7 +73,7 @@ class Contact:
 
     def take(self, batch: Batch, sent_at: float, received_at: float) -> Taken:
         """Take one read of the stream, which was asked for at `sent_at` from `position` on."""
-        stepped = batch.epoch == self.epoch and self._has_stepped(batch.now_ms, sent_at, received_at)
+        stepped = same_clock(batch.epoch, self.epoch) and self._has_stepped(batch.now_ms, sent_at, received_at)
         self._now_ms, self._asked_at, self._read_at = batch.now_ms, sent_at, received_at
         lost, another = self._why_lost(batch), batch.epoch != self.epoch
         if stepped:

@@ -14,6 +14,8 @@ from hashlib import shake_256
 from operator import xor
 from typing import Any, NamedTuple, Self
 
+from sidecar.core.contact import same_clock
+from sidecar.core.decision_body import restricts
 from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.selection import Change, Selector, names
@@ -167,6 +169,8 @@ def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | N
     worth = standing(kept.verdict, kept.vector, found.fences)
     if worth is Standing.GONE:
         return None
+    if not (restricts(kept.verdict, kept.body) or same_clock(kept.epoch, found.epoch)):
+        return None  # nobody knows how old it is
     asked_at = now - max(0, now_ms - kept.asked_ms) / 1000
     settled_at = max(asked_at, now - max(0, now_ms - found.settled_ms) / 1000)
     same_history = found.epoch == kept.epoch and in_touch and kept.asked_ms <= now_ms

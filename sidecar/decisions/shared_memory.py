@@ -103,7 +103,7 @@ class SharedMemory:
 
     @property
     def unsaid(self) -> int:
-        """Denies and changes that the engine has not acknowledged yet."""
+        """Restrictions and changes that the engine has not acknowledged yet."""
         return self._to_engine.unsaid
 
     @property
@@ -211,7 +211,7 @@ class SharedMemory:
             match document.get("kind"):
                 case "deny":
                     every = self._policy_for()(Endpoint.VALIDATE_ACCESS, str(document.get("room"))).deny.fresh
-                    self._others.denied(document, attached, at_ms, now_ms, self._clock.monotonic(), every)
+                    self._others.restricted(document, attached, at_ms, now_ms, self._clock.monotonic(), every)
                 case "change":
                     # The memory is changed in the first step of the task; a slow disk is not waited for.
                     purging = asyncio.ensure_future(self._purge(*self._others.change_of(document)))

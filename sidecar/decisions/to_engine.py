@@ -1,7 +1,7 @@
 """What the engine is to have: written behind, so that no answer waits for it.
 
-learned             allows and configs: a copy, which another shard can ask for itself; the oldest are left out
-denies, changes     what takes something away: until the engine has it, and again to another epoch of it
+learned                  allows and configs: a copy, which another shard can ask for itself; the oldest are left out
+restrictions, changes    what takes something away: until the engine has it, and again to another epoch of it
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from itertools import islice
 
 from sidecar.clock import Clock
 from sidecar.core.contact import Contact
+from sidecar.core.decision_body import restricts
 from sidecar.core.fences import PARTS, moved
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
-from sidecar.core.policy import TOMBSTONE, PolicyFor
+from sidecar.core.policy import LOBBY_TOMBSTONE, TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Found, Kept, Sealer, ToKeep, has_password, masked
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
@@ -52,7 +53,9 @@ class _Learned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Denied:
+class _Restriction:
+    """A deny, an allow that leads to the lobby, or that the guests of a room are separate."""
+
     key: Key
     entry: Entry
     found: Found | None
@@ -85,7 +88,7 @@ class ToEngine:
         self._clock = clock
         self._emit = emit
         self._changes = ToSay(journal, clock, self._change)
-        self._denied: dict[Key, _Denied] = {}
+        self._restrictions: dict[Key, _Restriction] = {}
         self._learned: dict[Key, _Learned] = {}
         self._wake = asyncio.Event()
         self._repeat_wanted = False
@@ -93,8 +96,8 @@ class ToEngine:
 
     @property
     def unsaid(self) -> int:
-        """Denies and changes that the engine has not acknowledged yet."""
-        return len(self._denied) + len(self._changes)
+        """Restrictions and changes that the engine has not acknowledged yet."""
+        return len(self._restrictions) + len(self._changes)
 
     @property
     def everywhere(self) -> bool:
@@ -103,9 +106,8 @@ class ToEngine:
 
     def learned(self, key: Key, entry: Entry, found: Found | None) -> None:
         """The backend has answered. `found`: what the engine said before it was asked."""
-        if entry.verdict is Verdict.DENY:
-            every = self._policy_for()(key.endpoint, key.room).deny.fresh
-            self._denied[key] = _Denied(key, entry, found, every)
+        if restricts(entry.verdict, entry.body):
+            self._restrictions[key] = _Restriction(key, _without_password(entry), found, self._every(key))
             self._wake.set()
         elif has_password(entry.body):
             self._learn(_Learned(key, None, None))
@@ -115,7 +117,7 @@ class ToEngine:
     def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend says that the guests of a room share no answer."""
         entry = Entry(Verdict.PRIVATE, b"", asked_at, self._clock.monotonic(), Lifetimes(0, 0, PRIVATE_FOR))
-        self._denied[shared] = _Denied(shared, entry, None, 0.0)
+        self._restrictions[shared] = _Restriction(shared, entry, None, 0.0)
         self._wake.set()
 
     def withdraw(self, key: Key) -> None:
@@ -134,6 +136,9 @@ class ToEngine:
         """An operator or an order has taken something away here; an engine that is in touch is waited for a moment.
         Raises DiskError if neither the engine nor the disk has it."""
         await self._changes.add(selector, change, self._wake.set, SAY_WITHIN if in_touch else 0)
+
+    def _every(self, key: Key) -> float:
+        return self._policy_for()(key.endpoint, key.room).deny.fresh
 
     def repeat(self) -> None:
         """The engine may have lost what was said."""
@@ -184,20 +189,20 @@ class ToEngine:
         self._repeat_wanted = False
         now = self._clock.monotonic()
         for key, entry in self._cache.items():
-            if entry.verdict is Verdict.DENY and now - entry.asked_at < entry.lifetimes.total:
-                every = self._policy_for()(key.endpoint, key.room).deny.fresh
-                self._denied.setdefault(key, _Denied(key, entry, None, every, again=True))
+            if restricts(entry.verdict, entry.body) and now - entry.asked_at < entry.lifetimes.total:
+                again = _Restriction(key, _without_password(entry), None, self._every(key), again=True)
+                self._restrictions.setdefault(key, again)
         self._changes.repeat(self._contact.epoch)
 
     async def write_firm(self) -> None:
-        """Changes and denies, until the engine has them. Raises EngineError."""
+        """Changes and restrictions, until the engine has them. Raises EngineError."""
         await self._changes.write()
-        await _all(AT_ONCE, map(self._bring, list(self._denied.values())))
+        await _all(AT_ONCE, map(self._bring, list(self._restrictions.values())))
 
-    async def _bring(self, denied: _Denied) -> None:
-        await self._write_deny(denied)
-        if self._denied.get(denied.key) is denied:
-            del self._denied[denied.key]
+    async def _bring(self, restriction: _Restriction) -> None:
+        await self._write_restriction(restriction)
+        if self._restrictions.get(restriction.key) is restriction:
+            del self._restrictions[restriction.key]
 
     async def _change(self, changes: Sequence[Made]) -> str:
         """Bring changes to the engine, in order; returns its epoch."""
@@ -208,30 +213,29 @@ class ToEngine:
         labels = [self._sealer.digest(scope) for scope in moved(made.selector)]
         return PARTS[made.change], labels, self._sealer.say(document)
 
-    async def _write_deny(self, denied: _Denied) -> None:
-        key, entry = denied.key, denied.entry
+    async def _write_restriction(self, restriction: _Restriction) -> None:
+        key, entry = restriction.key, restriction.entry
         name, labels = self._sealer.key(key), self._sealer.scopes(key)
         lifetimes = entry.lifetimes
         now = self._clock.monotonic()
         left = lifetimes.total - (now - entry.asked_at)
-        found = denied.found or await self._engine.read(name, labels, patient=True)
+        found = restriction.found or await self._engine.read(name, labels, patient=True)
         asked_for_ms, settled_for_ms = (round((now - at) * 1000) for at in (entry.asked_at, entry.settled_at))
-        asked_ms = found.now_ms if denied.found else found.now_ms - asked_for_ms
-        body = TOMBSTONE if has_password(entry.body) and entry.verdict is Verdict.DENY else entry.body
-        kept = Kept(entry.verdict, body, found.epoch, asked_ms, lifetimes, found.fences)
+        asked_ms = found.now_ms if restriction.found else found.now_ms - asked_for_ms
+        kept = Kept(entry.verdict, entry.body, found.epoch, asked_ms, lifetimes, found.fences)
         content = self._sealer.pack(name, kept)
         document = {"kind": "deny", "room": key.room, "key": name, "from": self._member}
         await self._engine.deny(
             name,
             labels,
-            entry.verdict.value,
+            "lobby" if entry.verdict is Verdict.ALLOW else entry.verdict.value,
             asked_for_ms,
             settled_for_ms,
             max(1000, round(left * 1000)),
             content,
-            round(denied.every * 1000),
+            round(restriction.every * 1000),
             self._sealer.say(document, content),
-            again=denied.again,
+            again=restriction.again,
         )
 
     async def _write_learned(self) -> None:
@@ -265,6 +269,15 @@ class ToEngine:
             round(left * 1000),
             self._sealer.pack(name, kept),
         )
+
+
+def _without_password(entry: Entry) -> Entry:
+    """What may be shared of a restriction. An allow without its password is no answer any more."""
+    if entry.verdict is Verdict.PRIVATE or not has_password(entry.body):
+        return entry
+    if entry.verdict is Verdict.DENY:
+        return entry._replace(body=TOMBSTONE)
+    return entry._replace(body=LOBBY_TOMBSTONE, lifetimes=Lifetimes(0, 0, 0))
 
 
 async def _all(at_once: int, works: Iterable[Awaitable[None]]) -> None:

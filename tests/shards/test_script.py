@@ -91,7 +91,7 @@ class Pair:
     async def deny(self, name: str) -> None:
         ages = sorted(self.chance.choices([0, 0, 5, 40, 400, 2500], k=2))
         settled_for, asked_for = ages
-        verdict = self.chance.choice(["deny", "deny", "deny", "private"])
+        verdict = self.chance.choice(["deny", "deny", "lobby", "lobby", "private"])
         every, again = self.chance.choice([0, 8, 8, 10_000]), self.chance.random() < 0.4
         content, said = self.text().encode(), self.text().encode()
         await self.engine.deny(

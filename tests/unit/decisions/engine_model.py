@@ -11,6 +11,7 @@ from sidecar.core.fences import MISSING, Fence, Vector
 from sidecar.core.sealed import Found
 
 DRIFT = 1000
+RESTRICTS = ("deny", "lobby", "private")
 
 
 @dataclass
@@ -101,7 +102,7 @@ class EngineModel:
             return "fences"
         kept = self.data.entries.get(name)
         if kept is not None:
-            if kept.verdict == "private" or (kept.verdict == "deny" and kept.settled_ms >= asked_ms):
+            if kept.verdict == "private" or (kept.verdict in RESTRICTS and kept.settled_ms >= asked_ms):
                 return "denied"
             if kept.asked_ms > asked_ms:
                 return "older"
@@ -121,15 +122,19 @@ class EngineModel:
         *,
         again: bool = False,
     ) -> str:
-        """A deny, or that guests are separate."""
+        """A deny, a lobby, or that guests are separate."""
         epoch = self._epoch()
         asked_ms, settled_ms = self.now_ms - asked_for_ms, self.now_ms - settled_for_ms
         kept = self.data.entries.get(name)
         is_allow = kept is not None and kept.verdict not in ("deny", "private")
         if kept is not None and is_allow and kept.epoch == epoch and kept.asked_ms > settled_ms:
             return "older"
-        if kept is not None and kept.verdict == "private" and verdict == "deny":
+        if kept is not None and kept.verdict == "private" and verdict != "private":
             return "older"
+        if kept is not None and kept.verdict == "deny" and verdict == "lobby" and kept.settled_ms >= asked_ms:
+            kept.settled_ms = max(kept.settled_ms, settled_ms)
+            self._say(said, settled_ms)
+            return "stricter"
         is_known = kept is not None and kept.epoch == epoch and kept.verdict == verdict
         if again and is_known and kept is not None and kept.settled_ms + DRIFT >= settled_ms:
             kept.settled_ms = max(kept.settled_ms, settled_ms)
