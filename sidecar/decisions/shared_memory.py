@@ -17,6 +17,7 @@ from typing import Any
 
 from sidecar.clock import Clock
 from sidecar.core.contact import Contact
+from sidecar.core.engine_clock import Renewal
 from sidecar.core.model import Endpoint, Entry, Key
 from sidecar.core.policy import PolicyFor
 from sidecar.core.sealed import Forged, Found, Sealer
@@ -169,13 +170,13 @@ class SharedMemory:
                 await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
-        renew = ""
+        renewal = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NAMED_WITHIN):
                 await self._named.wait()
         while not self._stopping:
             try:
-                renew = await self._hear(renew)
+                renewal = await self._hear(renewal)
                 await self._engine.wait_for_message(self.contact.position)
             except EngineError as error:
                 self._note(str(error))
@@ -184,9 +185,9 @@ class SharedMemory:
                 self._emit(Crashed("shared memory", error))
                 await asyncio.sleep(AGAIN)
 
-    async def _hear(self, renew: str) -> str:
+    async def _hear(self, renewal: Renewal | None) -> Renewal | None:
         sent_at = self._clock.monotonic()
-        batch = await self._engine.beat(self.contact.position, self.shard, renew)
+        batch = await self._engine.beat(self.contact.position, self.shard, renewal)
         taken = self.contact.take(batch, sent_at, self._clock.monotonic())
         if taken.to_be_said_again:
             self._to_engine.repeat()
@@ -199,7 +200,7 @@ class SharedMemory:
         for at_ms, content in taken.messages:
             await self._carry_out(content, at_ms, batch.now_ms)
         self._note("")
-        return batch.epoch if taken.renew else ""
+        return taken.renewal
 
     async def _carry_out(self, content: bytes, at_ms: int, now_ms: int) -> None:
         if not content:

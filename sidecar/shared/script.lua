@@ -94,12 +94,13 @@ end
 
 local does = {}
 
--- KEYS: members. ARGV: position, most, the epoch that is to end, this sidecar
+-- KEYS: members. ARGV: position, most, this sidecar, the epoch that is to end, by how much its clock was set back
 function does.beat()
-	local position, most, renew, member = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+	local position, most, member, renew = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 	local current = epoch()
 	if renew == current then
-		redis.call("SET", generation_key, nonce)
+		local clock, set_back = redis.call("GET", generation_key):match("^([^+]*)%+?(%d*)$")
+		redis.call("SET", generation_key, string.format("%s+%.0f", clock, (tonumber(set_back) or 0) + ARGV[7]))
 		current = epoch()
 	end
 	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write

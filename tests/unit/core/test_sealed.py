@@ -42,13 +42,20 @@ def test_an_allow_is_suspect(epoch: str, in_touch: bool) -> None:
     assert entry.suspect
 
 
-def test_an_allow_from_before_the_clock_was_set_is_none() -> None:
-    """Nobody knows how old it is."""
-    assert usable(kept(epoch="e1-g0"), found(), 100.0, in_touch=True) is None
+def test_an_allow_from_before_the_clock_was_set_back_is_as_old_as_it_is() -> None:
+    entry = usable(kept(epoch="e1-g1+1000"), found(epoch="e1-g1+21000"), 100.0, in_touch=True)
+    assert entry is not None
+    assert entry.suspect
+    assert entry.asked_at == 77.0
+
+
+@pytest.mark.parametrize("epoch", ["e1-g0", "e1-g1+1000"], ids=["another clock", "a backup from before"])
+def test_an_allow_whose_age_is_not_known_is_not_used(epoch: str) -> None:
+    assert usable(kept(epoch=epoch), found(), 100.0, in_touch=True) is None
 
 
 @pytest.mark.parametrize("restriction", [kept(Verdict.DENY, "e1-g0"), kept(Verdict.ALLOW, "e1-g0", LOBBY)])
-def test_what_restricts_a_user_outlives_a_clock_that_was_set(restriction: Kept) -> None:
+def test_what_restricts_a_user_is_used_although_its_age_is_not_known(restriction: Kept) -> None:
     entry = usable(restriction, found(), 100.0, in_touch=True)
     assert entry is not None
     assert entry.verdict is restriction.verdict

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_clock import EngineClock, Renewal
 from sidecar.core.fences import MISSING, Fence, Vector
 from sidecar.core.sealed import Found
 
@@ -74,10 +75,11 @@ class EngineModel:
         self.data.first += cut
         del self.data.stream[:cut]
 
-    def beat(self, position: int, most: int = 3, renew: str = "") -> Batch:
+    def beat(self, position: int, most: int = 3, renewal: Renewal | None = None) -> Batch:
         epoch = self._epoch()
-        if renew == epoch:
-            self.data.generation = self.nonce()
+        if renewal is not None and renewal.epoch == epoch:
+            clock = EngineClock.of(epoch)
+            self.data.generation = f"{clock.name}+{clock.set_back_ms + renewal.set_back_ms}"
             epoch = self._epoch()
         first, stream = self.data.first, self.data.stream
         numbered = [(first + index, *each) for index, each in enumerate(stream) if first + index > position]

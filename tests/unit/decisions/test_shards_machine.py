@@ -242,8 +242,8 @@ class ShardsMachine(RuleBasedStateMachine):
     def hear(self, shard: Shard, batch: Batch) -> None:
         now = self.now + shard.offset
         taken = shard.contact.take(batch, now, now)
-        if taken.renew and shard.reachable:
-            self.engine.beat(0, renew=batch.epoch)
+        if taken.renewal and shard.reachable:
+            self.engine.beat(0, renewal=taken.renewal)
         for at_ms, content in taken.messages:
             if content:
                 document, attached = SEALER.hear(content)
