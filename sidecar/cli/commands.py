@@ -19,7 +19,17 @@ from sidecar.cli import check, doctor, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.engine_probe import look_at_engine
 from sidecar.cli.live_status import watch
-from sidecar.cli.main import DEFAULT_FILES, DEMO_CONFIG, DEMO_PORT, EXIT_CODES, config_option, demo_backend, found, main
+from sidecar.cli.main import (
+    DEFAULT_FILES,
+    DEMO_CONFIG,
+    DEMO_PORT,
+    EXIT_CODES,
+    complain,
+    config_option,
+    demo_backend,
+    found,
+    main,
+)
 from sidecar.cli.probe import Step, look
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
@@ -59,8 +69,10 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
         render.line(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
-        for line in (*report.problems, *report.warnings):
-            click.echo(line, err=True)
+        for line in report.problems:
+            complain(line)
+        for line in report.warnings:
+            complain(line, "warning")
         if not report.problems:
             render.line(f"{report.name}: {'can be used, with the warnings above' if report.warnings else 'good'}")
             for note in report.notes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sidecar.config.loader import parse
 from sidecar.config.named_files import examine_with_files
 from sidecar.daemon import lifecycle
 from sidecar.errors import SidecarError, StartError
+from sidecar.telemetry.lines import PRIORITIES, is_the_journal
 
 DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
@@ -69,7 +71,7 @@ class _Cli(click.Group):
         try:
             return super().invoke(ctx)
         except SidecarError as error:
-            click.echo(str(error), err=True)
+            complain(str(error))
             ctx.exit(error.exit_code)
 
 
@@ -81,6 +83,13 @@ class _Cli(click.Group):
 @click.version_option(__version__, prog_name="prosody-sidecar")
 def main() -> None:
     """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is down."""
+
+
+def complain(text: str, level: str = "error") -> None:
+    """Write to standard error. If the journal reads it, each line has its priority."""
+    mark = PRIORITIES[level] if is_the_journal(sys.stderr, os.environ) else ""
+    for line in text.splitlines():
+        click.echo(f"{mark}{line}", err=True)
 
 
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
