@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.backend import PREFIX
+from bench.installed import python
 from bench.peers import Peer, Server, at_a_place
 from bench.peers.nginx import nginx
 from bench.peers.ours import Ours
-from bench.peers.place import PYTHON, Place, serving
+from bench.peers.place import Place, serving
 from bench.program import CLIENT_CORE, SERVER_CORE
 from bench.sample import FAILURES, Failure, WentWrong, failure
 from bench.users import GIVE_UP_AFTER, Session
@@ -121,7 +122,7 @@ async def _around() -> AsyncIterator[Around]:
 
 @asynccontextmanager
 async def _meetings(place: Place) -> AsyncIterator[Server]:
-    async with serving(place, "meetings", PYTHON, "-m", "bench.meetings", str(place.port)) as server:
+    async with serving(place, "meetings", python(), "-m", "bench.meetings", str(place.port)) as server:
         yield server
 
 
