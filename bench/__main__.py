@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import report, results
+from bench import installed, report, results
 from bench.goals import GOALS
 from bench.machine import described
 from bench.parts import PARTS, Part
@@ -94,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled too
     if (load := os.getloadavg()[0]) > QUIET:
         print(f"The machine is busy (load {load:.1f}): rely on ratios without a mark, on kilobytes and on counts only")
+    if not wanted.quick and (why := installed.install()):
+        print(f"The sidecar is measured in .venv, with the packages of the tests, since it cannot be installed: {why}")
     runs: dict[str, Run] = {}
     begun = time.monotonic()
     try:

@@ -39,6 +39,7 @@ async def idle(who: str, number: int, seconds: float) -> AsyncIterator[Sample]:
             "PSS MB": work.peer.proportional() / 1e6,
             "CPU ms/s": used / seconds * 1e3,
             "answers after s": work.answers_after,
+            "CPU s until then": work.cpu_before,
         }
     for figure, value in figures.items():
         yield Sample("idle", "idle", who, figure, value, number)

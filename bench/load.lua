@@ -1,6 +1,7 @@
 -- For wrk: sends the module's requests for users of many rooms, and prints the result as one line of JSON.
--- Arguments after `--`: the body with %ROOM% and %USER%, the number of users, users in a room, and whether the
--- connection is closed after each request ("close") or kept ("keep").
+-- Arguments after `--`: the body with %ROOM% and %USER%, the number of users, users in a room, whether the connection
+-- is closed after each request ("close") or kept ("keep"), and whether each request is made when it is sent, for a
+-- random user ("random"), or all are made before and sent in turn ("in turn").
 local function body(template, user, in_a_room)
 	local room = math.floor(user / in_a_room);
 	return (template:gsub("%%ROOM%%", tostring(room)):gsub("%%USER%%", tostring(user)));
@@ -12,15 +13,15 @@ function init(args)
 	if args[4] == "close" then headers["Connection"] = "close"; end
 	math.randomseed(os.time());
 	local function made(user) return wrk.format("POST", nil, headers, body(template, user, in_a_room)); end
-	if users <= 10000 then -- few: requests are prepared; more: random users
+	if args[5] == "random" then
+		request = function () return made(math.random(0, users - 1)); end
+	else
 		local requests, at = {}, 0;
 		for user = 0, users - 1 do requests[user + 1] = made(user); end
 		request = function ()
 			at = at % users + 1;
 			return requests[at];
 		end
-	else
-		request = function () return made(math.random(0, users - 1)); end
 	end
 end
 

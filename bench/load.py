@@ -27,6 +27,8 @@ class Crowd:
     body: dict[str, Any]
     users: int
     in_a_room: int = 10
+    order: Literal["in turn", "random"] = "in turn"
+    """`random`: each request is made when it is sent. That takes those who ask longer, so it suits one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ async def press(
     command = (
         "taskset", "--cpu-list", str(CLIENT_CORE), "wrk", "--threads", "1", "--connections", str(at_once),
         "--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT), url,
-        "--", json.dumps(crowd.body), str(crowd.users), str(crowd.in_a_room), connections,
+        "--", json.dumps(crowd.body), str(crowd.users), str(crowd.in_a_room), connections, crowd.order,
     )  # fmt: skip
     before = server.cpu_seconds()
     wrk = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
+from bench import installed
 from sidecar import __version__
 
 PROSODY_13 = Path(__file__).parents[1] / ".cache" / "prosody13" / "var" / "lib" / "dpkg"
@@ -20,7 +21,7 @@ def described() -> dict[str, str]:
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
         "kernel": f"{platform.system()} {platform.release()}",
         "prosody-sidecar": f"{__version__}, commit {_commit()}",
-        "Python": platform.python_version(),
+        "Python": installed.version(),
         "aiohttp": importlib.metadata.version("aiohttp"),
     }
     about |= {name: _installed(name) for name in PACKAGES}

@@ -1,14 +1,13 @@
 """Part `scale`: the same answers with a thousand, a hundred thousand and a million cached decisions.
 
-The cached answers come from disk, as after a restart, and the backend is not asked. One request at a time: this
-measures an answer, not a queue.
+The cached answers come from disk, as after a restart, and the backend is not asked. One request at a time, about a
+random user: this measures an answer, not a queue, and whoever asks does the same with each number of entries.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.asking import ask, question
+from bench.installed import python
 from bench.load import Crowd, press
 from bench.peers import OURS, at_a_place, behind
 from bench.peers.ours import Ours
@@ -56,7 +56,7 @@ async def measured(folder: Path, entries: int, number: int, seconds: float) -> A
 
 async def alone(folder: Path, entries: int) -> dict[str, float]:
     """The cache and the disk, without the rest of the sidecar."""
-    command = ("taskset", "--cpu-list", str(SERVER_CORE), sys.executable, "-m", "bench.remembered")
+    command = ("taskset", "--cpu-list", str(SERVER_CORE), python(), "-m", "bench.remembered")
     process = await asyncio.create_subprocess_exec(
         *command, str(folder), str(entries), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
     )
@@ -89,7 +89,7 @@ async def asked(folder: Path, entries: int, seconds: float) -> dict[str, float]:
         "state_dir": str(folder),
         "cache": {"allows": entries, "denies": entries},
     }
-    crowd = Crowd(question("room-%ROOM%", "user-%USER%"), entries, IN_A_ROOM)
+    crowd = Crowd(question("room-%ROOM%", "user-%USER%"), entries, IN_A_ROOM, "random")
     async with at_a_place() as place, behind(place) as backend:
         begun = time.perf_counter()
         async with Ours(settings)(replace(place, fresh=86_400)) as server:
@@ -101,6 +101,7 @@ async def asked(folder: Path, entries: int, seconds: float) -> dict[str, float]:
             raise WentWrong(f"the backend was asked about an answer that was on disk: {calls}")
     return {
         "listens after s": listening,
+        "CPU µs each": figures.cpu * 1e6,
         "p50 ms": figures.p50 * 1e3,
         "p99 ms": figures.p99 * 1e3,
         "longest ms": figures.longest * 1e3,

@@ -59,6 +59,8 @@ class AtWork:
     backend: Server
     answers_after: float
     """Seconds from the start of the peer to its first answer."""
+    cpu_before: float
+    """Seconds of CPU time that it has used until then."""
 
 
 @asynccontextmanager
@@ -76,9 +78,9 @@ async def at_work(who: str, *, fresh: int = 3600, latency: float = 0.0, capacity
         begun = time.perf_counter()
         async with PEERS[who](place) as peer:
             await until_it_answers(peer)
-            answers_after = time.perf_counter() - begun
+            answers_after, cpu_before = time.perf_counter() - begun, peer.cpu_seconds()
             await ask(peer.port if who == DIRECT else backend.port, "/counts")
-            yield AtWork(peer, backend, answers_after)
+            yield AtWork(peer, backend, answers_after, cpu_before)
 
 
 async def until_it_answers(peer: Server) -> None:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from bench.backend import SECRET
-from bench.peers.place import PYTHON, Place, Server, serving
+from bench.installed import python
+from bench.peers.place import Place, Server, serving
 from bench.program import CLIENT_CORE
 
 
@@ -28,4 +29,4 @@ async def behind(place: Place) -> AsyncIterator[Server]:
 
 def _backend(place: Place, secret: str) -> tuple[str, ...]:
     options = ("--latency", str(place.latency), "--capacity", str(place.capacity), "--secret", secret)
-    return PYTHON, "-m", "bench.backend", str(place.port), *options
+    return python(), "-m", "bench.backend", str(place.port), *options

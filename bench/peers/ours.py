@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from bench.backend import PREFIX, SECRET
-from bench.peers.place import PYTHON, Place, Server, serving
+from bench.installed import python
+from bench.peers.place import Place, Server, serving
 from bench.sample import WentWrong
 from tests.rig.ports import free_port
 from tests.rig.sidecar import merged
@@ -26,7 +27,7 @@ class Ours:
     async def __call__(self, place: Place) -> AsyncIterator[Server]:
         """Run it."""
         file = write_config(place, self.settings)
-        async with serving(place, "sidecar", PYTHON, "-m", "sidecar", "run", "--config", file) as server:
+        async with serving(place, "sidecar", python(), "-P", "-m", "sidecar", "run", "--config", file) as server:
             yield server
             if "Traceback" in (said := server.programs[0].last_words()):
                 raise WentWrong(said)

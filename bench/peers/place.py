@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.program import SERVER_CORE, Program, running, until_listening
-
-PYTHON = sys.executable
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,18 +19,9 @@ from sidecar.cli import check, doctor, render
 from sidecar.cli.admin_client import ask
 from sidecar.cli.engine_probe import look_at_engine
 from sidecar.cli.live_status import watch
-from sidecar.cli.main import (
-    DEFAULT_FILES,
-    DEMO_CONFIG,
-    DEMO_PORT,
-    EXIT_CODES,
-    complain,
-    config_option,
-    demo_backend,
-    found,
-    main,
-)
+from sidecar.cli.main import DEMO_CONFIG, DEMO_PORT, EXIT_CODES, config_option, demo_backend, main
 from sidecar.cli.probe import Step, look
+from sidecar.cli.service import DEFAULT_FILES, complain, found
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import SOURCES, as_the_service, read_secret, read_tokens

@@ -1,12 +1,10 @@
-"""The command `prosody-sidecar`: its beginning, and `run`. All other commands are in commands.py."""
+"""The group of all commands, and `run`. The others are in commands.py. A service is run without both, by service.py."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,11 @@ from typing import Any
 import click
 
 from sidecar import __version__
+from sidecar.cli.service import DEFAULT_FILES, complain, serve
 from sidecar.cli.unwritten import discard_unwritten, is_of_output, unwritable
 from sidecar.config.loader import parse
-from sidecar.config.named_files import examine_with_files
 from sidecar.daemon import lifecycle
 from sidecar.errors import SidecarError, StartError
-from sidecar.telemetry.lines import PRIORITIES, is_the_journal
-
-DEFAULT_FILES = (Path("/etc/prosody-sidecar/sidecar.yaml"), Path("config/sidecar.yaml"))
 
 EXIT_CODES = {
     0: "no problem",
@@ -42,18 +37,7 @@ log: {{format: console}}
 
 
 class _Cli(click.Group):
-    """Loads only what a command needs, and prints the errors for operators on one line each, without a traceback."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The service stays small: it does without what the commands of operators need."""
-        if cmd_name != "run":
-            _load_all()
-        return super().get_command(ctx, cmd_name)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, for the help."""
-        _load_all()
-        return super().list_commands(ctx)
+    """Prints the errors for operators on one line each, without a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run one command; what cannot be printed (`--help > /dev/full`) is no reason for a traceback."""
@@ -85,13 +69,6 @@ def main() -> None:
     """Access decisions and room configs for Jitsi's Prosody, also while the meeting service is down."""
 
 
-def complain(text: str, level: str = "error") -> None:
-    """Write to standard error. If the journal reads it, each line has its priority."""
-    mark = PRIORITIES[level] if is_the_journal(sys.stderr, os.environ) else ""
-    for line in text.splitlines():
-        click.echo(f"{mark}{line}", err=True)
-
-
 def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the option `--config`."""
     option = click.option(
@@ -101,14 +78,6 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
         help=f"The config file. Default: {DEFAULT_FILES[0]}, or else {DEFAULT_FILES[1]}.",
     )
     return option(command)
-
-
-def found(file: Path | None) -> Path:
-    """The config file that is meant."""
-    if file is not None:
-        return file
-    # Unlike Path.exists, this raises nothing where this user may not look into the folder.
-    return next((each for each in DEFAULT_FILES if os.path.exists(each)), DEFAULT_FILES[0])
 
 
 @main.command()
@@ -122,14 +91,7 @@ def run(file: Path | None, demo: bool) -> None:
         secret = os.environ["SIDECAR_DEMO_SECRET"]
         asyncio.run(lifecycle.run(settings, None, lambda: demo_backend("127.0.0.1", DEMO_PORT, secret)))
         return
-    source = found(file)
-    examined = examine_with_files(source, os.environ)
-    asyncio.run(lifecycle.run(examined.usable(), source, advice=examined.warning_lines()))
-
-
-def _load_all() -> None:
-    """Each command there adds itself to the group."""
-    importlib.import_module("sidecar.cli.commands")
+    serve(file)
 
 
 async def demo_backend(host: str, port: int, secret: str | None) -> None:
