@@ -40,6 +40,10 @@ class Connections:
         """Must be called for every request."""
         self._used.add(request.protocol)
 
+    def forget(self, connection: web.RequestHandler) -> None:
+        """A connection has ended. Where nobody calls this, the next sweep finds out."""
+        self._used.discard(connection)
+
     def watch(self, server: web.Server | None) -> None:
         """Set the server whose connections these are."""
         self._server = server
@@ -47,7 +51,8 @@ class Connections:
     def sweep(self) -> int:
         """Close the connections that have been silent for too long; returns how many are silent."""
         now = self._clock.monotonic()
-        connected = set(self._server.connections) if self._server is not None else set()
+        connections = self._server.connections if self._server is not None else ()
+        connected = {each for each in connections if each.transport is not None}
         self._used &= connected
         self._silent_since = {each: self._silent_since.get(each, now) for each in connected - self._used}
         for each, since in self._silent_since.items():

@@ -89,7 +89,7 @@ def _app_runner(app: web.Application, shutdown: float) -> web.BaseRunner:
 
 def webhook_runner(webhooks: Webhooks, links: Links, connections: Connections, shutdown: float) -> web.BaseRunner:
     """What Prosody asks. `shutdown`: seconds for what is under way."""
-    server = WebhookServer(webhooks, links, connections.note_request, KEEP_ALIVE)
+    server = WebhookServer(webhooks, links, connections, KEEP_ALIVE)
     return web.ServerRunner(server, shutdown_timeout=shutdown)
 
 

@@ -7,11 +7,12 @@ ours, also the one to an unknown path.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from aiohttp import web
 
+from sidecar.web.connections import Connections
 from sidecar.web.link import Links
 from sidecar.web.webhooks import Webhooks
 
@@ -23,18 +24,18 @@ class WebhookServer(web.Server):
         self,
         webhooks: Webhooks,
         links: Links,
-        note_request: Callable[[web.BaseRequest], None],
+        watched: Connections,
         keep_alive: float,
     ) -> None:
-        """Pass every request to `note_request`, then to `links` or `webhooks`. `keep_alive`: seconds between two."""
+        """Pass every request to `watched`, then to `links` or `webhooks`. `keep_alive`: seconds between two."""
         super().__init__(self._handle)
         self._webhooks = webhooks
         self._links = links
-        self._note_request = note_request
+        self._watched = watched
         self._keep_alive = keep_alive
 
     def _handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        self._note_request(request)
+        self._watched.note_request(request)
         return self._links.handle(request) if self._links.is_meant(request) else self._webhooks.handle(request)
 
     def __call__(self) -> web.RequestHandler:
@@ -42,6 +43,11 @@ class WebhookServer(web.Server):
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"access_log": None, "auto_decompress": False, "keepalive_timeout": self._keep_alive}
         return _Connection(self._webhooks, self, loop=loop, **options)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection has ended. It is not kept until the next sweep: by then there may be thousands."""
+        super().connection_lost(handler, exc)
+        self._watched.forget(handler)
 
 
 class _Connection(web.RequestHandler):
