@@ -85,6 +85,7 @@ local function connect()
 	websocket.connect((url:gsub("^http", "ws")).."/link", { protocol = "prosody-sidecar.v1" }, {
 		onopen = function (socket)
 			link = socket;
+			link.conn:setoption("tcp-nodelay", true);
 			link:send("hello 0\n"..json.encode { version = "0.2.0"; host = module.host; boot = "1-1"; timeout = 5 });
 		end;
 		onmessage = take;
