@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 
-from bench.prosodys import BARE, SIDECAR, Way, ways
+from bench.prosodys import BARE, FLOOR, SIDECAR, Way, ways
 from bench.sample import Measured, Sample, WentWrong, tried
 from bench.users import GIVE_UP_AFTER, Session
 from tests.rig.prosody import VERSIONS
 
-ROWS = (BARE, SIDECAR)
+ROWS = (BARE, FLOOR, SIDECAR)
 DISTANCES = {"beside Prosody": (0.0, 100), "a round trip of 20 ms": (0.01, 30)}
 """Seconds on the way from the browser to Prosody, and how many joins."""
 
@@ -23,7 +23,7 @@ ROOMS = 10
 
 
 async def measure(rounds: int, quick: bool, say: Callable[[str], None]) -> AsyncIterator[Measured]:
-    """Both ways in turn."""
+    """All ways in turn."""
     for version in VERSIONS[:1] if quick else VERSIONS:
         say(f"bosh: the Prosodys {version} start")
         async with ways("bosh", version, ROWS, 0) as (ready, failures):

@@ -2,7 +2,8 @@
 
 | bare Prosody | nobody is asked |
 | constant config | tests/prosody/plugins/mod_rig_floor.lua: a constant ROOM_CONFIG to whoever joins |
-| constant config, one question | and one question over a WebSocket to the sidecar: the least that the job needs |
+| config applied, one question | and each new room is set up, and a question goes to the sidecar over a WebSocket: the
+                                 least that the job needs |
 | module + sidecar | the module, with its link to the sidecar |
 | module alone | the module asks the meeting service itself, over HTTP |
 | module + nginx | the module asks nginx, over HTTP |
@@ -14,6 +15,7 @@ have their default logs, and keep what they know on disk.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench import meetings
 from bench.backend import PREFIX
 from bench.installed import python
 from bench.peers import Peer, Server, at_a_place
@@ -33,7 +36,7 @@ from bench.users import GIVE_UP_AFTER, Session
 from tests.rig.prosody import Prosody, why_missing
 from tests.rig.xmpp import JITMEET, Client, json_message
 
-BARE, CONSTANT, FLOOR = "bare Prosody", "constant config", "constant config, one question"
+BARE, CONSTANT, FLOOR = "bare Prosody", "constant config", "config applied, one question"
 SIDECAR, ALONE, NGINX = "module + sidecar", "module alone", "module + nginx"
 WAYS = (BARE, CONSTANT, FLOOR, SIDECAR, ALONE, NGINX)
 OURS = (SIDECAR, ALONE, NGINX)
@@ -134,7 +137,7 @@ async def _way(version: str, who: str, users: int, around: Around, config: str) 
     options = {"rig_floor_config": config} if with_floor else {}
     modules = ("rig_floor",) if with_floor else ("muc_webhook",) if url else ()
     if who == FLOOR and url:
-        options["rig_floor_url"] = url
+        options |= {"rig_floor_url": url, "rig_floor_settings": json.dumps(meetings.SETTINGS)}
     webhook_url = url if who in OURS else None
     async with Prosody.start(
         version=version, webhook_url=webhook_url, options=options, muc_modules=modules, log_level="info"

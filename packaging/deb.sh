@@ -18,7 +18,9 @@ version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' sidecar/__init__.py)+py$python
 deb=dist/prosody-sidecar_${version}_${arch}.deb
 
 stage=$(mktemp -d)
-trap 'rm -rf "$stage"' EXIT
+mkdir -p dist
+made=$(mktemp -d -p dist) # of this build alone, and on the same file system as the package
+trap 'rm -rf "$stage" "$made"' EXIT
 chmod 755 "$stage"
 # postinst puts the module into Prosody's plugin folder; the reason is in module.sh. It writes the config too, if there
 # is none: dpkg owns no file that an administrator edits, and so it never asks about one.
@@ -29,7 +31,7 @@ rm -r "$stage/etc"
     gzip -9n >"$stage/usr/share/doc/prosody-sidecar/changelog.gz"
 install -Dm 644 packaging/debian/lintian-overrides "$stage/usr/share/lintian/overrides/prosody-sidecar"
 
-mkdir -p "$stage/DEBIAN" dist
+mkdir -p "$stage/DEBIAN"
 cat >"$stage/DEBIAN/control" <<CONTROL
 Package: prosody-sidecar
 Version: $version
@@ -53,6 +55,6 @@ for script in preinst postinst prerm postrm; do
 done
 (cd "$stage" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$stage/DEBIAN/md5sums"
 find "$stage" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group -Zgzip --build "$stage" "$deb.new" >/dev/null
-mv -f "$deb.new" "$deb"
+dpkg-deb --root-owner-group -Zgzip --build "$stage" "$made/deb" >/dev/null
+mv -f "$made/deb" "$deb"
 echo "$deb"

@@ -75,14 +75,27 @@ class Counts(Document):
 
 
 class Module(Document):
-    """A module of Prosody with a link. `old_token`: it sends the second token of `listen.token_file`."""
+    """A module of Prosody with a link. `timeout`: its muc_webhook_timeout, in seconds. `old_token`: it sends the second
+    token of `listen.token_file`."""
 
     host: str
     boot: str
     version: str
+    timeout: float | None
     up_seconds: float
     under_way: int
     old_token: bool
+
+
+class Host(Document):
+    """A MUC component that was heard since the start. `asked_seconds`: since its last question; `silent_seconds`: since
+    anything was heard of it, 0 while its link is up."""
+
+    host: str
+    linked: bool
+    had_link: bool
+    asked_seconds: float | None
+    silent_seconds: float
 
 
 class Shared(Document):
@@ -113,6 +126,7 @@ class Status(Document):
     state_dir: str | None
     files_set_aside: list[str]
     modules: list[Module]
+    hosts: list[Host]
     shared: Shared | None
     endpoints: dict[str, EndpointStatus]
     cache: dict[str, int]

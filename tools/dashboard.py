@@ -97,12 +97,13 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
-        "Why it is degraded, and links of modules",
-        "0 of a kind: no reason. Without a link, the module asks over HTTP.",
+        "Why it is degraded, links of modules, and minutes of their silence",
+        "0 of a kind: no reason. A module without a link asks over HTTP, or is gone.",
         "short",
         [
             (f"sum by (kind) ({P}_degraded_by{{{WHERE}}})", "{{kind}}"),
             (f"sum({P}_links{{{WHERE}}})", "links"),
+            (f"max by (host) ({P}_module_silent_seconds{{{WHERE}}}) / 60", "silent: {{host}}"),
         ],
     ),
     (
@@ -120,7 +121,10 @@ GRAPHS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         "short",
         [
             (f"max({P}_loop_lag_seconds{{{WHERE}}})", "event loop late, s"),
-            ("max(process_resident_memory_bytes{" + WHERE + ', job="prosody-sidecar"}) / 1e9', "memory, GB"),
+            (
+                f"max(process_resident_memory_bytes{{{WHERE}}} and on (job, instance) {P}_build_info) / 1e9",
+                "memory, GB",
+            ),
         ],
     ),
 ]

@@ -38,8 +38,8 @@ end
 -- Runs for each presence that goes out, so it looks before it works.
 local function was_thrown_out(event)
 	if event.occupant.role then return false; end
-	for status in event.x:childtags("status") do
-		if departures[status.attr.code] then return true; end
+	for _, child in ipairs(event.x.tags) do
+		if child.name == "status" and departures[child.attr.code] then return true; end
 	end
 	return false;
 end

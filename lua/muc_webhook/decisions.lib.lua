@@ -33,9 +33,9 @@ end
 -- The fields that can be read, and the names of those that cannot, if there are any.
 local function fields_of(answer, room_jid)
 	local fields, wrong = {}, nil;
-	for name, read in pairs(readers) do
-		local value = answer[name];
-		if value ~= nil and value ~= json.null and value ~= "" then
+	for name, value in pairs(answer) do
+		local read = readers[name];
+		if read and value ~= json.null and value ~= "" then
 			fields[name] = read(value);
 			if fields[name] == nil then
 				wrong = wrong or {};

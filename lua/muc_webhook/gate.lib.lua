@@ -70,7 +70,7 @@ end
 local function await_record(event, room_jid, user_jid, ticket, record)
 	for _ = 1, 3 do
 		record = record or records.await(room_jid, user_jid, ticket);
-		if is_overtaken(event, ticket) or record.state ~= "ready" or state.records[room_jid] == record then return record; end
+		if record.state ~= "ready" or state.records[room_jid] == record or is_overtaken(event, ticket) then return record; end
 		record = nil;
 	end
 	return nil;
@@ -225,7 +225,8 @@ end
 -- Returns true if the presence ends here.
 local function admit(event_name, event)
 	local origin, stanza = event.origin, event.stanza;
-	local from, room_jid = stanza.attr.from, jid.bare(stanza.attr.to);
+	local node, domain, nick = jid.split(stanza.attr.to);
+	local from, room_jid = stanza.attr.from, node and node.."@"..domain or domain;
 	if stanza.attr.type ~= nil then return cancel_detached(stanza, room_jid); end
 	if not stanza:get_child("x", xmlns_muc) then return; end -- no join; mod_muc says what it thinks of it
 	if state.grants[stanza] then
@@ -237,7 +238,7 @@ local function admit(event_name, event)
 		return;
 	end
 	if is_answered_by_muc(event, room_jid) then return; end
-	if not jid.resource(stanza.attr.to) then
+	if not nick then
 		-- mod_muc would make a room, fail because of the missing nick, and leave the room behind.
 		refuse(event, room_jid, "modify", "jid-malformed", "A nickname is needed");
 		return true;

@@ -16,9 +16,10 @@ local function is_to_be_moderator(event)
 end
 
 local function give_affiliation(event)
+	if visitors.is_node() or not is_to_be_moderator(event) then return; end
 	local room, occupant = event.room, event.occupant;
 	local affiliation = room:get_affiliation(occupant.bare_jid);
-	if affiliation == "outcast" or visitors.is_node() or not is_to_be_moderator(event) then return; end
+	if affiliation == "outcast" then return; end
 	if affiliation ~= "owner" then
 		setup.grant(room, occupant.bare_jid, "owner");
 		occupant.role = room:get_default_role("owner");

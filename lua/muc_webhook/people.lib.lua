@@ -38,13 +38,13 @@ local function has_bot_prefix(bare_jid)
 	return false;
 end
 
--- What the options say of the JID that was asked for last, since a join asks several times.
+-- What the options say of who was asked for last, by full or bare JID, since a join asks several times.
 local last = {};
 
 local function look_up(some_jid)
 	local node, host = jid.split(some_jid);
 	local bare = node and node.."@"..host or host;
-	last.jid, last.host = some_jid, host;
+	last.jid, last.bare, last.host = some_jid, bare, host;
 	last.is_listed = admins[bare] or exempt[bare] or exempt[host] or false;
 	last.is_bot = has_bot_prefix(bare);
 end
@@ -52,7 +52,7 @@ end
 -- By the sender's JID only, which the server vouches for. A nick such as "focus", or a child element such as
 -- jigasi's <initiator>, can be written by any client.
 local function is_exempt(some_jid)
-	if some_jid ~= last.jid then look_up(some_jid); end
+	if some_jid ~= last.jid and some_jid ~= last.bare then look_up(some_jid); end
 	if last.is_listed or visitors.is_mirrored(last.host) then return true; end
 	return last.is_bot and prosody.hosts[last.host] ~= nil; -- anybody can have a server of such a name
 end

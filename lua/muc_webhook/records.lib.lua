@@ -17,10 +17,17 @@ local xmlns_jitmeet = "http://jitsi.org/jitmeet";
 -- Handed over by start.lib.lua.
 local state, options, safely, people, rooms, held, webhook, config, setup, metadata, locks, members_only, on_config;
 
--- ROOM_CONFIG for one session, or without `to` for all.
+local messages = setmetatable({}, { __mode = "k" }); -- settings for the frontend -> ROOM_CONFIG without addresses
+
+-- ROOM_CONFIG for one session, or without `to` for all. Prosody checks the names and the text of a new stanza, which
+-- takes longer than to copy one.
 local function message_to(record, to)
-	return st.message({ from = record.jid, to = to, type = "groupchat" })
+	local frontend = record.frontend;
+	messages[frontend] = messages[frontend] or st.message({ type = "groupchat" })
 		:tag("json-message", { xmlns = xmlns_jitmeet }):text(record.payload):up();
+	local message = st.clone(messages[frontend]);
+	message.attr.from, message.attr.to = record.jid, to;
+	return message;
 end
 
 local no_settings = {};

@@ -122,12 +122,24 @@ local function apply_locks(room, settings, before, relaxes)
 	end
 end
 
+local bare_jids = setmetatable({}, { __mode = "k" }); -- list of moderators -> the bare JID of each, or false
+
+local function bare_jids_of(list)
+	if bare_jids[list] then return bare_jids[list]; end
+	local bare = {};
+	for i, moderator in ipairs(list) do
+		bare[i] = jid.prep(jid.bare(moderator) or "");
+		bare[i] = bare[i] and jid.node(bare[i]) and bare[i] or false;
+	end
+	bare_jids[list] = bare;
+	return bare;
+end
+
 -- Calls f(room, bare JID, ...) for those in a list of moderators that are not in the other one.
 local function each_new_moderator(list, other, f, room, ...)
 	local known = other and set.new(other);
-	for _, moderator in ipairs(list or none) do
-		local bare = jid.prep(jid.bare(moderator) or "");
-		if bare and jid.node(bare) and not (known and known:contains(moderator)) then f(room, bare, ...); end
+	for i, bare in ipairs(list and bare_jids_of(list) or none) do
+		if bare and not (known and known:contains(list[i])) then f(room, bare, ...); end
 	end
 end
 

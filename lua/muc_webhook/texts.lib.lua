@@ -39,6 +39,7 @@ end
 -- One line, or nil if there is nothing to see in it.
 local function line(text, most)
 	if type(text) ~= "string" then return nil; end
+	if #text <= most and text:find("^[!-~][ -~]*[!-~]$") then return text; end -- nothing is to be changed, as mostly
 	local first = text:find("[^%s%c]");
 	if not first then return nil; end
 	local shown = cut(text:sub(first), most):gsub("%c+", " ");

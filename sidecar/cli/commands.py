@@ -21,7 +21,7 @@ from sidecar.cli.engine_probe import look_at_engine
 from sidecar.cli.live_status import watch
 from sidecar.cli.main import DEMO_CONFIG, DEMO_PORT, EXIT_CODES, config_option, demo_backend, main
 from sidecar.cli.probe import Step, look
-from sidecar.cli.service import DEFAULT_FILES, found
+from sidecar.cli.service import DEFAULT_FILES, complain, found
 from sidecar.config.admin_socket import SYSTEM, admin_socket
 from sidecar.config.backend_target import target_from
 from sidecar.config.credentials import SOURCES, as_the_service, read_secret, read_tokens
@@ -60,8 +60,10 @@ def check_command(file: Path | None, as_json: bool, online: bool) -> None:
         document = {"problems": report.problems, "warnings": report.warnings, "notes": report.notes}
         render.line(json.dumps({**document, **({"online": [asdict(step) for step in steps]} if online else {})}))
     else:
-        for line in (*report.problems, *report.warnings):
-            click.echo(line, err=True)
+        for line in report.problems:
+            complain(line)
+        for line in report.warnings:
+            complain(line, "warning")
         if not report.problems:
             render.line(f"{report.name}: {'can be used, with the warnings above' if report.warnings else 'good'}")
             for note in report.notes:

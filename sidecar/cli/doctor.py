@@ -18,7 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sidecar.cli.probe import Step
-from sidecar.config.credentials import CREDENTIAL, OF_THE_SERVICE, SOURCES, newer_than_credentials, restart_for
+from sidecar.config.credentials import (
+    CREDENTIAL,
+    OF_THE_SERVICE,
+    RESTART,
+    SOURCES,
+    has_changed,
+    newer_than_credentials,
+)
 from sidecar.config.models import Listen
 from sidecar.core.addresses import is_loopback
 from sidecar.core.durations import span
@@ -94,14 +101,27 @@ def judge(
     backend: Sequence[Step] = (),
 ) -> list[Step]:
     """The steps before the backend. `status` is the daemon's, None if it does not answer; then `why_away` says why.
-    `backend`: the steps after them. Where these found that the secret is refused, no restart is advised for it."""
+    `backend`: the steps after them. Before a restart with a new secret, they must have found that it is accepted."""
     modules = status["modules"] if status is not None else []
     steps = list(_modules(said, [each["host"] for each in modules], listen))
     if status is None:
         advice = "run: systemctl status prosody-sidecar; journalctl -u prosody-sidecar -n 20 -o cat"
         return [*steps, Step("sidecar", "failed", why_away, advice)]
-    refused = any(map(_refused, backend)) and has_newer_secret(status)
-    return [*steps, _link(modules, status["version"]), *_sidecar(status, refused), *_secrets(refused)]
+    first = _before_restart(backend) if has_newer_secret(status) else ""
+    return [
+        *steps,
+        _link(modules, status.get("hosts", ()), status["version"]),
+        *_sidecar(status, first),
+        *_secrets(first),
+    ]
+
+
+def _before_restart(backend: Sequence[Step]) -> str:
+    """What to do before a restart with the new secret; nothing if it was tested and accepted."""
+    tested = [step for step in backend if step.name == "secret"]
+    if not tested:
+        return "first let the backend answer, and run doctor again: the new secret could not be tested. Then "
+    return f"correct {SOURCES / CREDENTIAL} first, then " if any(map(_refused, tested)) else ""
 
 
 def _modules(said: Said, linked: Sequence[str], listen: Listen) -> Iterator[Step]:
@@ -160,10 +180,12 @@ def _same(one: str, other: str) -> bool:
     return near and first.port == second.port and first.path.rstrip("/") == second.path.rstrip("/")
 
 
-def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
+def _link(modules: Sequence[Mapping[str, Any]], hosts: Sequence[Mapping[str, Any]], version: str) -> Step:
     if not modules:
         advice = "it works over HTTP too, but orders do not; the line `link:` of muc_webhook:status() says why"
-        return Step("link", "unwise", "no module of Prosody is connected", advice)
+        asked = [each for each in hosts if each["asked_seconds"] is not None]
+        known = "".join(f"; {each['host']} asked {span(each['asked_seconds'])} ago" for each in asked)
+        return Step("link", "unwise", f"no module of Prosody is connected{known}", advice)
     for module in modules:
         if module["version"] != version:
             found = f"the module on {module['host']} is {module['version']}, the sidecar is {version}"
@@ -176,11 +198,11 @@ def _link(modules: Sequence[Mapping[str, Any]], version: str) -> Step:
                 + _RELOAD
             )
             return Step("link", "unwise", found, advice)
-    hosts = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
-    return Step("link", "ok", f"connected: {hosts}; version {version} at both ends")
+    connected = ", ".join(f"{module['host']} for {span(module['up_seconds'])}" for module in modules)
+    return Step("link", "ok", f"connected: {connected}; version {version} at both ends")
 
 
-def _sidecar(status: Mapping[str, Any], refused: bool) -> Iterator[Step]:
+def _sidecar(status: Mapping[str, Any], first: str) -> Iterator[Step]:
     """Each reason why it is degraded; the backend's are found again by the probe, but with another advice."""
     for reason in status["reasons"]:
         yield Step("sidecar", "failed", reason)
@@ -189,8 +211,7 @@ def _sidecar(status: Mapping[str, Any], refused: bool) -> Iterator[Step]:
     last = status["recent"]["last_reload"]
     if last is not None and last["needs_restart"]:
         found = f"not in use yet, because only a restart reads it: {', '.join(last['needs_restart'])}"
-        first = f"correct {SOURCES / CREDENTIAL} first, then " if refused else ""
-        yield Step("sidecar", "unwise", found, f"{first}run: systemctl restart prosody-sidecar")
+        yield Step("sidecar", "unwise", found, f"{first}{RESTART}")
     if not status["reasons"]:
         yield Step("sidecar", "ok", f"version {status['version']}, up for {span(status['uptime_seconds'])}")
 
@@ -199,12 +220,9 @@ def _newer_files() -> list[Path]:
     return newer_than_credentials({"CREDENTIALS_DIRECTORY": str(OF_THE_SERVICE)})
 
 
-def _secrets(refused: bool) -> Iterator[Step]:
+def _secrets(first: str) -> Iterator[Step]:
     for file in _newer_files():
-        if refused and file.name == CREDENTIAL:
-            continue
-        found, _, advice = restart_for(file).partition("; ")
-        yield Step("secret", "failed", found, advice)
+        yield Step("secret", "failed", has_changed(file), f"{first if file.name == CREDENTIAL else ''}{RESTART}")
 
 
 def judge_events(counts: Mapping[str, Any]) -> Step:

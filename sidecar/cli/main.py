@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sidecar import __version__
-from sidecar.cli.service import DEFAULT_FILES, serve
+from sidecar.cli.service import DEFAULT_FILES, complain, serve
 from sidecar.cli.unwritten import discard_unwritten, is_of_output, unwritable
 from sidecar.config.loader import parse
 from sidecar.daemon import lifecycle
@@ -55,7 +55,7 @@ class _Cli(click.Group):
         try:
             return super().invoke(ctx)
         except SidecarError as error:
-            click.echo(str(error), err=True)
+            complain(str(error))
             ctx.exit(error.exit_code)
 
 

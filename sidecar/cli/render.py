@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sidecar.cli.output import Output
 from sidecar.cli.probe import Step
+from sidecar.config.credentials import CREDENTIAL, TEST_FIRST
 from sidecar.core.durations import span
 
 _console = Output(soft_wrap=True)
@@ -60,7 +61,10 @@ def overview(document: dict[str, Any]) -> Group:
 def _modules(document: dict[str, Any]) -> Text:
     """The links. The state of the module itself only Prosody's shell says."""
     links = [f"{each['host']} is connected for {span(each['up_seconds'])}" for each in document["modules"]]
-    return Text(", ".join(links) or "no module is connected; without a link it asks over HTTP")
+    others = [each for each in document.get("hosts", ()) if not each["linked"]]
+    silent = [f"{each['host']} has no link, and was heard {span(each['silent_seconds'])} ago" for each in others]
+    style = "yellow" if any(each["had_link"] for each in others) else ""
+    return Text(", ".join((*links, *silent)) or "no module is connected; without a link it asks over HTTP", style)
 
 
 def _reload(document: dict[str, Any]) -> Text:
@@ -72,6 +76,8 @@ def _reload(document: dict[str, Any]) -> Text:
         more = len(last["problems"]) - 1
         return Text(f"{when}, refused{f': {more + 1} problems' if more else ''}; the old settings stay", style="yellow")
     left = f"; {', '.join(last['needs_restart'])} needs a restart" if last["needs_restart"] else ""
+    if CREDENTIAL in last["needs_restart"]:
+        left += f"; {TEST_FIRST}"
     return Text(f"{when}, applied{left}", style="yellow" if left else "")
 
 

@@ -58,8 +58,8 @@ def how_to_correct_secret(settings: BackendSettings, environ: Mapping[str, str])
     """What an operator does about a secret that the backend does not accept."""
     if credential(CREDENTIAL, environ) is not None:
         return (
-            f"check the webhook secret in {SOURCES / CREDENTIAL}, or what LoadCredential= names, then run: systemctl "
-            "restart prosody-sidecar (a reload does not read a credential again)"
+            f"check the webhook secret in {SOURCES / CREDENTIAL}, or what LoadCredential= names; {TEST_FIRST}, then "
+            f"{RESTART} (a reload does not read a credential again)"
         )
     if settings.secret_file is not None:
         return f"check the webhook secret in {settings.secret_file}, then reload"
@@ -98,12 +98,22 @@ def is_only_for_systemd(name: str, file: Path | None, environ: Mapping[str, str]
     return not passed and file == SOURCES / name and file.exists() and not os.access(file, os.R_OK)
 
 
-def restart_for(file: Path) -> str:
+def has_changed(file: Path) -> str:
     """What an operator reads about such a file."""
     return (
         f"{file} has changed since the service was started, and a reload does not read it, since systemd passes it as "
-        "a credential; run: systemctl restart prosody-sidecar"
+        "a credential"
     )
+
+
+def restart_for(file: Path) -> str:
+    """The same, and what to do."""
+    test = f"{TEST_FIRST}, then " if file.name == CREDENTIAL else ""
+    return f"{has_changed(file)}; {test}{RESTART}"
+
+
+RESTART = "run: systemctl restart prosody-sidecar"
+TEST_FIRST = "first run: sudo prosody-sidecar doctor, which tests the new secret"
 
 
 def _differs(passed: Path, source: Path) -> bool:

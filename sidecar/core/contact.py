@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+from sidecar.core.engine_clock import EngineClock, Renewal
 from sidecar.core.policy import NEVER
 
 UNHEARD = 5.0
@@ -44,8 +45,8 @@ class Taken(NamedTuple):
     """Why messages may have been missed; empty: none were. When what is `to_be_said_again` has been, call `joined`."""
     to_be_said_again: bool = False
     """The engine may have lost what this sidecar has said."""
-    renew: bool = False
-    """The ages of what the engine remembers are not known any more: a new epoch must begin."""
+    renewal: Renewal | None = None
+    """The ages of what the engine remembers are other ones now: a new epoch must begin."""
 
 
 @dataclass(slots=True)
@@ -67,15 +68,15 @@ class Contact:
 
     def take(self, batch: Batch, sent_at: float, received_at: float) -> Taken:
         """Take one read of the stream, which was asked for at `sent_at` from `position` on."""
-        stepped = batch.epoch == self.epoch and self._has_stepped(batch.now_ms, sent_at, received_at)
+        set_back_ms = self._set_back_ms(batch, sent_at, received_at)
         self._now_ms, self._asked_at, self._read_at = batch.now_ms, sent_at, received_at
         lost, another = self._why_lost(batch), batch.epoch != self.epoch
-        if stepped:
+        if set_back_ms:
             lost = lost or "the clock of the engine was set"
         if lost:
             self.epoch, self.position, self.lag = batch.epoch, batch.tail, 0
             self.lost_before, self._joining = received_at, True
-            return Taken((), lost, another, stepped)
+            return Taken((), lost, another, Renewal(batch.epoch, set_back_ms) if set_back_ms else None)
         messages = tuple((at_ms, content) for _, at_ms, content in batch.messages)
         if batch.messages:
             self.position = batch.messages[-1][0]
@@ -109,11 +110,16 @@ class Contact:
         complete = numbers == list(expected) and (numbers or batch.tail == self.position)
         return "" if complete and batch.tail >= self.position else "messages are missing in the stream"
 
-    def _has_stepped(self, now_ms: int, sent_at: float, received_at: float) -> bool:
-        """Whether more or less time has passed for the engine than can have passed. Then a deny would seem to be older
-        than an allow that it takes away."""
-        passed = (now_ms - self._now_ms) / 1000
-        return not sent_at - self._read_at - STEP <= passed <= received_at - self._asked_at + STEP
+    def _set_back_ms(self, batch: Batch, sent_at: float, received_at: float) -> int:
+        """0: as much time has passed for the engine as can have passed. Else by how much its clock was set back, at
+        the most; 1 if it was set forward. Then a deny would seem to be older than an allow that it takes away."""
+        if EngineClock.of(batch.epoch) != EngineClock.of(self.epoch):
+            return 0  # another one, or somebody else has renewed the epoch
+        passed = (batch.now_ms - self._now_ms) / 1000
+        longest = received_at - self._asked_at
+        if sent_at - self._read_at - STEP <= passed <= longest + STEP:
+            return 0
+        return max(1, round((longest - passed) * 1000))
 
 
 @dataclass(slots=True)

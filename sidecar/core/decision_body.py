@@ -94,6 +94,19 @@ def restricts(verdict: Verdict | None, body: bytes) -> bool:
     return verdict is Verdict.DENY or (verdict is Verdict.ALLOW and requires_lobby(body))
 
 
+def strictness(entry: Entry) -> int:
+    """2: the user is kept out; 1: kept in the lobby; 0: neither."""
+    return (entry.verdict is Verdict.DENY) + restricts(entry.verdict, entry.body)
+
+
+def counts_more(entry: Entry, other: Entry) -> bool:
+    """Whether the first of two decisions counts, and not the other one: the one that was asked for later. Of two that
+    were under way at the same time, nobody knows which one the backend decided first; then the stricter one counts."""
+    more = strictness(entry) - strictness(other)
+    since = entry.settled_at if more > 0 else entry.asked_at
+    return since > (other.settled_at if more < 0 else other.asked_at)
+
+
 def is_lasting(entry: Entry) -> bool:
     """Whether the entry says what must not happen: it matters when it is too old to be an answer too. So it does not
     expire on disk, strangers cannot evict it, and it is written and read before the others."""

@@ -14,7 +14,9 @@ from hashlib import shake_256
 from operator import xor
 from typing import Any, NamedTuple, Self
 
-from sidecar.core.fences import Fence, Standing, Vector, standing
+from sidecar.core.decision_body import restricts
+from sidecar.core.engine_clock import age_ms
+from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.selection import Change, Selector, names
 
@@ -57,6 +59,10 @@ class Sealer:
         """The name of a key, the same on all sidecars."""
         key = self.everywhere(key)
         return self.digest("key", key.endpoint.value, *(part or "" for part in key[1:]))
+
+    def scopes(self, key: Key) -> list[str]:
+        """The names of the fences of a key."""
+        return [self.digest(scope) for scope in scopes(key)]
 
     def everywhere(self, key: Key) -> Key:
         """The key as it is on all sidecars: the domains of one deployment's visitor nodes count as one."""
@@ -161,9 +167,10 @@ def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | N
     """
     now_ms = found.now_ms
     worth = standing(kept.verdict, kept.vector, found.fences)
-    if worth is Standing.GONE:
+    age = age_ms(kept.asked_ms, kept.epoch, now_ms, found.epoch)
+    if worth is Standing.GONE or (age is None and not restricts(kept.verdict, kept.body)):
         return None
-    asked_at = now - max(0, now_ms - kept.asked_ms) / 1000
+    asked_at = now - max(0, age or 0) / 1000
     settled_at = max(asked_at, now - max(0, now_ms - found.settled_ms) / 1000)
     same_history = found.epoch == kept.epoch and in_touch and kept.asked_ms <= now_ms
     unsure = worth is Standing.SUSPECT or not (same_history or kept.verdict is Verdict.DENY)

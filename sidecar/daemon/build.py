@@ -52,6 +52,7 @@ from sidecar.telemetry.recent import Recent
 from sidecar.web.admin import Admin
 from sidecar.web.connections import Connections
 from sidecar.web.control import Control
+from sidecar.web.hosts import Hosts
 from sidecar.web.keys import KeyHolders
 from sidecar.web.link import Links
 from sidecar.web.questions import Questions, WebhookSettings
@@ -128,14 +129,17 @@ def build(
     later = partial(_deliver_later, outbox, clock)
     resolver = Resolver(cache, guards, policies_from(settings), memory, later, clock, random, emit)
     questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
-    webhooks, links = Webhooks(questions, clock, emit), Links(questions, clock, emit)
+    hosts = Hosts(clock)
+    webhooks, links = Webhooks(questions, hosts, clock, emit), Links(questions, hosts, clock, emit)
+    health.of_modules = lambda: (*links.impatient(), *hosts.gone())
+    metrics.watch_hosts(hosts.silence)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     orders = Orders(
         store.orders, resolver, Linked(links), outbox.accept, clock, token_hex, emit, ttl=settings.control.ttl
     )
     shared = sharing(settings, secrets, cache, resolver, orders, store.journal, clock, token_hex, emit)
     memory_of_all = None if shared is None else shared.memory
-    facts = partial(document, current, recent, heartbeat, store, links, memory_of_all, clock)
+    facts = partial(document, current, recent, heartbeat, store, links, hosts, memory_of_all, clock)
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
     links.control = Orderers(orders, restarts)
     key_holders = KeyHolders(lambda: current.control_keys, clock, emit)
@@ -183,9 +187,10 @@ def breaker_rules(settings: Settings) -> BreakerRules:
 def webhook_settings(settings: Settings, secrets: Secrets) -> WebhookSettings:
     """What the listener for Prosody goes by."""
     domains = frozenset(domain.lower() for domain in settings.identity.anonymous_domains)
-    listen = settings.listen
+    listen, endpoints = settings.listen, settings.endpoints
+    deadline = max(endpoints.room_created.deadline, endpoints.validate_access.deadline)
     return WebhookSettings(
-        listen.prefix, domains, settings.log.identities, secrets.listen_tokens, listen.module_timeout
+        listen.prefix, domains, settings.log.identities, secrets.listen_tokens, listen.module_timeout, deadline
     )
 
 

@@ -76,6 +76,8 @@ async def reload(parts: Parts, environ: Mapping[str, str], in_thread: InThread =
         return
     parts.emit(Reloaded(restart_only=(*parts.current.needs_restart(), *(file.name for file in unread))))
     say_what_is_unwise(parts, advice)
+    for sentence in parts.links.impatient():
+        parts.emit(Notice(sentence, "warning"))
     if new.target != before.target:
         for guard in parts.guards.values():
             guard.try_now()

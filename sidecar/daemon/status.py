@@ -23,6 +23,7 @@ from sidecar.events.outbox import Outbox
 from sidecar.store import Store
 from sidecar.telemetry.health import KINDS, Health
 from sidecar.telemetry.recent import Recent
+from sidecar.web.hosts import Hosts
 from sidecar.web.link import Links
 
 _PERMIT_NUMBER = {Permit.CLOSED: 0, Permit.PROBE_FREE: 1, Permit.PROBE_OUT: 1, Permit.OPEN: 2}
@@ -54,6 +55,7 @@ def document(
     heartbeat: Heartbeat,
     store: Store,
     links: Links,
+    hosts: Hosts,
     shared: SharedMemory | None,
     clock: Clock,
 ) -> dict[str, Any]:
@@ -72,6 +74,7 @@ def document(
         "state_dir": str(state_dir) if state_dir else None,
         "files_set_aside": list(store.aside),
         "modules": links.document(),
+        "hosts": hosts.document(),
         "shared": None if shared is None else shared.document(),
     }
 

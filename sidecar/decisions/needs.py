@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_clock import Renewal
 from sidecar.core.sealed import Found, ToKeep
 
 
@@ -17,7 +18,7 @@ class Engine(Protocol):
     replicas: int
     """Replicas of the engine."""
 
-    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
+    async def beat(self, position: int, shard: str, renewal: Renewal | None = None) -> Batch:
         """Show that this shard is there, and read the stream after `position`."""
         ...
 

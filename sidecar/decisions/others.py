@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
 from sidecar.core.model import GUEST, Entry, Key, Verdict
 from sidecar.core.sealed import Forged, Masked, Sealer
 from sidecar.core.selection import Change, Selector
@@ -24,11 +25,11 @@ class Others:
         self._sealer = sealer
         self._asked_about = asked_about
 
-    def denied(
+    def restricted(
         self, document: dict[str, Any], attached: bytes, at_ms: int, now_ms: int, now: float, every: float
     ) -> None:
-        """Somebody was denied on another shard, at `at_ms` on the engine's clock, which is at `now_ms` now. `every`:
-        see `Cache.suspect`. Raises Forged."""
+        """Somebody was denied, or sent to the lobby, on another shard, at `at_ms` on the engine's clock, which is at
+        `now_ms` now. `every`: see `Cache.suspect`. Raises Forged."""
         room, name = _text(document, "room"), _text(document, "key")
         kept = self._sealer.unpack(name, attached)
         settled_at = now - max(0, now_ms - at_ms) / 1000
@@ -38,9 +39,11 @@ class Others:
                 if key.subject == GUEST:
                     self._cache.separate_guests(key, asked_at)
                 continue
+            verdict = Verdict.ALLOW if kept.verdict is Verdict.ALLOW and requires_lobby(kept.body) else Verdict.DENY
+            entry = Entry(verdict, kept.body, asked_at, settled_at, kept.lifetimes)
             current = self._cache.get(key)
-            if current is None or current.asked_at <= settled_at:
-                self._cache.put(key, Entry(Verdict.DENY, kept.body, asked_at, settled_at, kept.lifetimes))
+            if current is None or not counts_more(current, entry):
+                self._cache.put(key, entry)
         if kept.verdict is Verdict.DENY:
             self._cache.suspect(room, now, every)
 
@@ -66,11 +69,9 @@ def take(cache: Cache, key: Key, entry: Entry) -> None:
         return
     current = cache.get(key)
     if current is not None:
-        if entry.suspect and current.verdict is Verdict.DENY:
+        if entry.suspect and restricts(current.verdict, current.body) and strictness(entry) <= strictness(current):
             return  # the times may be of another clock
-        is_since = entry.settled_at if entry.verdict is Verdict.DENY else entry.asked_at
-        known_since = current.settled_at if current.verdict is Verdict.DENY else current.asked_at
-        if known_since >= is_since:
+        if not counts_more(entry, current):
             return
     cache.put(key, entry)
 

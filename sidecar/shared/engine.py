@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_clock import Renewal
 from sidecar.core.engine_facts import EngineFacts
 from sidecar.core.fences import Fence
 from sidecar.core.sealed import Found, ToKeep
@@ -78,10 +79,11 @@ class Engine:
                 async with asyncio.timeout(SLOW):
                     await client.aclose()
 
-    async def beat(self, position: int, shard: str, renew: str = "") -> Batch:
-        """Show that this shard is there, and read the stream after `position`. `renew`: the epoch that is to end."""
+    async def beat(self, position: int, shard: str, renewal: Renewal | None = None) -> Batch:
+        """Show that this shard is there, and read the stream after `position`."""
+        renew, set_back_ms = renewal or ("", 0)
         try:
-            answer = await self._call(self._stream, ["members"], "beat", position, MOST, renew, shard)
+            answer = await self._call(self._stream, ["members"], "beat", position, MOST, shard, renew, set_back_ms)
         except EngineError:
             self._open_until = 0.0
             raise

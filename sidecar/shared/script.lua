@@ -8,6 +8,7 @@ local generation_key, stream = KEYS[1], KEYS[2]
 local MOST = 100000 -- messages in the stream
 local HOUR = 3600000
 local DRIFT = 1000 -- what sidecars know of the time of one deny differs by less
+local RESTRICTS = { deny = true, lobby = true, private = true }
 local HERE, AWAY = 10000, 300000 -- a sidecar that was heard of so lately is there; or may come back with its rooms
 
 local seconds = redis.call("TIME")
@@ -93,12 +94,13 @@ end
 
 local does = {}
 
--- KEYS: members. ARGV: position, most, the epoch that is to end, this sidecar
+-- KEYS: members. ARGV: position, most, this sidecar, the epoch that is to end, by how much its clock was set back
 function does.beat()
-	local position, most, renew, member = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+	local position, most, member, renew = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 	local current = epoch()
 	if renew == current then
-		redis.call("SET", generation_key, nonce)
+		local clock, set_back = redis.call("GET", generation_key):match("^([^+]*)%+?(%d*)$")
+		redis.call("SET", generation_key, string.format("%s+%.0f", clock, (tonumber(set_back) or 0) + ARGV[7]))
 		current = epoch()
 	end
 	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write
@@ -139,7 +141,7 @@ function does.keep()
 		end
 	end
 	local kept = redis.call("HMGET", KEYS[3], "v", "w", "a")
-	if kept[1] == "private" or (kept[1] == "deny" and tonumber(kept[2]) >= asked) then
+	if kept[1] == "private" or (RESTRICTS[kept[1]] and tonumber(kept[2]) >= asked) then
 		return { current, now, "denied" }
 	end
 	if kept[3] and tonumber(kept[3]) > asked then
@@ -149,17 +151,22 @@ function does.keep()
 	return { current, now, "kept" }
 end
 
--- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict, milliseconds since it was asked and
--- since it was answered, lifetime, content, every, message, whether it is said again
+-- KEYS: the answer, its fences, of which the second is the room's. ARGV: verdict (lobby: an allow that leads there),
+-- milliseconds since it was asked and since it was answered, lifetime, content, every, message, whether it is said again
 function does.deny()
 	local verdict, asked, settled = ARGV[3], now - ARGV[4], now - ARGV[5]
 	local lifetime, content, every, message = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]), ARGV[9]
 	local current = epoch()
 	local kept = redis.call("HMGET", KEYS[3], "v", "a", "e", "w")
-	-- Times of two epochs cannot be compared: then the deny counts.
+	-- Times of two epochs cannot be compared: then what restricts counts.
 	local newer = kept[3] == current and kept[1] ~= "deny" and kept[1] ~= "private" and tonumber(kept[2]) > settled
-	if newer or (kept[1] == "private" and verdict == "deny") then
+	local stricter = kept[1] == "deny" and verdict == "lobby" and tonumber(kept[4]) >= asked
+	if newer or (kept[1] == "private" and verdict ~= "private") then
 		return { current, now, "older" }
+	elseif stricter then -- no allow from before the lobby may replace the deny
+		redis.call("HSET", KEYS[3], "w", string.format("%.0f", math.max(kept[4], settled)))
+		say(message, settled)
+		return { current, now, "stricter" }
 	end
 	-- Every sidecar says its denies again to a new epoch, in which all allows from before are suspect: who wants to use
 	-- one reads this entry first. So one message is enough, although the times that sidecars know differ a little.

@@ -101,7 +101,8 @@ class Database:
             await asyncio.gather(self._recovery, return_exceptions=True)
         with contextlib.suppress(TimeoutError, DiskError):
             async with asyncio.timeout(5.0):
-                await self._worker.run(self._file.close)
+                await self._worker.run(self._file.finish)
+        self._emit_facts()
         self._worker.stop()
 
     async def _attempt(self, job: Callable[[], T]) -> T:

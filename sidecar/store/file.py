@@ -4,6 +4,7 @@
     corrupt, foreign, of a later       -> moved aside under a name that says when and why; a new file is created, with
     version                               the rows that can still be read from the old one
     deleted or replaced while open     -> written again from the open connection, which still has the content
+    overwritten while open             -> the same, with what the connection has in its cache; what has not is lost
     disk full                          -> only jobs that free space are done; a layout may have a reserve for them
     any other error                    -> closed, and opened again by the next job
 
@@ -33,6 +34,8 @@ from sidecar.store.space import Space
 T = TypeVar("T")
 Connection = sqlite3.Connection
 Inode = tuple[int, int]
+Stamp = tuple[int, int] | None
+"""Size in bytes, and when it was written last."""
 
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _CANNOT_BE_READ = _CORRUPT | {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_MISMATCH}
@@ -55,6 +58,8 @@ class File:
         self.space = None if self._path is None or not layout.reserve else Space(self._path, layout.reserve)
         self._to_salvage: Path | None = None
         self._identities: dict[str, Inode | None] = {}
+        self._written: list[Stamp] | None = []
+        """How the last job left the file and its log; None: somebody else has damaged them since."""
 
     def write(self, job: Callable[[Connection], T], durable: bool, frees: bool = False) -> T:
         """`frees`: the job deletes more than it writes, or is short: it is done on a full disk too."""
@@ -92,6 +97,15 @@ class File:
         self.write(lambda connection: connection.execute("INSERT INTO probe VALUES (?)", (blob,)), durable=True)
         self.write(lambda connection: connection.execute("DELETE FROM probe"), durable=True)
 
+    def finish(self) -> None:
+        """Close the file, after a last look whether it is still as it was left."""
+        try:
+            if self._connection is not None:
+                with self._errors():
+                    self._usable()
+        finally:
+            self.close()
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -109,6 +123,9 @@ class File:
         except OSError as error:
             self._prepare_next_job(error)
             raise DiskError(f"{self._layout.name}: {error.strerror or error}") from None
+        finally:
+            if self._written is not None:
+                self._written = self._stamps()
 
     def _prepare_next_job(self, error: Exception) -> None:
         """Move a corrupt file aside; after other errors close the file, so that the next job opens it again."""
@@ -121,8 +138,12 @@ class File:
             self.close()
 
     def _usable(self) -> Connection:
-        if self._connection is not None and not self._in_place():
-            self._rescue(self._connection)
+        if self._connection is not None:
+            if not self._in_place():
+                self._rescue(self._connection)
+            elif not self._is_as_left():
+                self._written = None
+                self._rescue(self._connection, overwritten=True)
         if self._connection is None:
             if self.space is not None:
                 self.space.before_open()
@@ -153,6 +174,7 @@ class File:
             connection.close()
             self._set_aside(*unusable)
             return self._open()
+        self._written = []
         for suffix in ("", "-wal"):
             self._identities[suffix] = None
             self._identify(suffix)
@@ -168,8 +190,8 @@ class File:
         prepare(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA journal_size_limit=16777216")
-        if self._layout.checked and one(connection, "PRAGMA quick_check(1)") != "ok":
-            return "corrupt", "the check of its pages failed"
+        if self._layout.checked and not _is_sound(connection):
+            return "corrupt", _FAILED
         self._laid_out(connection)
         return None
 
@@ -207,26 +229,48 @@ class File:
             for suffix, inode in self._identities.items()
         )
 
-    def _rescue(self, held: Connection) -> None:
-        """Write the file again from the open connection, which still has the content."""
-        assert self._path is not None
-        assert self._folder is not None
-        make_private(self._folder)
-        copy = Path(f"{self._path}.rescue")
-        copy.unlink(missing_ok=True)
-        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        target = sqlite3.connect(copy, isolation_level=None)
+    def _is_as_left(self) -> bool:
+        """Whether nobody has written to the open file, or only as SQLite does. The open connection reads from its cache
+        and would not notice anything else."""
+        if self._stamps() == self._written:
+            return True
+        if self._written is None or self._path is None:
+            return False
         try:
-            held.backup(target)
-        finally:
-            target.close()
+            with contextlib.closing(sqlite3.connect(self._path, timeout=0.0)) as fresh:
+                return _is_sound(fresh)
+        except sqlite3.Error:
+            return False
+
+    def _stamps(self) -> list[Stamp]:
+        return [] if self._path is None else [_stamp(Path(f"{self._path}{suffix}")) for suffix in ("", "-wal")]
+
+    def _rescue(self, held: Connection, *, overwritten: bool = False) -> None:
+        """Write the file again from the open connection, which still has the content, or what it has in its cache."""
+        assert self._path is not None
+        copy, whole = self._copied(held, self._path)
         self.close()
-        if self._path.exists() and _inode(self._path) != self._identities.get(""):
+        if overwritten:
+            self._set_aside("overwritten", "another program has written to it")
+        elif self._path.exists() and _inode(self._path) != self._identities.get(""):
             self._set_aside("replaced", "another file was put in its place")
         for suffix in aside.COMPANIONS:
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
         os.replace(copy, self._path)
-        self._say(f"{self._layout.name} was deleted or replaced while open; it was written again, nothing is lost")
+        saved = "nothing is lost" if whole else "but not all of it was in memory"
+        self._say(f"{self._layout.name} was deleted, replaced or overwritten while open; it was written again, {saved}")
+        if not whole:
+            self._set_aside("corrupt", _FAILED)
+
+    def _copied(self, held: Connection, path: Path) -> tuple[Path, bool]:
+        """A copy of what the connection can read, and whether that is all."""
+        make_private(path.parent)
+        copy = Path(f"{path}.rescue")
+        copy.unlink(missing_ok=True)
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            held.backup(target)
+            return copy, _is_sound(target)
 
     def _set_aside(self, kind: str, reason: str) -> None:
         """Rename the file to a name that says when and why; the next job creates a new one."""
@@ -234,7 +278,7 @@ class File:
         if self._path is None:
             return
         moved = aside.set_aside(self._path, kind, self._clock.wall())
-        self._to_salvage = None if kind in ("replaced", aside.DELETED) else moved
+        self._to_salvage = None if kind in ("replaced", "overwritten", aside.DELETED) else moved
         self._say(f"{self._layout.name}: {reason}; moved aside as {moved.name}, a new file is begun")
 
     def _say(self, message: str) -> None:
@@ -257,6 +301,13 @@ def _make_private_file(path: Path) -> aside.Reason | None:
     return None
 
 
+def _is_sound(connection: Connection) -> bool:
+    return bool(one(connection, "PRAGMA quick_check(1)") == "ok")
+
+
+_FAILED = "the check of its pages failed"
+
+
 def _is_corrupt(error: Exception) -> bool:
     not_text = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
     return not_text or _code(error) in _CORRUPT
@@ -274,6 +325,14 @@ def _inode(path: Path) -> Inode | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def make_private(folder: Path) -> None:

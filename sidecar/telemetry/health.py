@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 
 from sidecar.clock import Clock
 from sidecar.core.durations import span
@@ -40,6 +41,8 @@ class Health:
         self.serving = False
         self.secret_advice = ""
         """What an operator does about a wrong secret: it depends on where the secret is read from."""
+        self.of_modules: Callable[[], Iterable[str]] = tuple
+        """More notes: about the modules of Prosody."""
         self._clock = clock
         self._failures = 0
         self._reasons: dict[tuple[str, str], str] = {}
@@ -117,7 +120,7 @@ class Health:
 
     def notes(self) -> list[str]:
         """What does no harm now, but an operator should know before it does."""
-        return [*self._refusals(), *self._refused_rooms(), *self._forbidding()]
+        return [*self._refusals(), *self._refused_rooms(), *self._forbidding(), *self.of_modules()]
 
     def _refusals(self) -> list[str]:
         if not (number := self._lately(self._refused_at)):

@@ -12,6 +12,10 @@ from typing import TextIO
 MOST_WAITING = 200
 """Lines that wait for the end of a turn; one more is not waited for."""
 
+PRIORITIES = {"debug": "<7>", "warning": "<4>", "error": "<3>"}
+"""What the journal takes from the beginning of a line (sd-daemon(3)), for `journalctl -p warning`. A line without has
+the priority info."""
+
 
 class NonBlockingOutput:
     """A file, or the writing end of a pipe or socket. A write never waits for the reader: a log collector that hangs

@@ -37,7 +37,7 @@ from sidecar.facts import (
     SharedAsked,
     SharedChanged,
 )
-from sidecar.telemetry.lines import Lines, NonBlockingOutput, is_the_journal, standard_output
+from sidecar.telemetry.lines import PRIORITIES, Lines, NonBlockingOutput, is_the_journal, standard_output
 
 TEXT_LIMIT = 300
 """The most characters of a text from outside in a line."""
@@ -59,7 +59,7 @@ class Log:
         self._date = ""
         """That second, as in a line."""
         self._stream = standard_output() if stream is None else stream
-        self._marks = _PRIORITIES if is_the_journal(self._stream, os.environ) else {}
+        self._marks = PRIORITIES if is_the_journal(self._stream, os.environ) else {}
         self._lines = Lines(self._stream, self._lost)
         self.configure(level, style)
 
@@ -180,10 +180,6 @@ _IN_DETAIL: dict[type[Fact], str] = {
     LimitChanged: "limit of calls to the backend",
     LinkIgnored: "message on a link ignored",
 }
-
-_PRIORITIES = {"debug": "<7>", "warning": "<4>", "error": "<3>"}
-"""What the journal takes from the beginning of a line (sd-daemon(3)), for `journalctl -p warning`. A line without has
-the priority info."""
 
 _LEVELS = ("debug", "info", "warning", "error")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -54,6 +54,7 @@ GAUGES = {
     "orders_waiting": "Orders that no module has carried out yet",
     "outbox_parked": "Events the backend will not take",
     "links": "Modules of Prosody whose link is up",
+    "module_silent_seconds": "Seconds since the module of a MUC component was heard; 0 while its link is up",
     "shared_in_touch": "1 while this sidecar knows what the others say",
     "shared_members": "Sidecars that share the memory, as the engine has seen them in ten seconds",
     "shared_replicas": "Replicas of the engine",
@@ -124,6 +125,21 @@ class _Requests(Collector):
             for decision, lets_in in (("allow", True), ("deny", False)):
                 joins.add_metric([decision, source], self._answers.get((Endpoint.VALIDATE_ACCESS, source, lets_in), 0))
         return joins
+
+
+class _Silence(Collector):
+    """Its labels are known only when Prometheus asks."""
+
+    def __init__(self, silence: Callable[[], Mapping[str, float]]) -> None:
+        self._silence = silence
+
+    def collect(self) -> Iterable[Metric]:
+        """A series for each host."""
+        name = "module_silent_seconds"
+        family = GaugeMetricFamily(f"prosody_sidecar_{name}", GAUGES[name], labels=["host"])
+        for host, seconds in self._silence().items():
+            family.add_metric([host], seconds)
+        return (family,)
 
 
 class Metrics:
@@ -219,6 +235,10 @@ class Metrics:
             gauge = Gauge(full_name, GAUGES[name], list(labels), registry=self._registry)
             self._gauges[full_name] = gauge
         (gauge.labels(**labels) if labels else gauge).set_function(read)
+
+    def watch_hosts(self, silence: Callable[[], Mapping[str, float]]) -> None:
+        """Add the gauge of the modules; `silence` gives their seconds by host, of which there are few."""
+        self._registry.register(_Silence(silence))
 
     def observe(self, fact: Fact) -> None:  # noqa: PLR0912 - one case for each kind of fact
         """Count one fact."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import re
 import struct
 from contextlib import suppress
@@ -25,8 +26,9 @@ from sidecar import __version__
 from sidecar.clock import Clock
 from sidecar.core.model import Answer, Endpoint, Kind, Source
 from sidecar.core.wire import BODY_LIMIT
-from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Resolved
+from sidecar.facts import Crashed, Emit, LinkChanged, LinkIgnored, Notice, Resolved
 from sidecar.web.auth import check_token, is_one_of, sent_token
+from sidecar.web.hosts import Host, Hosts
 from sidecar.web.questions import Exchange, Questions
 from sidecar.web.requests import CALLED, Route
 from sidecar.web.responses import Problem, Renderer, document_of, nothing_usable
@@ -54,6 +56,12 @@ MOST_UNDER_WAY = 2000
 
 MOST_IGNORED = 1000
 """Messages of one link that mean nothing here, before it is ended."""
+
+IMPATIENT = (
+    "prosody: the module on {host} waits {timeout:g} s for an answer (muc_webhook_timeout), and an answer may take "
+    "{deadline:g} s here (the longest deadline in endpoints): then the user is refused before the answer is there. Set "
+    "muc_webhook_timeout above {deadline:g} in Prosody's config and restart Prosody, or lower the deadline and reload"
+)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROUTES = {
@@ -90,14 +98,17 @@ class Module:
     boot: str
     """Another one after each start of its Prosody."""
     version: str
+    timeout: float | None = None
+    """Seconds that it waits for an answer, if it says so: its muc_webhook_timeout."""
 
 
 class Links:
     """All links."""
 
-    def __init__(self, questions: Questions, clock: Clock, emit: Emit) -> None:
+    def __init__(self, questions: Questions, hosts: Hosts, clock: Clock, emit: Emit) -> None:
         """No link yet."""
         self.control: Control | None = None
+        self._hosts = hosts
         self._questions = questions
         self._clock = clock
         self._emit = emit
@@ -138,6 +149,7 @@ class Links:
             self._links.remove(link)
             link.has_heard_bye.set()
             if link.module is not None:
+                self._hosts.left(link.host)
                 self._emit(_changed(link.module, up=False, reason=reason))
         return socket
 
@@ -153,6 +165,16 @@ class Links:
         fitting[-1].send(f"order {order_id}", document)  # the latest: a reload has made a new link
         return True
 
+    def impatient(self) -> list[str]:
+        """A sentence about each module that may stop waiting before its answer is there."""
+        return [*filter(None, map(self._impatience, self.connected()))]
+
+    def _impatience(self, module: Module) -> str:
+        deadline = self._questions.settings.deadline
+        if module.timeout is None or module.timeout > deadline:
+            return ""
+        return IMPATIENT.format(host=module.host, timeout=module.timeout, deadline=deadline)
+
     def document(self) -> list[dict[str, Any]]:
         """The links, for the status."""
         now, tokens = self._clock.monotonic(), self._questions.settings.tokens
@@ -161,6 +183,7 @@ class Links:
                 "host": link.module.host,
                 "boot": link.module.boot,
                 "version": link.module.version,
+                "timeout": link.module.timeout,
                 "up_seconds": round(now - link.began_at, 1),
                 "under_way": len(link.tasks),
                 "old_token": link.token in tokens[1:],
@@ -225,9 +248,11 @@ class Links:
         if module is None:
             await link.close(WSCloseCode.POLICY_VIOLATION, b"no hello")
             return "no hello"
-        link.module = module
+        link.module, link.host = module, self._hosts.linked(module.host)
         link.send("hello 0", json.dumps({"version": __version__, "configDigests": True}).encode())
         self._emit(_changed(module, up=True))
+        if sentence := self._impatience(module):
+            self._emit(Notice(sentence, "warning"))
         if self.control is not None:
             self.control.module_connected(module.host, module.boot)
         async for message in link.socket:
@@ -262,6 +287,7 @@ class Links:
 
     def _ask(self, link: _Link, kind: str, ident: str, words: str, body: bytes) -> None:
         exchange, questions = self._questions.begin(), self._questions
+        link.host.asked_at = exchange.received_at
         words, known = _known_config(words)
         route = _ROUTES.get(words)
         if route is None or (route.endpoint.kind is Kind.EVENT) != (kind == "event"):
@@ -305,6 +331,7 @@ class _Link:
     def __init__(self, socket: _Socket, request: web.BaseRequest, now: float) -> None:
         self.socket = socket
         self.module: Module | None = None
+        self.host = Host()
         self.token = sent_token(request)
         self.why = ""
         """Why we have ended it."""
@@ -371,12 +398,14 @@ async def _hello(link: _Link) -> Module | None:
         if message.type is not WSMsgType.TEXT or not message.data.startswith(b"hello 0\n"):
             return None
         hello = json.loads(message.data.partition(b"\n")[2])
-        names = [hello[name] for name in ("host", "boot", "version")]
+        names, timeout = [hello[name] for name in ("host", "boot", "version")], hello.get("timeout")
     except (TimeoutError, ValueError, RecursionError, KeyError, TypeError):
         return None
     if not all(isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() for name in names):
         return None
-    return Module(*names)
+    waits = timeout if type(timeout) in (int, float) and 0 < timeout < math.inf else None
+    host, boot, version = names
+    return Module(host, boot, version, waits)
 
 
 def _known_config(words: str) -> tuple[str, str]:

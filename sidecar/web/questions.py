@@ -60,6 +60,8 @@ class WebhookSettings:
     """One of these Prosody must send in X-Webhook-Secret; empty: nothing. The second one is the old one."""
     patience: float = 5.0
     """Seconds that Prosody waits for an answer."""
+    deadline: float = 4.0
+    """Seconds that an answer may take."""
 
 
 class Exchange:

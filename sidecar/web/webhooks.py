@@ -8,6 +8,7 @@ from sidecar.clock import Clock, unread_for
 from sidecar.core.wire import traceparent_of
 from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.auth import check_token
+from sidecar.web.hosts import Hosts
 from sidecar.web.questions import Exchange, Questions
 from sidecar.web.requests import check_head, read_body, route_of, routes_below
 from sidecar.web.responses import FullResponse, Problem, Renderer
@@ -16,9 +17,10 @@ from sidecar.web.responses import FullResponse, Problem, Renderer
 class Webhooks:
     """The handler of the webhook listener."""
 
-    def __init__(self, questions: Questions, clock: Clock, emit: Emit) -> None:
+    def __init__(self, questions: Questions, hosts: Hosts, clock: Clock, emit: Emit) -> None:
         """`clock` is for the header `Date`."""
         self._questions = questions
+        self._hosts = hosts
         self._emit = emit
         self._routes = routes_below(questions.settings.prefix)
         self._render = Renderer(clock)
@@ -35,6 +37,8 @@ class Webhooks:
         if exchange.problem is not None:
             return self._render.problem(exchange.problem)
         assert exchange.answer is not None, "an exchange ends with an answer or a problem"
+        if exchange.query is not None:
+            self._hosts.asked_over_http(exchange.query.key.room_jid)
         return self._render.answer(exchange.answer)
 
     def not_http(self, status: int, error: BaseException | None) -> FullResponse:

@@ -10,12 +10,13 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from xml.etree import ElementTree as ET
 
 import pytest
 from aiohttp import web
 
-from bench.meetings import answer
+from bench.meetings import SETTINGS, answer
 from tests.prosody.conftest import Server, StartProsody, eventually
 from tests.rig.answers import Request
 from tests.rig.xmpp import JITMEET, Client, json_message, statuses
@@ -23,7 +24,7 @@ from tests.rig.xmpp import JITMEET, Client, json_message, statuses
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 JOINS, PEOPLE = 200, 20
-SIZES = {1: (1.43, 1.155), 10: (1.11, 1.025)}
+SIZES = {1: (1.22, 1.06), 10: (1.055, 1.01)}
 """Of the rooms -> what ours may be of the floor, in steps and in kilobytes."""
 BEGIN = """
     local count = { steps = 0 };
@@ -139,15 +140,18 @@ async def costs(start_prosody: StartProsody) -> dict[str, dict[int, Cost]]:
     """By server and by the size of the rooms."""
     ours = await linked(await start_prosody(fresh=True, log_level="info"))
     options = {"rig_floor_config": await config_message(ours)}
+    asking = {**options, "rig_floor_url": ours.backend.url}
     start = {"fresh": True, "log_level": "info", "webhook_url": None}
     servers = {
         "ours": ours,
         "bare": await start_prosody(**start, muc_modules=()),
         "constant config": await start_prosody(**start, muc_modules=("rig_floor",), options=options),
     }
-    url = {"rig_floor_url": ours.backend.url}
-    servers["floor"] = await start_prosody(**start, muc_modules=("rig_floor",), options={**options, **url})
-    await eventually(lambda: has_logged(servers["floor"], "The link of the floor is up"), True)
+    servers["one question"] = await start_prosody(**start, muc_modules=("rig_floor",), options=asking)
+    setting_up = {**asking, "rig_floor_settings": json.dumps(SETTINGS)}
+    servers["floor"] = await start_prosody(**start, muc_modules=("rig_floor",), options=setting_up)
+    for name in ("one question", "floor"):
+        await eventually(partial(has_logged, servers[name], "The link of the floor is up"), True)
     found: dict[str, dict[int, Cost]] = {}
     for name, server in servers.items():
         async with crowd(server) as people:

@@ -37,10 +37,12 @@ def states(found: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def linked(start_prosody: StartProsody, url: str | None = None) -> AsyncIterator[tuple[Server, Sidecar, Backend]]:
+async def linked(
+    start_prosody: StartProsody, url: str | None = None, **options: Any
+) -> AsyncIterator[tuple[Server, Sidecar, Backend]]:
     """A backend, a sidecar, and a Prosody whose module has a link to it, unless it asks another URL."""
     async with Backend() as backend, Sidecar.start(backend.url) as sidecar:
-        prosody = await start_prosody(fresh=True, webhook_url=url or sidecar.webhooks)
+        prosody = await start_prosody(fresh=True, webhook_url=url or sidecar.webhooks, **options)
         if url is None:
             await eventually(lambda: prosody.module(f"return {GATE}.parts.link.is_up()"), True)
         yield prosody, sidecar, backend
@@ -52,6 +54,15 @@ async def test_nothing_is_wrong_where_all_is_well(start_prosody: StartProsody) -
         assert (code, states(found)) == (0, {})
         assert {"module", "url", "link", "sidecar", "DNS", "TCP", "events"} <= set(found)
         assert "conference.localhost" in found["link"][0]["found"]
+
+
+async def test_a_module_that_waits_too_short_is_named_with_both_values(start_prosody: StartProsody) -> None:
+    async with linked(start_prosody, options={"muc_webhook_timeout": 3.5}) as (prosody, sidecar, _):
+        _, found = await look(sidecar, prosody.prosodyctl)
+        (step,) = [step for step in found["sidecar"] if step["state"] == "unwise"]
+        assert "on conference.localhost waits 3.5 s" in step["found"]
+        assert "may take 4 s here" in step["found"]
+        await sidecar.until_logged("prosody: the module on conference.localhost waits 3.5 s")
 
 
 async def test_a_gate_that_is_down_is_named_with_its_cause(start_prosody: StartProsody) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -65,6 +66,31 @@ async def test_a_link_cut_at_any_byte_of_an_answer_costs_no_answer(start_prosody
             assert sidecar.asked("validate-access", f"{room}-{cut}") == (1 if left else 0)
             await prosody.reload()  # sets it up again at once
             links.append(await sidecar.link())
+
+
+async def test_a_question_does_not_wait_until_another_one_is_acknowledged(
+    start_prosody: StartProsody, room: str
+) -> None:
+    """A kernel acknowledges late, after some 40 ms, once a program is seen to answer."""
+    took = []
+    async with (
+        linked(start_prosody) as (prosody, _, link),
+        Client.connect(prosody) as ann,
+        Client.connect(prosody) as bob,
+    ):
+        for number in range(30):
+            await ann.begin_join(f"{room}-ann-{number}", "ann")
+            question = await link.reads()
+            if number >= 20:
+                begun = time.monotonic()
+                await bob.begin_join(f"{room}-bob-{number}", "bob")
+                other = await link.reads()
+                took.append(time.monotonic() - begun)
+                link.writes(f"answer {other.id} 200\n{NO}")
+                await bob.await_join(f"{room}-bob-{number}")
+            link.writes(f"answer {question.id} 200\n{NO}")
+            await ann.await_join(f"{room}-ann-{number}")
+    assert sorted(took)[len(took) // 2] < 0.02
 
 
 @pytest.mark.parametrize("cut", [0, 1, 9, 12, 40, 128, 168])

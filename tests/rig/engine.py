@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class EngineProcess:
     process: asyncio.subprocess.Process | None = None
     options: dict[str, Any] = field(default_factory=dict)
     """How `order` connects, such as with a user."""
+    environ: dict[str, str] = field(default_factory=dict)
+    """More of the environment of the process."""
 
     @classmethod
     @asynccontextmanager
@@ -85,9 +88,11 @@ class EngineProcess:
         self.process = await asyncio.create_subprocess_exec(
             *chroot, PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--dir", self.seen(self.folder), "--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes",
-            *self.arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            *self.arguments, env={**os.environ, **self.environ},
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(500):
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
             with contextlib.suppress(RedisError, OSError):
                 await self.order("PING")
                 return
@@ -115,8 +120,9 @@ class EngineProcess:
 
     @asynccontextmanager
     async def replica(self) -> AsyncIterator[EngineProcess]:
-        """Another one that follows this one."""
-        async with EngineProcess.start("--replicaof", f"127.0.0.1 {self.port}") as replica:
+        """Another one that follows this one, until it is promoted or starts again."""
+        async with EngineProcess.start() as replica:
+            await replica.order("REPLICAOF", "127.0.0.1", self.port)
             for _ in range(500):
                 if (await replica.info("replication")).get("master_link_status") == "up":
                     break

@@ -71,7 +71,7 @@ class Link:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, hello: Mapping[str, str] | None = HELLO, headers: Mapping[str, str] | None = None
+        cls, url: str, hello: Mapping[str, Any] | None = HELLO, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Self]:
         """A link that is up; without a hello, only the handshake is made."""
         async with (

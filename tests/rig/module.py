@@ -27,8 +27,10 @@ class Module:
         self.silent = False
 
     @asynccontextmanager
-    async def linked(self, sidecar: Sidecar, boot: str = "1-1") -> AsyncIterator[Link]:
-        async with Link.open(sidecar.webhooks, {**HELLO, "boot": boot}, sidecar.token) as link:
+    async def linked(
+        self, sidecar: Sidecar, boot: str = "1-1", host: str = "conference.example.com"
+    ) -> AsyncIterator[Link]:
+        async with Link.open(sidecar.webhooks, {**HELLO, "boot": boot, "host": host}, sidecar.token) as link:
             serving = asyncio.ensure_future(self._serve(link))
             try:
                 yield link

@@ -3,7 +3,7 @@
     async with prometheus(sidecar.config["admin"]["port"], folder) as watched:
         await watched.until({"SidecarTurnsPeopleAway"})
 
-The expressions are those of config/prometheus-alerts.yaml; only ranges and `for` are shorter.
+The expressions are those of config/prometheus-alerts.yaml; only ranges, `for` and the silence of a module are shorter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
 rule_files: [{rules}]
 scrape_configs:
-  - job_name: prosody-sidecar
+  - job_name: meetings
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
 
@@ -41,7 +41,8 @@ def _as_seconds(duration: re.Match[str]) -> str:
 
 
 def hurried(rules: str) -> str:
-    """The rules with each range and each `for` sixty times as short."""
+    """The rules with each range, each `for` and the silence of a module sixty times as short."""
+    rules = re.sub(r"(silent_seconds < )(\d+)", lambda found: f"{found[1]}{int(found[2]) // 60}", rules)
     return re.sub(r"(\[|for: )(\d+)([smhd])\b", _as_seconds, rules)
 
 

@@ -28,7 +28,7 @@ from tests.rig.answers import Request
 from tests.rig.backend import OPEN, Backend
 from tests.rig.sidecar import Sidecar
 from tests.shards.engine_faults import FAULTS, EngineFault, Place
-from tests.shards.rig import all_in_touch, in_touch, order, shard, until
+from tests.shards.rig import all_in_touch, all_said, in_touch, order, shard, until
 from tests.shards.soak_model import CHANGING, ROOMS, SETTINGS, SoakModel, Who, somebody
 from tests.soak import report
 from tests.soak.measured import Flat, Measured
@@ -234,8 +234,11 @@ async def soak(seconds: float, seed: int, every: float) -> Result:
 
 async def _judge_the_end(model: SoakModel, sidecars: list[Sidecar]) -> None:
     """All are in touch, have said all they know, and have reported no defect."""
-    await all_in_touch(*sidecars, seconds=BACK_WITHIN)
+    with contextlib.suppress(AssertionError):
+        await all_in_touch(*sidecars, seconds=BACK_WITHIN)
     for number, sidecar in enumerate(sidecars):
+        if not (await in_touch(sidecar) and await all_said(sidecar)):
+            model.defects.append(f"shard {number} is not in touch at the end: {sidecar.output().splitlines()[-1]}")
         for outcome in ("hit", "suspect", "miss", "outdated", "forged", "failed"):
             model.counts[f"reads of the engine since the last start: {outcome}"] += int(
                 await sidecar.metric("shared_reads_total", outcome=outcome)

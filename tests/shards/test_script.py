@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from sidecar.core.engine_clock import EngineClock, Renewal
 from sidecar.core.fences import MISSING, PARTS, Fence
 from sidecar.core.sealed import ToKeep
 from sidecar.shared.engine import Engine, Place
@@ -91,7 +92,7 @@ class Pair:
     async def deny(self, name: str) -> None:
         ages = sorted(self.chance.choices([0, 0, 5, 40, 400, 2500], k=2))
         settled_for, asked_for = ages
-        verdict = self.chance.choice(["deny", "deny", "deny", "private"])
+        verdict = self.chance.choice(["deny", "deny", "lobby", "lobby", "private"])
         every, again = self.chance.choice([0, 8, 8, 10_000]), self.chance.random() < 0.4
         content, said = self.text().encode(), self.text().encode()
         await self.engine.deny(
@@ -157,10 +158,12 @@ class Pair:
             case _:
                 epoch = (await self.engine.beat(0, MEMBERS[0])).epoch
                 self.model.beat(0)
-                batch = await self.engine.beat(0, MEMBERS[0], epoch)
+                batch = await self.engine.beat(0, MEMBERS[0], Renewal(epoch, 20_000))
                 self.model.now_ms = batch.now_ms
                 self.model.data.members.add(MEMBERS[0])
-                self.model.beat(0, renew=f"{self.model.run}-{self.model.data.generation}")
+                modelled = f"{self.model.run}-{self.model.data.generation}"
+                renewed = self.model.beat(0, renewal=Renewal(modelled, 20_000)).epoch
+                assert EngineClock.of(batch.epoch).set_back_ms == EngineClock.of(renewed).set_back_ms
 
     async def tail(self) -> int:
         if not await self.client.exists("{prosody-sidecar}:stream"):

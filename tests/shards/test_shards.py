@@ -53,6 +53,22 @@ async def test_a_deny_on_one_shard_is_the_answer_of_all_while_the_backend_is_awa
         assert not answer.allowed
 
 
+async def test_who_must_wait_in_the_lobby_on_one_shard_does_so_on_all_without_backend_and_engine(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url) as (here, there):
+        assert "requireLobby" not in (await here.decides("standup", ANN)).document
+        backend.on("validate-access", reply({"allowed": True, "requireLobby": True}))
+        code, _ = await there.command("forget", "--user", ANN)
+        assert code == 0
+        assert (await there.decides("standup", ANN)).document["requireLobby"]
+        await written(there)
+        await asyncio.sleep(0.2)
+        await engine.kill()
+        await backend.stop()
+        assert (await here.decides("standup", ANN)).document["requireLobby"]
+
+
 async def test_who_is_known_to_a_shard_that_was_killed_is_let_in_by_another_without_the_backend(
     backend: Backend, engine: EngineProcess
 ) -> None:

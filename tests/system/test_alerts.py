@@ -17,6 +17,7 @@ import pytest
 from tests.rig.answers import allow, reply, with_secret
 from tests.rig.backend import Backend
 from tests.rig.faults import Fault
+from tests.rig.link import Link
 from tests.rig.module import Module
 from tests.rig.prometheus import Watched, prometheus
 from tests.rig.sidecar import ROOT, Sidecar
@@ -228,12 +229,34 @@ async def test_a_module_that_was_there_and_is_gone_is_an_alert(watch: Watch) -> 
             await watched.until(set())
 
 
+async def test_one_of_two_modules_that_is_gone_is_an_alert_while_the_other_asks(watch: Watch) -> None:
+    async with Backend() as backend, Sidecar.start(backend.url) as sidecar, watch(sidecar) as watched:
+        module = Module({"status": "done"})
+        async with module.linked(sidecar, host="conference.example.net") as other:
+            async with module.linked(sidecar):
+                await asyncio.sleep(2)
+            asking = asyncio.ensure_future(_asks_again_and_again(other))
+            try:
+                await watched.until({"SidecarGateGone"})
+            finally:
+                asking.cancel()
+            async with module.linked(sidecar):
+                await watched.until(set())
+
+
+async def _asks_again_and_again(link: Link) -> None:
+    while True:
+        await link.asks("join", {"roomName": "standup", "userJid": "ann@example.org/r", "timestamp": 1})
+        await asyncio.sleep(0.5)
+
+
 async def test_a_module_that_asks_over_http_is_not_gone(watch: Watch) -> None:
     async with Backend() as backend, Sidecar.start(backend.url) as sidecar, watch(sidecar) as watched:
         async with Module({"status": "done"}).linked(sidecar):
             await asyncio.sleep(2)
         for n in range(20):
-            await sidecar.decides("standup", f"user{n}@example.org")
+            room_jid = "standup@conference.example.com"
+            await sidecar.decides("standup", f"user{n}@example.org", roomJid=room_jid)
             await asyncio.sleep(0.5)
             assert await watched.firing() == set()
 

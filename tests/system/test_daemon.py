@@ -19,6 +19,7 @@ import yaml
 from tests.rig.answers import by_name, raw, settings_of, with_secret
 from tests.rig.backend import BY_NAME, PREFIX, Backend
 from tests.rig.faults import Fault
+from tests.rig.link import HELLO, Link
 from tests.rig.ports import free_port
 from tests.rig.sidecar import DEADLINE, Sidecar, run_to_the_end
 
@@ -211,6 +212,19 @@ async def test_a_reload_of_a_bad_file_changes_nothing_and_says_why(backend: Back
         sidecar.signal(signal.SIGHUP)
         await sidecar.until_logged("reloaded")
         assert (await sidecar.get("/readyz")).document["reasons"] == []
+
+
+async def test_a_reload_names_a_module_that_no_longer_waits_long_enough(backend: Backend) -> None:
+    async with (
+        Sidecar.start(backend.url, {"listen": {"module_timeout": 9}}) as sidecar,
+        Link.open(sidecar.webhooks, {**HELLO, "timeout": 5}),
+    ):
+        await sidecar.until_logged("link")
+        assert (await sidecar.get("/readyz")).document["notes"] == []
+        sidecar.write({"endpoints": {"room-created": {"deadline": 6}}})
+        sidecar.signal(signal.SIGHUP)
+        line = await sidecar.until_logged("prosody: the module on conference.example.com waits 5 s")
+        assert (await sidecar.get("/readyz")).document["notes"] == [line["event"]]
 
 
 async def test_a_date_without_quotes_is_refused_by_check_start_and_reload(backend: Backend) -> None:

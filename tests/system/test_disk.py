@@ -238,8 +238,9 @@ async def test_a_file_full_of_garbage_is_moved_aside_loudly_and_the_other_is_not
         await bench.sidecar.run()
         await bench.joins_are_right()
         await bench.says("moved aside", file)
-        assert list(folder.glob(f"{file}.corrupt-*"))
-        assert not list(folder.glob(f"{other}.corrupt-*"))
+        await bench.everything_arrives()
+        assert list(folder.glob(f"{file}.overwritten-*"))
+        assert not list(folder.glob(f"{other}.*-*"))
         assert (folder / other).stat().st_ino == untouched
 
 

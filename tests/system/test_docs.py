@@ -85,6 +85,7 @@ async def test_a_command_works_as_it_stands(running: Sidecar, line: str) -> None
 async def test_a_question_is_answered(running: Sidecar, line: str) -> None:
     here = line.replace("127.0.0.1:8788", f"127.0.0.1:{running.config['listen']['port']}")
     here = here.replace("curl ", f"curl -H 'X-Webhook-Secret: {TOKEN}' ", 1)
+    here = here.replace("127.0.0.1:8789", f"127.0.0.1:{running.config['admin']['port']}")
     here = here.replace("127.0.0.1:8791", f"127.0.0.1:{running.config['control']['port']}")
     environ = {**os.environ, "CONTROL_TOKEN": KEY}
     curl = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=asyncio.subprocess.PIPE, env=environ)

@@ -176,3 +176,36 @@ async def test_nobody_who_had_just_connected_when_it_stopped_is_dropped(manager:
     assert answers == [b"HTTP/1.1 404"] * 50
     assert manager.process is not None
     assert manager.process.wait(10) == 0
+
+
+UNREADABLE = "state_dir: null\nbackend: {url: 'http://127.0.0.1:1/x', secret_file: /nowhere}\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "command", "lines"),
+    [
+        ("backend: {url: nonsense, more: 1}\n", "run", ["<3>"] * 2),
+        (UNREADABLE, "run", ["<3>"]),
+        (CONFIG.format(port=1) + "listen: {port: 0}\nadmin: {port: TAKEN}\n", "run", ["<3>"]),
+        (CONFIG.format(port=1) + "log: {identities: true}\n", "check", ["<4>"] * 3),
+    ],
+    ids=["a bad config", "a secret that is not there", "a port that is not free", "a warning at a reload"],
+)
+def test_the_journal_gets_the_priority_of_what_ends_a_start(
+    config: str, command: str, lines: list[str], tmp_path: Path
+) -> None:
+    """Standard output and standard error of a service are one socket of the journal."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    (tmp_path / "sidecar.yaml").write_text(config.replace("TAKEN", str(taken.getsockname()[1])))
+    journal, service = socket.socketpair()
+    found = os.fstat(service.fileno())
+    environ = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    order = [sys.executable, "-m", "sidecar", command, "--config", str(tmp_path / "sidecar.yaml")]
+    number = service.fileno()
+    subprocess.run(order, cwd=ROOT, env=environ, stdout=number, stderr=number, timeout=20, check=False)
+    service.close()
+    with taken, journal, journal.makefile() as read:
+        said = read.read().splitlines()
+    assert [line[:3] for line in said if line.startswith("<")] == lines, said
+    assert command == "check" or len(said) == len(lines), said
+    assert ("cannot listen on" in said[-1]) is ("TAKEN" in config)

@@ -44,7 +44,7 @@ FOLDERS: dict[str, frozenset[str]] = {
     "config": VOCABULARY | {"backend"},
     "daemon": VOCABULARY
     | {"backend", "store", "shared", "telemetry", "decisions", "events", "control", "web", "config"},
-    "cli": VOCABULARY | {"backend", "config", "daemon", "demo_backend"},
+    "cli": VOCABULARY | {"backend", "telemetry", "config", "daemon", "demo_backend"},
     "demo_backend": frozenset(),
     "__main__": frozenset({"cli"}),
 }

@@ -54,6 +54,10 @@ def a_status(**changed: Any) -> dict[str, Any]:
         "config": "/etc/prosody-sidecar/sidecar.yaml",
         "backend": "https://api.example.com/webhooks/jitsi",
         "modules": [{"host": "conference.example.com", "up_seconds": 7200}],
+        "hosts": [
+            {"host": "conference.example.com", "linked": True, "had_link": True, "silent_seconds": 0},
+            {"host": "conference.example.net", "linked": False, "had_link": True, "silent_seconds": 600},
+        ],
         "files_set_aside": ["outbox.db.corrupt-20231114T221320Z"],
         "endpoints": {"validate-access": {"breaker": "open", "calls_under_way": 2, "calls_waiting": 0}},
         "cache": {"allow": 12345, "deny": 1, "config": 3},
@@ -109,6 +113,7 @@ def test_the_screen_fits_the_terminal(width: int) -> None:
         "breaker open",
         "12,345 allow",
         "conference.example.com is connected for 2.0 h",
+        "conference.example.net has no link",
         "7 pending",
         "1 parked",
         "61 MB",
@@ -131,6 +136,16 @@ def test_a_refused_reload_is_shown() -> None:
     with console.capture() as captured:
         console.print(overview(document))
     assert "refused; the old settings stay" in captured.get()
+
+
+def test_a_new_secret_that_waits_for_a_restart_is_tested_first() -> None:
+    document = a_status()
+    last = {"at": 1_700_000_000.0, "problems": [], "needs_restart": ["webhook-secret"]}
+    document["recent"]["last_reload"] = last
+    console = Console(width=200, highlight=False)
+    with console.capture() as captured:
+        console.print(overview(document))
+    assert "needs a restart; first run: sudo prosody-sidecar doctor, which tests the new secret" in captured.get()
 
 
 def test_the_page_needs_nothing_from_anywhere_else() -> None:

@@ -1,6 +1,8 @@
 -- The least that the job needs, as a measure of what our module costs: it tells whoever joins a constant config
 -- (rig_floor_config, the JSON text of a ROOM_CONFIG). With rig_floor_url, a sidecar's, the join first waits for the
--- answer to one question over a WebSocket. It makes no promise: not if there is no answer, and not to rooms.
+-- answer to one question over a WebSocket. With rig_floor_settings, the JSON text of a room's config, each new room gets
+-- what Prosody itself has to know of it: the data in which other modules look, four setters, and its moderators. It
+-- makes no promise: not if there is no answer, and not to rooms. It sets no limit, no end and no lock.
 
 local async = require "util.async";
 local jid = require "util.jid";
@@ -16,6 +18,28 @@ module:hook("muc-occupant-session-new", function (event)
 	event.room:route_stanza(st.message({ from = event.room.jid, to = event.jid, type = "groupchat" })
 		:tag("json-message", { xmlns = "http://jitsi.org/jitmeet" }):text(config):up());
 end, 10);
+
+-- The names under which other modules look for what the page is told, and the values.
+local function data_of(settings)
+	local data = { max_participants = settings.maxParticipants; is_public = settings.isPublic; meeting_id = settings.meetingId };
+	for name, value in pairs(json.decode(config).config) do
+		data[name:gsub("%u", function (letter) return "_"..letter:lower(); end)] = value;
+	end
+	return data;
+end
+
+local function set_rooms_up(settings)
+	local data = data_of(settings);
+	module:hook("muc-room-pre-create", function (event)
+		local room = event.room;
+		for name, value in pairs(data) do room._data[name] = value; end
+		room:set_whois(settings.whois);
+		room:set_allow_member_invites(settings.allowInvites);
+		room:set_changesubject(settings.changeSubject);
+		room:set_historylength(settings.historyLength);
+		for _, moderator in ipairs(settings.moderators) do room:set_affiliation(true, moderator, "owner"); end
+	end, -999); -- mod_muc tracks the room at -1000
+end
 
 local function ask(stanza)
 	local wait, done = async.waiter();
@@ -61,6 +85,7 @@ local function connect()
 	websocket.connect((url:gsub("^http", "ws")).."/link", { protocol = "prosody-sidecar.v1" }, {
 		onopen = function (socket)
 			link = socket;
+			link.conn:setoption("tcp-nodelay", true);
 			link:send("hello 0\n"..json.encode { version = "0.2.0"; host = module.host; boot = "1-1"; timeout = 5 });
 		end;
 		onmessage = take;
@@ -71,4 +96,6 @@ local function connect()
 	end);
 end
 
+local settings = module:get_option_string("rig_floor_settings");
+if settings then set_rooms_up(json.decode(settings)); end
 if url then module:add_timer(0, connect); end

@@ -16,6 +16,7 @@ from sidecar.config.credentials import (
     how_to_correct_secret,
     newer_than_credentials,
     read_secret,
+    restart_for,
 )
 from sidecar.config.models import BackendSettings
 from sidecar.config.named_files import examine_with_files
@@ -156,6 +157,13 @@ def test_where_no_file_may_be_read_the_later_one_counts(
 )
 def test_the_advice_for_a_wrong_secret_is_about_where_it_is_from(of: BackendSettings, advice: str) -> None:
     assert advice in how_to_correct_secret(of, {})
+
+
+def test_a_new_secret_is_tested_before_the_restart(passed: tuple[dict[str, str], Path]) -> None:
+    environ, sources = passed
+    for advice in (how_to_correct_secret(settings(), environ), restart_for(sources / "webhook-secret")):
+        assert "sudo prosody-sidecar doctor, which tests the new secret, then run: systemctl restart" in advice
+    assert "doctor" not in restart_for(sources / "admin-token")
 
 
 def test_a_wrong_secret_that_systemd_has_passed_needs_a_restart(passed: tuple[dict[str, str], Path]) -> None:

@@ -84,14 +84,28 @@ def test_in_another_epoch_all_that_is_older_is_suspect() -> None:
 @pytest.mark.parametrize("ahead_ms", [-1_500, 1_500, 3_600_000])
 def test_a_clock_that_was_set_begins_a_new_epoch(ahead_ms: int) -> None:
     contact = a_contact(at=100.0)
-    assert contact.take(Batch("e1", NOW_MS + 10_000 + ahead_ms, 5), 110.0, 110.0).renew
+    assert contact.take(Batch("e1", NOW_MS + 10_000 + ahead_ms, 5), 110.0, 110.0).renewal
+
+
+def test_a_clock_that_was_set_during_a_restart_begins_a_new_epoch_too() -> None:
+    contact = Contact()
+    contact.take(Batch("run1-g1", NOW_MS, 5), 100.0, 100.0)
+    contact.joined()
+    assert contact.take(Batch("run2-g1", NOW_MS - 20_000, 5), 110.0, 110.0).renewal == ("run2-g1", 30_000)
+    assert contact.take(Batch("run2-g1+30000", NOW_MS - 19_000, 6), 111.0, 111.0).to_be_said_again
+
+
+def test_another_sidecar_has_renewed_the_epoch_already() -> None:
+    contact = Contact()
+    contact.take(Batch("run1-g1", NOW_MS, 5), 100.0, 100.0)
+    assert not contact.take(Batch("run2-g1+30000", NOW_MS - 20_000, 5), 110.0, 110.0).renewal
 
 
 @pytest.mark.parametrize("ahead_ms", [-500, 500])
 def test_a_clock_that_is_a_little_slower_or_faster_does_not(ahead_ms: int) -> None:
     contact = a_contact(at=100.0)
     taken = contact.take(Batch("e1", NOW_MS + 10_000 + ahead_ms, 5), 110.0, 110.0)
-    assert not taken.renew
+    assert not taken.renewal
     assert not taken.lost
 
 

@@ -14,13 +14,15 @@ from sidecar.core.decision_body import (
     Decision,
     aged,
     configuration_in,
+    counts_more,
     in_words,
     is_personal,
     read_decision,
     requires_lobby,
     stamped,
 )
-from sidecar.core.model import CacheControl, Kind, Rejected, Replied
+from sidecar.core.model import CacheControl, Entry, Kind, Lifetimes, Rejected, Replied, Verdict
+from tests.unit.builders import ALLOW, DENY, LOBBY
 
 FIELDS: dict[str, Any] = {
     "isModerator": True,
@@ -204,3 +206,23 @@ def test_an_operator_reads_what_a_decision_says() -> None:
         "with a room config",
         "the meeting lasted another 12.5 min then",
     ]
+
+
+def asked_and_answered(body: bytes, asked_at: float, settled_at: float) -> Entry:
+    verdict = Verdict.DENY if b"false" in body else Verdict.ALLOW
+    return Entry(verdict, body, asked_at, settled_at, Lifetimes(1, 1, 1))
+
+
+@pytest.mark.parametrize(("strict", "other"), [(DENY, ALLOW), (DENY, LOBBY), (LOBBY, ALLOW)])
+def test_of_two_answers_that_were_under_way_at_once_the_stricter_one_counts(strict: bytes, other: bytes) -> None:
+    first, second = asked_and_answered(strict, 10.0, 13.0), asked_and_answered(other, 12.0, 14.0)
+    assert counts_more(first, second)
+    assert not counts_more(second, first)
+
+
+@pytest.mark.parametrize("first", [DENY, LOBBY, ALLOW])
+@pytest.mark.parametrize("second", [DENY, LOBBY, ALLOW])
+def test_of_two_answers_the_one_counts_that_was_asked_for_when_the_other_was_known(first: bytes, second: bytes) -> None:
+    early, late = asked_and_answered(first, 10.0, 11.0), asked_and_answered(second, 12.0, 13.0)
+    assert counts_more(late, early)
+    assert not counts_more(early, late)

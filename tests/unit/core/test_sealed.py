@@ -10,18 +10,18 @@ from sidecar.core.fences import MISSING, Fence, Standing, moved, scopes, standin
 from sidecar.core.model import Endpoint, Key, Lifetimes, Verdict
 from sidecar.core.sealed import Forged, Found, Kept, Masked, Sealer, has_password, masked, usable
 from sidecar.core.selection import Change, Selector
-from tests.unit.builders import ALLOW, ALLOW_LIFETIMES, DENY
+from tests.unit.builders import ALLOW, ALLOW_LIFETIMES, DENY, LOBBY
 
 FENCE = Fence("d", "r", "s", "k")
 ANN = Key(Endpoint.VALIDATE_ACCESS, "standup", '"standup@muc.example.org"', subject="jid ann@example.org")
 SEALER = Sealer(b"secret")
 
 
-def kept(verdict: Verdict = Verdict.ALLOW, epoch: str = "e1") -> Kept:
-    return Kept(verdict, ALLOW if verdict is Verdict.ALLOW else DENY, epoch, 5_000, ALLOW_LIFETIMES, (FENCE, FENCE))
+def kept(verdict: Verdict = Verdict.ALLOW, epoch: str = "e1-g1", body: bytes = ALLOW) -> Kept:
+    return Kept(verdict, body if verdict is Verdict.ALLOW else DENY, epoch, 5_000, ALLOW_LIFETIMES, (FENCE, FENCE))
 
 
-def found(*fences: Fence, epoch: str = "e1") -> Found:
+def found(*fences: Fence, epoch: str = "e1-g1") -> Found:
     return Found(epoch, 8_000, fences or (FENCE, FENCE), b"", 6_000)
 
 
@@ -34,12 +34,31 @@ def test_an_allow_of_this_epoch_with_the_same_fences_is_as_good_as_an_own_one() 
 
 
 @pytest.mark.parametrize(
-    ("epoch", "in_touch"), [("e2", True), ("e1", False)], ids=["of another epoch", "while out of touch"]
+    ("epoch", "in_touch"), [("e2-g1", True), ("e1-g1", False)], ids=["of another epoch", "while out of touch"]
 )
 def test_an_allow_is_suspect(epoch: str, in_touch: bool) -> None:
     entry = usable(kept(epoch=epoch), found(), 100.0, in_touch=in_touch)
     assert entry is not None
     assert entry.suspect
+
+
+def test_an_allow_from_before_the_clock_was_set_back_is_as_old_as_it_is() -> None:
+    entry = usable(kept(epoch="e1-g1+1000"), found(epoch="e1-g1+21000"), 100.0, in_touch=True)
+    assert entry is not None
+    assert entry.suspect
+    assert entry.asked_at == 77.0
+
+
+@pytest.mark.parametrize("epoch", ["e1-g0", "e1-g1+1000"], ids=["another clock", "a backup from before"])
+def test_an_allow_whose_age_is_not_known_is_not_used(epoch: str) -> None:
+    assert usable(kept(epoch=epoch), found(), 100.0, in_touch=True) is None
+
+
+@pytest.mark.parametrize("restriction", [kept(Verdict.DENY, "e1-g0"), kept(Verdict.ALLOW, "e1-g0", LOBBY)])
+def test_what_restricts_a_user_is_used_although_its_age_is_not_known(restriction: Kept) -> None:
+    entry = usable(restriction, found(), 100.0, in_touch=True)
+    assert entry is not None
+    assert entry.verdict is restriction.verdict
 
 
 def test_an_allow_from_the_future_is_suspect() -> None:
@@ -49,7 +68,7 @@ def test_an_allow_from_the_future_is_suspect() -> None:
 
 
 def test_a_deny_of_another_epoch_stays_a_deny() -> None:
-    entry = usable(kept(Verdict.DENY, "e0"), found(), 100.0, in_touch=False)
+    entry = usable(kept(Verdict.DENY, "e0-g1"), found(), 100.0, in_touch=False)
     assert entry is not None
     assert not entry.suspect
 

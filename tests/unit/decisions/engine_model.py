@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.core.contact import Batch
+from sidecar.core.engine_clock import EngineClock, Renewal
 from sidecar.core.fences import MISSING, Fence, Vector
 from sidecar.core.sealed import Found
 
 DRIFT = 1000
+RESTRICTS = ("deny", "lobby", "private")
 
 
 @dataclass
@@ -73,10 +75,11 @@ class EngineModel:
         self.data.first += cut
         del self.data.stream[:cut]
 
-    def beat(self, position: int, most: int = 3, renew: str = "") -> Batch:
+    def beat(self, position: int, most: int = 3, renewal: Renewal | None = None) -> Batch:
         epoch = self._epoch()
-        if renew == epoch:
-            self.data.generation = self.nonce()
+        if renewal is not None and renewal.epoch == epoch:
+            clock = EngineClock.of(epoch)
+            self.data.generation = f"{clock.name}+{clock.set_back_ms + renewal.set_back_ms}"
             epoch = self._epoch()
         first, stream = self.data.first, self.data.stream
         numbered = [(first + index, *each) for index, each in enumerate(stream) if first + index > position]
@@ -101,7 +104,7 @@ class EngineModel:
             return "fences"
         kept = self.data.entries.get(name)
         if kept is not None:
-            if kept.verdict == "private" or (kept.verdict == "deny" and kept.settled_ms >= asked_ms):
+            if kept.verdict == "private" or (kept.verdict in RESTRICTS and kept.settled_ms >= asked_ms):
                 return "denied"
             if kept.asked_ms > asked_ms:
                 return "older"
@@ -121,15 +124,19 @@ class EngineModel:
         *,
         again: bool = False,
     ) -> str:
-        """A deny, or that guests are separate."""
+        """A deny, a lobby, or that guests are separate."""
         epoch = self._epoch()
         asked_ms, settled_ms = self.now_ms - asked_for_ms, self.now_ms - settled_for_ms
         kept = self.data.entries.get(name)
         is_allow = kept is not None and kept.verdict not in ("deny", "private")
         if kept is not None and is_allow and kept.epoch == epoch and kept.asked_ms > settled_ms:
             return "older"
-        if kept is not None and kept.verdict == "private" and verdict == "deny":
+        if kept is not None and kept.verdict == "private" and verdict != "private":
             return "older"
+        if kept is not None and kept.verdict == "deny" and verdict == "lobby" and kept.settled_ms >= asked_ms:
+            kept.settled_ms = max(kept.settled_ms, settled_ms)
+            self._say(said, settled_ms)
+            return "stricter"
         is_known = kept is not None and kept.epoch == epoch and kept.verdict == verdict
         if again and is_known and kept is not None and kept.settled_ms + DRIFT >= settled_ms:
             kept.settled_ms = max(kept.settled_ms, settled_ms)

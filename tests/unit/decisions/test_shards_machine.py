@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from sidecar.core.breaker import Permit
 from sidecar.core.contact import STEP, UNHEARD, Batch, Contact
+from sidecar.core.decision_body import strictness
 from sidecar.core.fences import PARTS, Standing, moved, scopes, standing
 from sidecar.core.model import Entry, Key, Lifetimes, Query, Replied, Verdict
 from sidecar.core.policy import Act, settle
@@ -53,7 +54,7 @@ class Story(NamedTuple):
     change: Change | str
     """What takes somebody away, if anything does."""
     trouble: str
-    """Of the engine."""
+    """Of the engine; or `replaced`: in place of the deaf one, another sidecar starts, which knows nothing."""
     under_way: bool
     """Whether the backend is being asked by the deaf one."""
     more: bool
@@ -69,8 +70,8 @@ STORIES = [
     for each in product(
         SHARDS,
         ("both", "the other", "nobody"),
-        ("", "deny", Change.DROP, Change.REVOKE),
-        ("", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth"),
+        ("", "deny", "lobby", Change.DROP, Change.REVOKE),
+        ("", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth", "replaced"),
         *((False, True),) * 4,
     )
 ]
@@ -81,19 +82,22 @@ class Word:
     """What the backend said, between two instants of the world's clock."""
 
     key: Key
-    allowed: bool
+    level: int
+    """0: allowed; 1: in the lobby; 2: denied."""
     asked: float
 
 
 @dataclass
 class Denied:
-    """A deny, a kick or a purge: answers to questions that were asked before `at` are out of date."""
+    """A deny, a lobby, a kick or a purge: less strict answers to what was asked before `at` are out of date."""
 
     key: Key
     at: float
+    asked: float = 0.0
     said_at: float = float("inf")
     """When the engine acknowledged it."""
     known_to: set[int] = field(default_factory=set)
+    level: int = 2
     strictly: bool = True
     """Known to a sidecar, it is never masked. A purge for safety only is."""
 
@@ -102,7 +106,7 @@ class Denied:
 class Call:
     key: Key
     asked: float
-    allowed: bool
+    level: int
     found: Found | None
 
 
@@ -184,32 +188,41 @@ class ShardsMachine(RuleBasedStateMachine):
         other.reachable = silent.reachable = True
         key = a_key(f"room {len(self.words)} {len(self.denied)}", "jid ann@example.org")
         for number in {"both": SHARDS, "the other": [other.number], "nobody": []}[known_to]:
-            self.somebody_joins(number, key, up=True, allowed=True, at_once=True)
+            self.somebody_joins(number, key, up=True, level=0, at_once=True)
         if under_way:
-            self.somebody_joins(deaf, key, up=True, allowed=True, at_once=False)
+            self.somebody_joins(deaf, key, up=True, level=0, at_once=False)
         self.copy = self.engine.copy_of_data()
         self.now += 0.4
         self.engine.now_ms += 400
         if isinstance(change, Change):
             self.somebody_is_kicked(other.number, key, change)
         elif change:
-            self.somebody_is_denied(other.number, key)
+            self.somebody_is_restricted(other.number, key, 2 if change == "deny" else 1)
         if under_way:
             self.the_backend_answers(deaf, latest=True)
-        if trouble:
+        if trouble == "replaced":
+            self.start_another(deaf, key)
+        elif trouble:
             self.the_engine_has_trouble(trouble)
         if more:
             self.somebody_is_kicked(other.number, KEYS[0], Change.DROP)
         other.reachable = not cut
         for _ in range(22 if trouble == "back" else 6):  # until the clock is where it was
             self.time_passes(1.0, None)
-        self.somebody_joins(deaf, key, up, allowed=True, at_once=True)
+        self.somebody_joins(deaf, key, up, level=0, at_once=True)
         other.reachable = True
 
-    def somebody_is_denied(self, number: int, key: Key) -> None:
+    def start_another(self, number: int, key: Key) -> None:
+        """The engine tells it all that was said there about this key."""
+        self.shards[number] = Shard(number)
+        for denied in self.denied:
+            if denied.key == key and denied.said_at <= self.now:
+                denied.known_to.add(number)
+
+    def somebody_is_restricted(self, number: int, key: Key, level: int) -> None:
         """The backend is asked, whatever is remembered."""
         shard = self.shards[number]
-        shard.calls.append(Call(key, self.now, allowed=False, found=None))
+        shard.calls.append(Call(key, self.now, level, found=None))
         self.answered(shard, -1)
 
     # ---- listening
@@ -229,8 +242,8 @@ class ShardsMachine(RuleBasedStateMachine):
     def hear(self, shard: Shard, batch: Batch) -> None:
         now = self.now + shard.offset
         taken = shard.contact.take(batch, now, now)
-        if taken.renew and shard.reachable:
-            self.engine.beat(0, renew=batch.epoch)
+        if taken.renewal and shard.reachable:
+            self.engine.beat(0, renewal=taken.renewal)
         for at_ms, content in taken.messages:
             if content:
                 document, attached = SEALER.hear(content)
@@ -243,7 +256,7 @@ class ShardsMachine(RuleBasedStateMachine):
     def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, at_ms: int, now_ms: int) -> None:
         now = self.now + shard.offset
         if document["kind"] == "deny":
-            shard.others.denied(document, attached, at_ms, now_ms, now, EVERY)
+            shard.others.restricted(document, attached, at_ms, now_ms, now, EVERY)
         else:
             shard.cache.purge(now, *shard.others.change_of(document))
         number = document["number"]
@@ -256,16 +269,16 @@ class ShardsMachine(RuleBasedStateMachine):
     def everybody_joins_after_a_while(self, seconds: float, key: Key, up: bool) -> None:
         self.time_passes(seconds, None)
         for number in SHARDS:
-            self.somebody_joins(number, key, up, allowed=True, at_once=True)
+            self.somebody_joins(number, key, up, level=0, at_once=True)
 
     @rule(
         number=st.sampled_from(SHARDS),
         key=st.sampled_from(KEYS),
         up=st.sampled_from([True, True, True, False]),
-        allowed=st.sampled_from([True, True, False]),
+        level=st.sampled_from([0, 0, 1, 2]),
         at_once=st.sampled_from([True, True, False]),
     )
-    def somebody_joins(self, number: int, key: Key, up: bool, allowed: bool, at_once: bool) -> None:
+    def somebody_joins(self, number: int, key: Key, up: bool, level: int, at_once: bool) -> None:
         shard, now = self.shards[number], self.now + self.shards[number].offset
         permit = Permit.CLOSED if up else Permit.OPEN
         view = look(shard.cache, key, POLICY, now, permit)
@@ -283,7 +296,7 @@ class ShardsMachine(RuleBasedStateMachine):
             self.check(shard, key, view.entry, up)
             self.check_age(view.entry, up)
         elif view.plan.act is Act.ASK:
-            shard.calls.append(Call(key, self.now, allowed, found))
+            shard.calls.append(Call(key, self.now, level, found))
             if at_once:
                 self.answered(shard, len(shard.calls) - 1)
 
@@ -292,9 +305,10 @@ class ShardsMachine(RuleBasedStateMachine):
         if entry.verdict is not Verdict.ALLOW:
             return
         word = self.words[json.loads(entry.body)["n"]]
-        assert word.allowed
+        assert word.level == strictness(entry)
         for denied in self.denied:
-            if denied.key == key and word.asked < denied.at - 0.002 and not self.allowed_since(denied):
+            outdated = word.level < denied.level and word.asked < denied.at - 0.002
+            if denied.key == key and outdated and not self.lifted(denied):
                 known = shard.number in denied.known_to and denied.strictly
                 assert not known, "let in although this sidecar knows that he is to stay out"
                 assert not (up and self.now > denied.said_at + UNHEARD + 0.01), "let in although it was said long ago"
@@ -307,9 +321,10 @@ class ShardsMachine(RuleBasedStateMachine):
             age = self.now - self.words[json.loads(entry.body)["n"]].asked
             assert age <= longest + STEP + 0.01, "used for longer than it may be"
 
-    def allowed_since(self, denied: Denied) -> bool:
+    def lifted(self, denied: Denied) -> bool:
         """Whether the backend has let this one in after all, to a question that was asked later."""
-        return any(word.allowed and word.key == denied.key and word.asked >= denied.at for word in self.words)
+        later = (word for word in self.words if word.key == denied.key and word.asked >= denied.at)
+        return any(word.level < denied.level for word in later)
 
     @rule(number=st.sampled_from(SHARDS), latest=st.booleans())
     def the_backend_answers(self, number: int, latest: bool) -> None:
@@ -318,22 +333,23 @@ class ShardsMachine(RuleBasedStateMachine):
 
     def answered(self, shard: Shard, index: int) -> None:
         call = shard.calls.pop(index)
-        key, now, allowed = call.key, self.now + shard.offset, call.allowed
-        self.words.append(Word(key, allowed, call.asked))
-        verdict = Verdict.ALLOW if allowed else Verdict.DENY
-        body = b'{"allowed":%s,"n":%d}' % (b"true" if allowed else b"false", len(self.words) - 1)
+        key, now = call.key, self.now + shard.offset
+        self.words.append(Word(key, call.level, call.asked))
+        verdict = Verdict.DENY if call.level == 2 else Verdict.ALLOW
+        body = b'{"requireLobby":%s,"n":%d}' % (b"true" if call.level == 1 else b"false", len(self.words) - 1)
         asked_at = call.asked + shard.offset
         outcome = Replied(200, body, verdict)
         if shard.cache.changes.outdate(key, asked_at):
             return  # the resolver asks again
         settled = settle(now, Query(key, b"", asked_at), asked_at, shard.cache.get(key), outcome, POLICY)
         if settled.reply is not None and settled.reply.verdict is Verdict.ALLOW:
-            self.check(shard, key, Entry(Verdict.ALLOW, body, asked_at, now, POLICY.allow), up=False)
+            self.check(shard, key, Entry(Verdict.ALLOW, settled.reply.body, asked_at, now, POLICY.allow), up=False)
         if settled.store is None or not shard.cache.put(key, settled.store):
             return
         if settled.denied:
             shard.cache.suspect(key.room, now, EVERY)
-            self.deny(shard, key, settled.store)
+        if call.level:
+            self.restrict(shard, key, settled.store, call)
         elif shard.reachable and call.found is not None:
             self.keep(key, settled.store, call.found)
 
@@ -346,8 +362,8 @@ class ShardsMachine(RuleBasedStateMachine):
             fences = [self.engine.data.fences[label] for label in labels]
             assert standing(Verdict.ALLOW, found.fences, fences) is Standing.HOLDS, "kept although it was taken away"
 
-    def deny(self, shard: Shard, key: Key, entry: Entry) -> None:
-        denied = Denied(key, self.now)
+    def restrict(self, shard: Shard, key: Key, entry: Entry, call: Call) -> None:
+        denied = Denied(key, self.now, call.asked, level=call.level)
         denied.known_to.add(shard.number)
         self.denied.append(denied)
         said = (denied, entry.body, len(self.denied) - 1, None, None)
@@ -392,12 +408,15 @@ class ShardsMachine(RuleBasedStateMachine):
         else:
             name, labels = SEALER.key(denied.key), [SEALER.digest(scope) for scope in scopes(denied.key)]
             found = self.engine.read(name, labels)
-            age_ms = round((self.now - denied.at) * 1000)
-            kept = Kept(Verdict.DENY, body, found.epoch, found.now_ms - age_ms, POLICY.deny, found.fences)
+            asked_for, settled_for = (round((self.now - at) * 1000) for at in (denied.asked, denied.at))
+            verdict, lifetimes = (Verdict.DENY, POLICY.deny) if denied.level == 2 else (Verdict.ALLOW, POLICY.allow)
+            kept = Kept(verdict, body, found.epoch, found.now_ms - asked_for, lifetimes, found.fences)
             content = SEALER.pack(name, kept)
             document = {"kind": "deny", "room": denied.key.room, "key": name, "number": number}
             said = SEALER.say(document, content)
-            self.engine.deny(name, labels[1], "deny", age_ms, age_ms, int(EVERY * 1000), content, said, again=again)
+            label = "deny" if verdict is Verdict.DENY else "lobby"
+            every = int(EVERY * 1000)
+            self.engine.deny(name, labels[1], label, asked_for, settled_for, every, content, said, again=again)
         denied.said_at = min(denied.said_at, self.now)
 
 

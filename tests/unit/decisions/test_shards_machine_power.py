@@ -20,7 +20,7 @@ def without_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_clock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Contact, "_has_stepped", lambda *_: False)
+    patch.setattr(Contact, "_set_back_ms", lambda *_: 0)
 
 
 def without_epoch_of_the_stream(patch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,83 @@ async def test_a_file_put_in_place_of_an_open_one_is_kept_aside(tmp_path: Path) 
         await outbox.add([an_event(2)])
         assert (await outbox.stock()).pending == 2
     assert (tmp_path / "outbox.db.replaced-20231114T221320Z").read_bytes() == b"something else"
+
+
+def said(facts: Facts) -> list[str]:
+    return [fact.message for fact in facts.all if isinstance(fact, Notice)]
+
+
+async def fill(outbox: Events, number: int, body: bytes = b"{}") -> None:
+    """In so many transactions that SQLite writes its log back to the file."""
+    for first in range(0, number, 40):
+        await outbox.add([an_event(each, body=body) for each in range(first, first + 40)])
+
+
+def filled_with_garbage(file: Path) -> None:
+    file.write_bytes(os.urandom(file.stat().st_size))
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, 4096)
+
+
+def emptied(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+@pytest.mark.parametrize("name", ["outbox.db", "outbox.db-wal"])
+@pytest.mark.parametrize("damage", [filled_with_garbage, cut_off, emptied])
+async def test_a_file_overwritten_while_open_is_noticed_before_the_next_event_is_accepted(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    """The open connection reads from its cache and its log, and would go on as if nothing had happened."""
+    facts = Facts()
+    async with events(tmp_path, FakeClock(), facts) as outbox:
+        await fill(outbox, 4_000)
+        assert (tmp_path / "outbox.db").stat().st_size > 500_000
+        damage(tmp_path / name)
+        assert await outbox.add([an_event(4_000)]) == [True]
+        assert (await outbox.stock()).pending == 4_001
+        assert "written again" in said(facts)[-1]
+    assert by_hand(tmp_path, "outbox.db", "SELECT count(*) FROM events") == [(4_001,)]
+
+
+async def test_a_file_overwritten_after_the_last_event_is_written_again_at_the_end(tmp_path: Path) -> None:
+    facts = Facts()
+    async with events(tmp_path, FakeClock(), facts) as outbox:
+        await fill(outbox, 4_000)
+        filled_with_garbage(tmp_path / "outbox.db")
+    assert "written again" in said(facts)[-1]
+    assert by_hand(tmp_path, "outbox.db", "SELECT count(*) FROM events") == [(4_000,)]
+
+
+async def test_of_an_overwritten_file_too_large_to_be_in_memory_the_loss_is_said_and_the_next_events_are_safe(
+    tmp_path: Path,
+) -> None:
+    facts = Facts()
+    async with events(tmp_path, FakeClock(), facts) as outbox:
+        await fill(outbox, 4_000, body=b"x" * 2_000)
+        filled_with_garbage(tmp_path / "outbox.db")
+        assert await outbox.add([an_event(4_000)]) == [True]
+        assert "not all of it can be read" in said(facts)[-1]
+        generation = outbox.generation
+    async with events(tmp_path, FakeClock()) as reopened:
+        assert (await reopened.page("standup", 0, 4_001))[-1].event == an_event(4_000)
+    assert generation == 2
+
+
+async def test_who_only_touches_an_open_file_or_writes_to_it_as_sqlite_does_changes_nothing_else(
+    tmp_path: Path,
+) -> None:
+    facts = Facts()
+    async with events(tmp_path, FakeClock(), facts) as outbox:
+        await outbox.add([an_event(number) for number in range(3)])
+        by_hand(tmp_path, "outbox.db", "DELETE FROM events WHERE number = 2")
+        for name in ("outbox.db", "outbox.db-wal"):
+            os.utime(tmp_path / name)
+        await outbox.add([an_event(3)])
+        assert (await outbox.stock()).pending == 3
+    assert facts.all == []
 
 
 async def test_the_log_of_a_deleted_file_is_not_replayed_into_a_new_one(tmp_path: Path) -> None:

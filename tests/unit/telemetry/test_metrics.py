@@ -67,6 +67,13 @@ def test_no_name_of_a_room_or_user_becomes_a_series() -> None:
     assert "alice" not in text
 
 
+def test_the_silence_of_each_component_is_a_series() -> None:
+    metrics = Metrics()
+    metrics.watch_hosts(lambda: {"conference.a": 0.0, "conference.b": 7.0})
+    found = samples(metrics)
+    assert found["prosody_sidecar_module_silent_seconds", (("host", "conference.b"),)] == 7
+
+
 def test_every_name_begins_with_the_products() -> None:
     metrics = Metrics()
     metrics.watch("breaker_state", lambda: 2.0, endpoint="validate-access")

@@ -17,8 +17,9 @@ from pytest_aiohttp import AiohttpRawServer
 
 from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Source
-from sidecar.facts import Crashed, Fact, LinkChanged, LinkIgnored
+from sidecar.facts import Crashed, Fact, LinkChanged, LinkIgnored, Notice
 from sidecar.web import link as link_module
+from sidecar.web.hosts import Hosts
 from sidecar.web.link import FRAME_LIMIT, GIVE_UP_AT, MOST_IGNORED, Links, Module
 from sidecar.web.questions import Questions, WebhookSettings
 from tests.rig.link import HELLO, PROTOCOL, Link
@@ -53,10 +54,15 @@ def facts() -> list[Fact]:
 
 
 @pytest.fixture
-def links(engines: Engines, facts: list[Fact]) -> Links:
+def hosts() -> Hosts:
+    return Hosts(SystemClock())
+
+
+@pytest.fixture
+def links(engines: Engines, facts: list[Fact], hosts: Hosts) -> Links:
     clock = SystemClock()
     questions = Questions(engines, engines, WebhookSettings(PREFIX), clock, lambda size: "ab" * size, facts.append)
-    return Links(questions, clock, facts.append)
+    return Links(questions, hosts, clock, facts.append)
 
 
 @pytest.fixture
@@ -96,6 +102,34 @@ async def test_a_module_that_is_gone_before_its_link_is_opened_leaves_no_traceba
         await links.end(0.1)
         await runner.cleanup()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("timeout", "is_named"), [(3, True), (4.0, True), (4.5, False), (None, False), (True, False), ("1", False)]
+)
+async def test_a_module_that_stops_waiting_before_its_answer_is_there_is_named(
+    url: str, links: Links, facts: list[Fact], timeout: Any, is_named: bool
+) -> None:
+    """The deadline is 4 s."""
+    async with Link.open(url, {**HELLO, "timeout": timeout}) as link:
+        await link.asks("join", JOIN)
+        said = [fact.message for fact in facts if isinstance(fact, Notice) and fact.level == "warning"]
+        assert bool(said) is is_named
+        assert links.impatient() == said
+        assert all("conference.example.com waits" in each and "muc_webhook_timeout above 4 " in each for each in said)
+    await until(lambda: not links.impatient())
+
+
+async def test_a_question_over_the_link_is_one_of_its_component(url: str, hosts: Hosts) -> None:
+    async with Link.open(url) as link:
+        await until(lambda: hosts.document() != [])
+        assert hosts.document()[0]["asked_seconds"] is None
+        await link.asks("join", JOIN)
+        (host,) = hosts.document()
+        assert (host["host"], host["linked"], host["silent_seconds"]) == (HELLO["host"], True, 0)
+        assert host["asked_seconds"] < 5
+    await until(lambda: not hosts.document()[0]["linked"])
+    assert hosts.document()[0]["had_link"]
 
 
 async def test_an_answer_has_the_id_of_its_question(url: str) -> None:
@@ -234,7 +268,7 @@ async def test_without_the_token_there_is_no_link(
     clock = SystemClock()
     settings = WebhookSettings(PREFIX, tokens=("right", "old"))
     questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
-    links = Links(questions, clock, facts.append)
+    links = Links(questions, Hosts(clock), clock, facts.append)
     url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
     assert await refused(url) == 401
     assert await refused(url, **{"X-Webhook-Secret": "wrong"}) == 401
@@ -250,7 +284,7 @@ async def test_a_link_with_a_token_that_no_longer_counts_is_ended(
     clock = SystemClock()
     settings = WebhookSettings(PREFIX, tokens=("new", "old"))
     questions = Questions(engines, engines, settings, clock, lambda size: "ab" * size, facts.append)
-    links = Links(questions, clock, facts.append)
+    links = Links(questions, Hosts(clock), clock, facts.append)
     url = str((await aiohttp_raw_server(links.handle)).make_url(PREFIX))
 
     def has_old_token() -> dict[str, bool]:

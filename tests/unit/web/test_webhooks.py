@@ -18,6 +18,7 @@ from sidecar.clock import SystemClock
 from sidecar.core.model import Answer, Endpoint, Source
 from sidecar.errors import DiskError, OutboxFull
 from sidecar.facts import Crashed, Fact, Resolved
+from sidecar.web.hosts import Hosts
 from sidecar.web.questions import Questions, WebhookSettings
 from sidecar.web.webhooks import Webhooks
 from tests.unit.builders import ALLOW
@@ -40,15 +41,24 @@ def questions(engines: Engines, facts: list[Fact]) -> Questions:
     return Questions(engines, engines, settings, SystemClock(), lambda size: "ab" * size, facts.append)
 
 
+@pytest.fixture
+def hosts() -> Hosts:
+    return Hosts(SystemClock())
+
+
 Ask = Callable[..., Awaitable[ClientResponse]]
 
 
 @pytest.fixture
 async def ask(
-    questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer, aiohttp_client: AiohttpClient
+    questions: Questions,
+    hosts: Hosts,
+    facts: list[Fact],
+    aiohttp_raw_server: AiohttpRawServer,
+    aiohttp_client: AiohttpClient,
 ) -> Ask:
     """Posts a join, or what else a test gives, to a path below the prefix."""
-    webhooks = Webhooks(questions, SystemClock(), facts.append)
+    webhooks = Webhooks(questions, hosts, SystemClock(), facts.append)
     client: TestClient[Any, Any] = await aiohttp_client(await aiohttp_raw_server(webhooks.handle))
 
     async def post(path: str, body: object = JOIN, **headers: str) -> ClientResponse:
@@ -71,7 +81,7 @@ async def test_a_request_that_prosody_has_given_up_in_the_kernel_is_as_old_as_it
     questions: Questions, facts: list[Fact], aiohttp_raw_server: AiohttpRawServer, patience: float, *, is_old: bool
 ) -> None:
     questions.settings = WebhookSettings(PREFIX, patience=patience)
-    server = await aiohttp_raw_server(Webhooks(questions, SystemClock(), facts.append).handle)
+    server = await aiohttp_raw_server(Webhooks(questions, Hosts(SystemClock()), SystemClock(), facts.append).handle)
     body = json.dumps(JOIN)
     head = f"Host: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with socket.create_connection((server.host, server.port)) as client:
@@ -190,3 +200,12 @@ async def test_an_event_that_is_not_safe_is_not_acknowledged(ask: Ask, engines: 
     assert response.status == 503
     assert str(why) in (await response.json(content_type=None))["detail"]
     assert response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize("endpoint", ["validate-access", "room-created"])
+async def test_a_question_names_its_component(ask: Ask, hosts: Hosts, endpoint: str) -> None:
+    await ask(endpoint, JOIN)
+    assert hosts.document() == []
+    await ask(endpoint, {**JOIN, "roomJid": "standup@conference.example.com"})
+    (host,) = hosts.document()
+    assert (host["host"], host["linked"], host["had_link"]) == ("conference.example.com", False, False)

@@ -6,15 +6,13 @@ import asyncio
 from typing import Any, cast
 
 from sidecar.clock import SystemClock
-from sidecar.core.contact import Trust
+from sidecar.core.contact import Contact, Trust
 from sidecar.core.fences import MISSING
 from sidecar.core.sealed import Found, Sealer
 from sidecar.decisions.cache import Cache, Limits
-from sidecar.decisions.shared_memory import AT_ONCE, SharedMemory
+from sidecar.decisions.from_engine import AT_ONCE, FromEngine
 from sidecar.errors import EngineError
 from tests.unit.builders import a_key
-
-unused = cast("Any", None)
 
 
 class EngineOfManyReads:
@@ -36,36 +34,32 @@ class EngineOfManyReads:
             self.under_way -= 1
 
 
-def memory_of(engine: EngineOfManyReads) -> SharedMemory:
+def reads_of(engine: EngineOfManyReads) -> FromEngine:
     def ignore(_: object) -> None:
         """Nothing is observed."""
 
-    it = cast("Any", engine)
-    clock = SystemClock()
-    return SharedMemory(
-        Cache(Limits()), it, Sealer(b"key"), unused, lambda room: (), unused, "member", unused, clock, ignore
-    )
+    return FromEngine(Cache(Limits()), cast("Any", engine), Sealer(b"key"), Contact(), SystemClock(), ignore)
 
 
-async def asked_at_once(memory: SharedMemory) -> int:
+async def asked_at_once(reads: FromEngine) -> int:
     """How many of two hundred questions the engine has answered."""
     keys = [a_key(subject=f"jid user-{number}@example.org") for number in range(200)]
-    return sum([found is not None for found in await asyncio.gather(*map(memory.recall, keys))])
+    return sum([found is not None for found in await asyncio.gather(*map(reads.recall, keys))])
 
 
 async def test_many_questions_at_once_are_all_answered_by_the_engine() -> None:
-    assert await asked_at_once(memory_of(EngineOfManyReads())) == 200
+    assert await asked_at_once(reads_of(EngineOfManyReads())) == 200
 
 
 async def test_an_engine_that_is_away_is_asked_by_the_first_of_many_questions_only() -> None:
     engine = EngineOfManyReads()
     engine.is_away = True
-    assert await asked_at_once(memory_of(engine)) == 0
+    assert await asked_at_once(reads_of(engine)) == 0
     assert engine.reads <= 2 * AT_ONCE
 
 
 async def test_all_who_come_while_it_is_tried_again_get_the_answers_if_it_works_again() -> None:
     engine = EngineOfManyReads()
-    memory = memory_of(engine)
-    memory._trust.failures = Trust.MOST
-    assert await asked_at_once(memory) == 200
+    reads = reads_of(engine)
+    reads._trust.failures = Trust.MOST
+    assert await asked_at_once(reads) == 200
