@@ -18,6 +18,7 @@ from sidecar.config.loader import parse
 from sidecar.daemon.build import build
 from sidecar.daemon.current import Secrets
 from sidecar.daemon.lifecycle import COLLECT
+from sidecar.web.hosts import Hosts
 from sidecar.web.listeners import Address, listen, webhook_runner
 from sidecar.web.responses import FullResponse
 from sidecar.web.webhooks import Webhooks
@@ -40,7 +41,7 @@ async def serve(port: int) -> None:
     settings = parse(f"state_dir: null\nbackend: {{url: '{BACKEND}'}}\n", "built in")
     parts = build(settings, Secrets(Target(BACKEND)), None, clock=clock, boot="", notify=lambda _: None)
     watched = parts.connections["listen"]
-    runner = webhook_runner(Always(parts.questions, clock, parts.emit), parts.links, watched, 1.0)
+    runner = webhook_runner(Always(parts.questions, Hosts(clock), clock, parts.emit), parts.links, watched, 1.0)
     async with AsyncExitStack() as stack:
         await listen(stack, runner, Address("listen", "127.0.0.1", port), {}, watched, parts.emit)
         gc.set_threshold(*COLLECT)
