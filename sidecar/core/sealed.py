@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_256
 from operator import xor
@@ -50,6 +50,13 @@ class Sealer:
     secret: bytes = field(repr=False)
     one_domain: tuple[str, ...] = ()
     """MUC domains under which a room is the same room, as on visitor nodes."""
+
+    @classmethod
+    def of(cls, key: bytes, namespace: str, muc_domains: Iterable[str]) -> Self:
+        """For the sidecars of one namespace that have the same key: what is of another namespace is forged. The domains
+        may be in any order and case."""
+        secret = hmac.digest(key, f"namespace {namespace}".encode(), "sha256")
+        return cls(secret, tuple(sorted({domain.lower() for domain in muc_domains})))
 
     def digest(self, *parts: str) -> str:
         """A name for these texts, from which they cannot be found."""

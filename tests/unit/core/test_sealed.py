@@ -152,6 +152,23 @@ def test_an_answer_under_the_name_of_another_key_or_of_another_secret_is_refused
             sealer.unpack(name, content)
 
 
+def test_what_is_of_another_namespace_is_refused_although_the_key_is_the_same() -> None:
+    here, there = (Sealer.of(b"key", namespace, ()) for namespace in ("tenant-a", "tenant-b"))
+    assert here.key(ANN) != there.key(ANN)
+    assert here.unpack("name", here.pack("name", kept())) == kept()
+    with pytest.raises(Forged):
+        there.unpack("name", here.pack("name", kept()))
+    with pytest.raises(Forged):
+        there.hear(here.say({"kind": "order"}))
+
+
+def test_domains_are_the_same_in_another_order_and_case() -> None:
+    domains = ["Muc.example.org", "muc.v1.example.org"]
+    here, there = Sealer.of(b"key", "n", domains), Sealer.of(b"key", "n", [*map(str.upper, reversed(domains))])
+    assert here == there
+    assert here.key(ANN) == there.key(ANN._replace(room_jid='"standup@muc.V1.example.org"'))
+
+
 def test_a_password_is_found_however_deep_it_is() -> None:
     assert has_password(b'{"configuration":{"\\u0070assword":"hush"}}')
     assert has_password(b'{"password":1234}')
