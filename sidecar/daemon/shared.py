@@ -88,7 +88,7 @@ def sharing(
         emit,
     )
     resolver.share(memory)
-    shards = Shards(engine, memory, orders, sealer, member, new_text, clock, emit)
+    shards = Shards(engine, memory, orders, sealer, member, clock, emit)
     memory.orders, orders.shards = shards, shards
     return Sharing(memory, shards)
 
