@@ -205,13 +205,21 @@ class Careless(connection.SSLConnection):
         super().__init__(ssl_check_hostname=ssl_check_hostname, **options)
 
 
-@pytest.mark.parametrize(("name", "is_used"), [("DNS:another.example.com", False), ("IP:127.0.0.1", True)])
+@pytest.mark.parametrize(
+    ("name", "scheme", "is_used"),
+    [
+        ("DNS:another.example.com", "rediss", False),
+        ("DNS:another.example.com", "REDISS", False),
+        ("IP:127.0.0.1", "rediss", True),
+    ],
+)
 async def test_the_name_in_a_certificate_is_checked_whatever_the_client_does_by_itself(
-    monkeypatch: pytest.MonkeyPatch, name: str, is_used: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str, is_used: bool
 ) -> None:
     monkeypatch.setattr(connection, "SSLConnection", Careless)
     async with guarded(name) as at:
-        engine = Engine(Place(at.url(), password=PASSWORD, ca_file=str(at.engine.folder / "ca.pem")), lambda: "text")
+        url = at.url().replace("rediss", scheme)
+        engine = Engine(Place(url, password=PASSWORD, ca_file=str(at.engine.folder / "ca.pem")), lambda: "text")
         try:
             with nullcontext() if is_used else pytest.raises(EngineError, match="certificate verify failed"):
                 await engine.beat(0, "here")
