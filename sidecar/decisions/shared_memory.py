@@ -220,7 +220,7 @@ class SharedMemory:
                     purging.add_done_callback(self._purging.discard)
                     await asyncio.sleep(0)
                 case "order" | "outcome" if self.orders is not None:
-                    self.orders.heard(document, attached, now_ms)
+                    self.orders.heard(document, now_ms)
         except Forged:
             self._from_engine.forged()
 
