@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from sidecar.cli.probe import Step
+from sidecar.config.ca_file import check_engine_ca
 from sidecar.config.credentials import read_token
 from sidecar.config.models import Shared
 from sidecar.core.contact import PATIENCE
@@ -31,6 +32,7 @@ async def look_at_engine(shared: Shared, environ: Mapping[str, str], new_text: C
     if shared.url is None:
         return []
     try:
+        check_engine_ca(shared)
         password = read_token("shared-password", shared.password_file, environ)
         engine = open_engine(shared, password, new_text)
     except StartError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
+from sidecar.config.ca_file import check_engine_ca
 from sidecar.config.credentials import (
     how_to_correct_secret,
     read_control_keys,
@@ -58,6 +59,7 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
         except StartError as error:
             raise StartError(f"shared.key_file: {error}") from None
         shared_password = read_token("shared-password", settings.shared.password_file, environ)
+        check_engine_ca(settings.shared)
     tls = server_tls(settings.control)
     return Secrets(target, listen_tokens, admin_tokens, keys, tls, shared_key, shared_password, advice)
 

@@ -155,7 +155,7 @@ async def _why_not(client: Redis, key_of: Callable[[str], str], script: str) -> 
     try:
         await client.evalsha(str(await client.script_load(script)), len(keys), *keys, "read", "check")
     except ResponseError as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {str(error).partition(' script: ')[0]}"
     finally:
         await _remove(client, *keys)
     return ""
