@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sidecar.cli.probe import Step
 from sidecar.config.ca_file import check_engine_ca
@@ -37,7 +37,7 @@ async def look_at_engine(shared: Shared, environ: Mapping[str, str], new_text: C
         engine = open_engine(shared, password, new_text)
     except StartError as error:
         return [Step(NAME, "failed", str(error), "run it with sudo, or correct what is named here")]
-    user = urlsplit(shared.url).username or "default"
+    user = unquote(urlsplit(shared.url).username or "default")
     try:
         examined = await engine.examine()
     except EngineError as error:
