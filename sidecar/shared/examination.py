@@ -52,6 +52,7 @@ _TYPES: dict[str, tuple[Any, ...]] = {
     "generation": ("GET", KEY),
     "stream": ("XINFO STREAM", KEY),
     "members": ("ZCOUNT", KEY, 0, 1),
+    "processes": ("HEXISTS", KEY, "f"),
     "orders": ("HEXISTS", KEY, "f"),
 }
 """A command that reads each of the keys that all sidecars use, and fails if it is of another type."""
