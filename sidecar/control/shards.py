@@ -35,8 +35,9 @@ class Engine(Protocol):
         """Keep an order for other shards until it is over, at most so long, and say it."""
         ...
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
-        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> bool:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all. Returns
+        whether it is said."""
         ...
 
     async def over(self, order_id: str) -> None:
@@ -209,8 +210,9 @@ class Shards:
             case "order":
                 await self._say(order_id)
             case "absent":
-                message = self._outcome(order_id, result or Result(State.ABSENT))
-                await self._engine.outcome(order_id, self._shared.shard, message)
+                result = result or Result(State.ABSENT)
+                if await self._engine.outcome(order_id, self._shared.shard, self._outcome(order_id, result)):
+                    self._orders.elsewhere(order_id, result)  # this sidecar was the last, and does not hear itself
             case "outcome":
                 assert result is not None, "see report()"
                 await self._engine.outcome(order_id, "", self._outcome(order_id, result))

@@ -183,10 +183,12 @@ class Engine:
         """Keep an order for other shards until it is over, at most so long, and say it."""
         await self._call(self._writes, ["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
-        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> bool:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all. Returns
+        whether it is said."""
         names = ["orders", f"absent:{order_id}", "members"]
-        await self._call(self._writes, names, "outcome", order_id, absent_at, message)
+        answer = await self._call(self._writes, names, "outcome", order_id, absent_at, message)
+        return bool(answer[2] == b"said")
 
     async def over(self, order_id: str) -> None:
         """Nobody waits for this order any more."""
