@@ -55,6 +55,11 @@ class Sealer:
         """A name for these texts, from which they cannot be found."""
         return self._sign(json.dumps(parts).encode())[:32]
 
+    @property
+    def fingerprint(self) -> str:
+        """The same for all sidecars that have the same secret, and that name rooms in the same way."""
+        return self.digest("fingerprint", *sorted(self.one_domain))[:8]
+
     def key(self, key: Key) -> str:
         """The name of a key, the same on all sidecars."""
         key = self.everywhere(key)

@@ -86,6 +86,7 @@ def sharing(
         journal,
         clock,
         emit,
+        new_text,
     )
     resolver.share(memory)
     shards = Shards(engine, memory, orders, sealer, member, new_text, clock, emit)
@@ -97,6 +98,7 @@ def add_shared_gauges(watch: Watch, memory: SharedMemory) -> None:
     """Whether this sidecar knows what the others say."""
     watch("shared_in_touch", lambda: memory.in_touch)
     watch("shared_members", lambda: memory.members)
+    watch("shared_strangers", lambda: memory.strangers)
     watch("shared_replicas", lambda: memory.replicas)
     watch("shared_behind", lambda: memory.contact.lag)
     watch("shared_unsaid", lambda: memory.unsaid)

@@ -18,21 +18,20 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.contact import Contact
 from sidecar.core.engine_clock import Renewal
+from sidecar.core.members import Process
 from sidecar.core.model import Endpoint, Entry, Key
 from sidecar.core.policy import PolicyFor
 from sidecar.core.sealed import Forged, Found, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.from_engine import FromEngine
+from sidecar.decisions.membership import Membership
 from sidecar.decisions.needs import Engine, Orders
 from sidecar.decisions.others import Others
 from sidecar.decisions.to_engine import AGAIN, ToEngine
 from sidecar.decisions.to_say import Journal
 from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Emit, SharedChanged
-
-NAMED_WITHIN = 2.0
-"""Seconds to wait for a slow disk before this shard shows itself under another name."""
 
 
 class SharedMemory:
@@ -50,25 +49,24 @@ class SharedMemory:
         journal: Journal,
         clock: Clock,
         emit: Emit,
+        new_text: Callable[[int], str],
     ) -> None:
         """`asked_about`: the keys of a room that the backend is being asked about; `purge` changes the memory of this
-        sidecar alone, and raises nothing; `member` names this process."""
+        sidecar alone, and raises nothing; `member` names this process; `new_text(n)` returns n random bytes in hex."""
         self.orders: Orders | None = None
-        self.shard = member
-        """The name of this shard, which outlives the process as soon as it was read from disk."""
         self.contact = cache.contact = Contact()
         self._engine = engine
         self._sealer = sealer
         self._policy_for = policy_for
         self._purge = purge
         self._member = member
-        self._journal = journal
         self._clock = clock
         self._emit = emit
         self._others = Others(cache, sealer, asked_about)
         self._from_engine = FromEngine(cache, engine, sealer, self.contact, clock, emit)
         self._to_engine = ToEngine(cache, engine, sealer, self.contact, policy_for, member, journal, clock, emit)
-        self._named = asyncio.Event()
+        own = Process(round(clock.wall() * 1000), member, sealer.fingerprint)
+        self._membership = Membership(engine, journal, own, new_text, clock, emit)
         self._was_in_touch: bool | None = None
         self._stopping = False
         self._purging: set[asyncio.Future[Any]] = set()
@@ -81,6 +79,11 @@ class SharedMemory:
         return self._engine.members
 
     @property
+    def strangers(self) -> int:
+        """Those of them that have another key, or other domains: nothing is shared with them."""
+        return self._membership.strangers
+
+    @property
     def replicas(self) -> int:
         """Replicas of the engine."""
         return self._engine.replicas
@@ -90,10 +93,23 @@ class SharedMemory:
         return {
             "in_touch": self.in_touch,
             "members": self.members,
+            "strangers": self.strangers,
             "replicas": self.replicas,
             "behind": self.contact.lag,
             "unsaid": self.unsaid,
         }
+
+    # ---- for orders
+
+    @property
+    def shard(self) -> str:
+        """The name of this shard, which outlives the process as soon as it was read from disk."""
+        return self._membership.shard
+
+    @property
+    def complete_in(self) -> str:
+        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
+        return self._membership.complete_in
 
     # ---- for questions
 
@@ -163,17 +179,14 @@ class SharedMemory:
         """What an earlier process had to say, and its name."""
         while True:
             try:
-                self.shard = await self._journal.name(self._member)
-                self._named.set()
+                await self._membership.load()
                 return await self._to_engine.load()
             except DiskError:
                 await asyncio.sleep(1.0)
 
     async def _listen(self) -> None:
         renewal = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NAMED_WITHIN):
-                await self._named.wait()
+        await self._membership.named()
         while not self._stopping:
             try:
                 renewal = await self._hear(renewal)
@@ -187,7 +200,7 @@ class SharedMemory:
 
     async def _hear(self, renewal: Renewal | None) -> Renewal | None:
         sent_at = self._clock.monotonic()
-        batch = await self._engine.beat(self.contact.position, self.shard, renewal)
+        batch = await self._membership.beat(self.contact.position, renewal)
         taken = self.contact.take(batch, sent_at, self._clock.monotonic())
         if taken.to_be_said_again:
             self._to_engine.repeat()
@@ -200,6 +213,8 @@ class SharedMemory:
         for at_ms, content in taken.messages:
             await self._carry_out(content, at_ms, batch.now_ms)
         self._note("")
+        if await self._membership.beaten(batch.epoch) and self.orders is not None:
+            self.orders.lost()  # what was said under the old name may count for the other shard
         return taken.renewal
 
     async def _carry_out(self, content: bytes, at_ms: int, now_ms: int) -> None:

@@ -25,6 +25,10 @@ class Journal(Protocol):
         """The name of this shard; it is `new` if there was none yet."""
         ...
 
+    async def rename(self, new: str) -> None:
+        """Write another name of this shard, synced."""
+        ...
+
     async def add(self, made: Made) -> int:
         """Write a change, synced; returns its number."""
         ...

@@ -94,7 +94,8 @@ end
 
 local does = {}
 
--- KEYS: members. ARGV: position, most, this sidecar, the epoch that is to end, by how much its clock was set back
+-- KEYS: members, their processes. ARGV: position, most, this shard, the epoch that is to end, by how much its clock was
+-- set back, the process of this shard
 function does.beat()
 	local position, most, member, renew = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 	local current = epoch()
@@ -104,7 +105,14 @@ function does.beat()
 		current = epoch()
 	end
 	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write
+	for _, gone in ipairs(redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", now - AWAY)) do
+		redis.call("HDEL", KEYS[4], gone)
+	end
 	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - AWAY)
+	local before = redis.call("HGET", KEYS[4], member) or ""
+	if before ~= ARGV[8] then
+		redis.call("HSET", KEYS[4], member, ARGV[8])
+	end
 	local members = redis.call("ZCOUNT", KEYS[3], now - HERE, "+inf")
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
 	local numbered = {}
@@ -112,7 +120,22 @@ function does.beat()
 		numbered[index] = { tonumber(message[1]:match("^%d+")), tonumber(message[2][4]), message[2][2] }
 	end
 	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
-	return { current, now, tail(), members, tonumber(replicas), numbered }
+	return { current, now, tail(), members, tonumber(replicas), numbered, before }
+end
+
+-- KEYS: members, their processes. ARGV: shards that may be forgotten here, each with the milliseconds that it was away
+function does.present()
+	local current = epoch()
+	for index = 3, #ARGV, 2 do
+		redis.call("ZADD", KEYS[3], "GT", now - ARGV[index + 1], ARGV[index])
+	end
+	local known = redis.call("ZRANGEBYSCORE", KEYS[3], now - AWAY, "+inf", "WITHSCORES")
+	local members = {}
+	for index = 1, #known, 2 do
+		local process = redis.call("HGET", KEYS[4], known[index]) or ""
+		members[#members + 1] = { known[index], now - known[index + 1], process }
+	end
+	return { current, now, members }
 end
 
 -- KEYS: the answer, its fences
@@ -214,13 +237,16 @@ function does.order()
 end
 
 -- KEYS: the orders that wait, the shards that have no such room, all shards. ARGV: id, shard (empty: the order was
--- carried out, or failed), message
+-- carried out, or failed), message, the epoch of which the sidecar knows that it has the names of all shards
 function does.outcome()
 	local current, id, shard, message = epoch(), ARGV[3], ARGV[4], ARGV[5]
 	if redis.call("HEXISTS", KEYS[3], id) == 0 then
 		return { current, now, "over" }
 	end
 	if shard ~= "" then
+		if ARGV[6] ~= current then
+			return { current, now, "incomplete" }
+		end
 		redis.call("HSET", KEYS[4], shard, 1)
 		keep_for(KEYS[4], HOUR)
 		for _, each in ipairs(redis.call("ZRANGEBYSCORE", KEYS[5], now - AWAY, "+inf")) do

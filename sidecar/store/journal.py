@@ -58,6 +58,12 @@ class Journal:
 
         return await self._database.write(job, durable=True)
 
+    async def rename(self, new: str) -> None:
+        """Write another name of this shard, synced."""
+        await self._database.write(
+            lambda connection: connection.execute("UPDATE shard SET name = ?", (new,)), durable=True
+        )
+
     async def add(self, made: Made) -> int:
         """Write a change, synced; returns its number."""
         said = json.dumps({**asdict(made.selector), "change": made.change.name})

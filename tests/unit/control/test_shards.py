@@ -36,6 +36,7 @@ class Wire:
     absent: dict[str, set[str]] = field(default_factory=dict)
     said: list[bytes] = field(default_factory=list)
     down: bool = False
+    epoch: str = "e1"
     clock: VirtualClock = field(default_factory=VirtualClock)
 
     @property
@@ -48,8 +49,10 @@ class Wire:
         self.absent[order_id] = set()
         self._say(message)
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> bool:
+    async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
         self._reached()
+        if absent_at and complete_in != self.epoch:
+            raise EngineError("it may not know all shards")
         if order_id not in self.waiting:
             return False
         if absent_at:
@@ -90,13 +93,21 @@ class Machine(Place):
         self.name = name
         self.wire = wire
         self.module.outcome = outcome
-        self.shard = name
         self.sealer = SEALER
+        self.knows_all_in = wire.epoch
         wire.members.add(name)
 
     @property
     def in_touch(self) -> bool:
         return not self.wire.down
+
+    @property
+    def shard(self) -> str:
+        return self.name
+
+    @property
+    def complete_in(self) -> str:
+        return self.knows_all_in
 
     @property
     def engine_ms(self) -> int | None:

@@ -26,6 +26,8 @@ class Disk:
     async def name(self, new: str) -> str:
         return new
 
+    async def rename(self, new: str) -> None: ...
+
     async def add(self, made: Made) -> int:
         if self.fails:
             raise DiskError("full")

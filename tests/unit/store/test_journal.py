@@ -41,3 +41,11 @@ async def test_a_shard_keeps_its_name(tmp_path: Path) -> None:
         assert await store.journal.name("first") == "first"
     async with a_store(tmp_path) as store:
         assert await store.journal.name("second") == "first"
+
+
+async def test_a_shard_keeps_its_new_name(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.journal.name("first")
+        await store.journal.rename("second")
+    async with a_store(tmp_path) as store:
+        assert await store.journal.name("third") == "second"
