@@ -71,9 +71,9 @@ def sharing(
     member = new_text(8)
     sealer = Sealer(secrets.shared_key, tuple(domain.lower() for domain in shared.muc_domains))
 
-    async def purge(selector: Selector, change: Change) -> None:
+    async def purge(selector: Selector, change: Change, at: float) -> None:
         with suppress(DiskError):  # said by the store; it is taken out of the file as soon as that can be done
-            await resolver.purge_here(selector, change)
+            await resolver.purge_here(selector, change, at)
 
     memory = SharedMemory(
         cache,

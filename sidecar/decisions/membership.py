@@ -6,7 +6,6 @@ engine.beat -> beaten -> engine.members     all names; those that the engine has
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -18,9 +17,6 @@ from sidecar.decisions.needs import Engine
 from sidecar.decisions.to_say import Journal
 from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Emit, Notice, StrangersChanged
-
-NAMED_WITHIN = 2.0
-"""Seconds to wait for a slow disk before this shard shows itself under another name."""
 
 _COPIED = (
     "another sidecar has the name of this shard: its state_dir was copied to this machine, or from it. This sidecar "
@@ -45,7 +41,6 @@ class Membership:
         self._new_text = new_text
         self._clock = clock
         self._emit = emit
-        self._named = asyncio.Event()
 
     @property
     def strangers(self) -> int:
@@ -60,13 +55,6 @@ class Membership:
     async def load(self) -> None:
         """Read the name of this shard from disk. Raises DiskError."""
         self.shard = await self._journal.name(self.shard)
-        self._named.set()
-
-    async def named(self) -> None:
-        """Wait for the name, but not for long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NAMED_WITHIN):
-                await self._named.wait()
 
     async def beat(self, position: int, renewal: Renewal | None) -> Batch:
         """Show this shard to the engine, and read the stream after `position`. Raises EngineError."""

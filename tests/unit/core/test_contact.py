@@ -101,6 +101,12 @@ def test_another_sidecar_has_renewed_the_epoch_already() -> None:
     assert not contact.take(Batch("run2-g1+30000", NOW_MS - 20_000, 5), 110.0, 110.0).renewal
 
 
+def test_an_engine_that_has_forgotten_that_its_clock_was_set_back_is_reminded() -> None:
+    contact = Contact()
+    contact.take(Batch("run1-g1+30000", NOW_MS, 5), 100.0, 100.0)
+    assert contact.take(Batch("run2-g1", NOW_MS + 10_000, 3), 110.0, 110.0).renewal == ("run2-g1", 30_000)
+
+
 @pytest.mark.parametrize("ahead_ms", [-500, 500])
 def test_a_clock_that_is_a_little_slower_or_faster_does_not(ahead_ms: int) -> None:
     contact = a_contact(at=100.0)

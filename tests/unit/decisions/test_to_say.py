@@ -28,6 +28,12 @@ class Disk:
 
     async def rename(self, new: str) -> None: ...
 
+    async def heard(self) -> tuple[str, int]:
+        return "", 0
+
+    async def hear(self, epoch: str, position: int) -> None:
+        """Nothing is heard here."""
+
     async def add(self, made: Made) -> int:
         if self.fails:
             raise DiskError("full")
