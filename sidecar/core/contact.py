@@ -102,9 +102,10 @@ class Contact:
         """Whether what the engine remembers can be used without asking the backend."""
         return not self._joining and now - self.heard_at <= UNHEARD
 
-    def engine_ms(self, now: float) -> int:
-        """The engine's clock at an instant, as far as it is known from the last read: Unix milliseconds."""
-        return self._now_ms + round((now - self._read_at) * 1000)
+    def engine_ms(self, now: float) -> int | None:
+        """The engine's clock at an instant, as far as it is known from the last read of this process: Unix
+        milliseconds."""
+        return None if self._read_at == NEVER else self._now_ms + round((now - self._read_at) * 1000)
 
     def suspect_before(self, now: float) -> float:
         """Allows that were asked before this instant may have been taken away without this sidecar having heard."""

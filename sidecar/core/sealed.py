@@ -1,17 +1,19 @@
-"""What sidecars write into their shared memory, and how it is read: with a signature, and without names of users.
+"""What sidecars write into their shared memory, and how it is read: signed and encrypted.
 
-An answer   signature, header (JSON), body     under the digest of its key
-A message   signature, header (JSON), attached answer
+An answer   tag, then encrypted: header (JSON), body     under the digest of its key
+A message   tag, then encrypted: header (JSON), attached answer
+
+The tag is the signature of the content, and the encryption begins with it, so that no random text is needed (SIV).
+Two contents have the same tag only if they are equal.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_256
-from operator import xor
 from typing import Any, NamedTuple, Self
 
 from sidecar.core.contact import STEP
@@ -22,9 +24,8 @@ from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector, names
 
-_MAC = 64
-"""Characters of a signature: SHA-256 in hex."""
-
+_TAG = 32
+"""Bytes of a tag: SHA-256."""
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
@@ -47,15 +48,22 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Signs and digests with one secret."""
+    """Signs, encrypts and digests with one secret."""
 
     secret: bytes = field(repr=False)
     one_domain: tuple[str, ...] = ()
     """MUC domains under which a room is the same room, as on visitor nodes."""
 
+    @classmethod
+    def of(cls, key: bytes, namespace: str, muc_domains: Iterable[str]) -> Self:
+        """For the sidecars of one namespace that have the same key: what is of another namespace is forged. The domains
+        may be in any order and case."""
+        secret = hmac.digest(key, f"namespace {namespace}".encode(), "sha256")
+        return cls(secret, tuple(sorted({domain.lower() for domain in muc_domains})))
+
     def digest(self, *parts: str) -> str:
         """A name for these texts, from which they cannot be found."""
-        return self._sign(json.dumps(parts).encode())[:32]
+        return self._sign(json.dumps(parts).encode()).hex()[:32]
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +99,7 @@ class Sealer:
         return None if everywhere is None else str(json.loads(everywhere))
 
     def pack(self, name: str, kept: Kept) -> bytes:
-        """Sign an answer, under the name of its key."""
+        """Seal an answer, under the name of its key."""
         header = [kept.verdict.value, kept.epoch, kept.asked_ms, kept.lifetimes, kept.vector]
         return self._seal(f"answer {name}", json.dumps(header).encode() + b"\n" + kept.body)
 
@@ -106,7 +114,7 @@ class Sealer:
             raise Forged(f"an answer that cannot be read: {type(error).__name__}") from None
 
     def say(self, document: dict[str, Any], attached: bytes = b"") -> bytes:
-        """Sign a message."""
+        """Seal a message."""
         return self._seal("message", json.dumps(document).encode() + b"\n" + attached)
 
     def hear(self, content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -120,23 +128,24 @@ class Sealer:
             raise Forged("a message that is no object")
         return document, attached
 
-    def hide(self, nonce: str, content: bytes) -> bytes:
-        """Encrypt, or decrypt, what only sidecars may read. A nonce, a random text, is for one content; the signature
-        of the message protects both."""
-        stream = shake_256(self._sign(b"hidden\n" + nonce.encode()).encode()).digest(len(content))
-        return bytes(map(xor, content, stream))
-
     def _seal(self, what: str, content: bytes) -> bytes:
-        return self._sign(what.encode() + b"\n" + content).encode() + content
+        tag = self._sign(what.encode() + b"\n" + content)
+        return tag + self._crypt(tag, content)
 
     def _open(self, what: str, sealed: bytes) -> bytes:
-        signature, content = sealed[:_MAC], sealed[_MAC:]
-        if not hmac.compare_digest(signature, self._sign(what.encode() + b"\n" + content).encode()):
+        tag = sealed[:_TAG]
+        content = self._crypt(tag, sealed[_TAG:])
+        if not hmac.compare_digest(tag, self._sign(what.encode() + b"\n" + content)):
             raise Forged("a wrong signature")
         return content
 
-    def _sign(self, content: bytes) -> str:
-        return hmac.digest(self.secret, content, "sha256").hex()
+    def _crypt(self, tag: bytes, content: bytes) -> bytes:
+        """Encrypt, or decrypt: XOR with bytes that are made from the secret and the tag."""
+        stream = shake_256(self._sign(b"stream\n" + tag)).digest(len(content))
+        return (int.from_bytes(content) ^ int.from_bytes(stream)).to_bytes(len(content))
+
+    def _sign(self, content: bytes) -> bytes:
+        return hmac.digest(self.secret, content, "sha256")
 
 
 class Found(NamedTuple):

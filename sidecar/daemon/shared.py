@@ -69,7 +69,7 @@ def sharing(
         return None
     engine = open_engine(shared, secrets.shared_password, new_text)
     member = new_text(8)
-    sealer = Sealer(secrets.shared_key, tuple(domain.lower() for domain in shared.muc_domains))
+    sealer = Sealer.of(secrets.shared_key, shared.namespace, shared.muc_domains)
 
     async def purge(selector: Selector, change: Change, at: float) -> None:
         with suppress(DiskError):  # said by the store; it is taken out of the file as soon as that can be done
@@ -89,7 +89,7 @@ def sharing(
         new_text,
     )
     resolver.share(memory)
-    shards = Shards(engine, memory, orders, sealer, member, new_text, clock, emit)
+    shards = Shards(engine, memory, orders, sealer, member, clock, emit)
     memory.orders, orders.shards = shards, shards
     return Sharing(memory, shards)
 

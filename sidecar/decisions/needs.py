@@ -76,7 +76,7 @@ class Engine(Protocol):
 class Orders(Protocol):
     """Who hears what other shards say about orders. Nothing here waits."""
 
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
+    def heard(self, document: dict[str, Any], now_ms: int) -> None:
         """A message, at this time of the engine. Raises Forged."""
         ...
 

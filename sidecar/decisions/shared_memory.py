@@ -139,7 +139,7 @@ class SharedMemory:
     @property
     def engine_ms(self) -> int | None:
         """The engine's clock, as far as it is known: Unix milliseconds."""
-        return self.contact.engine_ms(self._clock.monotonic()) if self.contact.epoch else None
+        return self.contact.engine_ms(self._clock.monotonic())
 
     @property
     def everywhere(self) -> bool:
@@ -273,7 +273,7 @@ class SharedMemory:
                     purging.add_done_callback(self._purging.discard)
                     await asyncio.sleep(0)
                 case "order" | "outcome" if self.orders is not None and not self._resuming:
-                    self.orders.heard(document, attached, now_ms)
+                    self.orders.heard(document, now_ms)
         except Forged:
             self._from_engine.forged()
             self.contact.missed(self._clock.monotonic())

@@ -216,9 +216,8 @@ class ToEngine:
 
     def _made(self, seconds_ago: float) -> dict[str, int]:
         """When something was done, on the engine's clock: signed, so that it cannot be said again as if it were new."""
-        if not self._contact.epoch:
-            return {}
-        return {"at": self._contact.engine_ms(self._clock.monotonic()) - round(seconds_ago * 1000)}
+        now_ms = self._contact.engine_ms(self._clock.monotonic())
+        return {} if now_ms is None else {"at": now_ms - round(seconds_ago * 1000)}
 
     async def _write_restriction(self, restriction: _Restriction) -> None:
         key, entry = restriction.key, restriction.entry

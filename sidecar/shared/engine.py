@@ -339,7 +339,11 @@ def _names(name: str, scopes: Sequence[str]) -> list[str]:
 
 
 def _client(place: Place, timeout: float, connections: int) -> Redis:
-    options: dict[str, Any] = {} if place.ca_file is None else {"ssl_ca_certs": place.ca_file}
+    options: dict[str, Any] = {}
+    if place.url.lower().startswith("rediss:"):
+        options["ssl_check_hostname"] = True  # the oldest clients that setup.cfg allows do not by themselves
+    if place.ca_file is not None:
+        options["ssl_ca_certs"] = place.ca_file
     if place.password is not None:
         options["password"] = place.password
     pool = BlockingConnectionPool.from_url(

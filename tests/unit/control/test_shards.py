@@ -77,9 +77,9 @@ class Wire:
     def _say(self, message: bytes) -> None:
         self.said.append(message)
         for name, shard in list(self.shards.items()):
-            document, attached = SEALER.hear(message)
+            document, _ = SEALER.hear(message)
             if document["from"] != name:
-                shard.heard(document, attached, self.now_ms)
+                shard.heard(document, self.now_ms)
 
 
 SEALER = Sealer(b"secret")
@@ -119,7 +119,7 @@ class Machine(Place):
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Orders]:
         async with super().process() as orders:
-            shards = Shards(self.wire, self, orders, self.sealer, self.name, self.new_id, self.clock, self.facts.append)
+            shards = Shards(self.wire, self, orders, self.sealer, self.name, self.clock, self.facts.append)
             orders.shards = self.wire.shards[self.name] = shards
             running = asyncio.ensure_future(shards.run())
             shards.lost()

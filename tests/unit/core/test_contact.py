@@ -141,3 +141,11 @@ def test_a_wrong_signature_is_enough() -> None:
     trust = Trust()
     trust.bad(10.0, forged=True)
     assert not trust.allows(10.5)
+
+
+def test_the_clock_of_the_engine_is_unknown_until_this_process_has_read_it() -> None:
+    contact = Contact()
+    contact.resume("e", 7, 50.0)
+    assert contact.engine_ms(51.0) is None
+    contact.take(Batch("e", 1_000, 7), 51.0, 51.0)
+    assert contact.engine_ms(52.0) == 2_000
