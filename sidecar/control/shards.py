@@ -34,8 +34,9 @@ class Engine(Protocol):
         """Keep an order for other shards until it is over, at most so long, and say it."""
         ...
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
-        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+    async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all, which only an
+        epoch can know that is `complete_in` the names of shards. Returns whether it is said."""
         ...
 
     async def over(self, order_id: str) -> None:
@@ -50,8 +51,15 @@ class Engine(Protocol):
 class Shared(Protocol):
     """The shared memory of this sidecar."""
 
-    shard: str
-    """The name of this shard."""
+    @property
+    def shard(self) -> str:
+        """The name of this shard."""
+        ...
+
+    @property
+    def complete_in(self) -> str:
+        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
+        ...
 
     @property
     def in_touch(self) -> bool:
@@ -206,11 +214,13 @@ class Shards:
             case "order":
                 await self._say(order_id)
             case "absent":
-                message = self._outcome(order_id, result or Result(State.ABSENT))
-                await self._engine.outcome(order_id, self._shared.shard, message)
+                result = result or Result(State.ABSENT)
+                here = self._shared.shard, self._shared.complete_in
+                if await self._engine.outcome(order_id, self._outcome(order_id, result), *here):
+                    self._orders.elsewhere(order_id, result)  # this sidecar was the last, and does not hear itself
             case "outcome":
                 assert result is not None, "see report()"
-                await self._engine.outcome(order_id, "", self._outcome(order_id, result))
+                await self._engine.outcome(order_id, self._outcome(order_id, result))
             case "over":
                 await self._engine.over(order_id)
                 self._passed_on.pop(order_id, None)

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from hashlib import shake_256
 from typing import Any, NamedTuple, Self
 
+from sidecar.core.contact import STEP
 from sidecar.core.decision_body import restricts
 from sidecar.core.engine_clock import age_ms
 from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector, names
 
 _TAG = 32
@@ -62,6 +64,11 @@ class Sealer:
     def digest(self, *parts: str) -> str:
         """A name for these texts, from which they cannot be found."""
         return self._sign(json.dumps(parts).encode()).hex()[:32]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for all sidecars that have the same secret, and that name rooms in the same way."""
+        return self.digest("fingerprint", *sorted(self.one_domain))[:8]
 
     def key(self, key: Key) -> str:
         """The name of a key, the same on all sidecars."""
@@ -177,13 +184,30 @@ def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | N
     now_ms = found.now_ms
     worth = standing(kept.verdict, kept.vector, found.fences)
     age = age_ms(kept.asked_ms, kept.epoch, now_ms, found.epoch)
-    if worth is Standing.GONE or (age is None and not restricts(kept.verdict, kept.body)):
+    settled_at = now - max(0, now_ms - found.settled_ms) / 1000
+    if worth is Standing.REVOKED:  # it lets nobody in, also where the policy for unknown users does
+        return Entry(Verdict.DENY, TOMBSTONE, settled_at, settled_at, Lifetimes(0, 0, 0))
+    if worth is Standing.GONE:
         return None
-    asked_at = now - max(0, age or 0) / 1000
-    settled_at = max(asked_at, now - max(0, now_ms - found.settled_ms) / 1000)
+    if age is None:  # nobody knows: it is no answer, but what restricts a user does so until there is one
+        restricted = restricts(kept.verdict, kept.body)
+        return Entry(kept.verdict, kept.body, settled_at, settled_at, Lifetimes(0, 0, 0)) if restricted else None
+    asked_at = now - max(0, age) / 1000
+    settled_at = max(asked_at, settled_at)
     same_history = found.epoch == kept.epoch and in_touch and kept.asked_ms <= now_ms
     unsure = worth is Standing.SUSPECT or not (same_history or kept.verdict is Verdict.DENY)
     return Entry(kept.verdict, kept.body, asked_at, settled_at, kept.lifetimes, SUSPECT if unsure else 0.0)
+
+
+def done_ms(document: dict[str, Any], at_ms: int) -> int:
+    """When that was done of which a message tells, on the engine's clock. `at_ms` is what the engine says, and is not
+    signed: a message that somebody says again is as old as it was. Raises Forged."""
+    done = document.get("at")
+    if done is None:
+        return at_ms
+    if not isinstance(done, int):
+        raise Forged("a message with a time that cannot be read")
+    return min(at_ms, done + round(STEP * 1000))
 
 
 def has_password(body: bytes) -> bool:

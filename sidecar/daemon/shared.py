@@ -71,9 +71,9 @@ def sharing(
     member = new_text(8)
     sealer = Sealer.of(secrets.shared_key, shared.namespace, shared.muc_domains)
 
-    async def purge(selector: Selector, change: Change) -> None:
+    async def purge(selector: Selector, change: Change, at: float) -> None:
         with suppress(DiskError):  # said by the store; it is taken out of the file as soon as that can be done
-            await resolver.purge_here(selector, change)
+            await resolver.purge_here(selector, change, at)
 
     memory = SharedMemory(
         cache,
@@ -86,6 +86,7 @@ def sharing(
         journal,
         clock,
         emit,
+        new_text,
     )
     resolver.share(memory)
     shards = Shards(engine, memory, orders, sealer, member, clock, emit)
@@ -97,6 +98,7 @@ def add_shared_gauges(watch: Watch, memory: SharedMemory) -> None:
     """Whether this sidecar knows what the others say."""
     watch("shared_in_touch", lambda: memory.in_touch)
     watch("shared_members", lambda: memory.members)
+    watch("shared_strangers", lambda: memory.strangers)
     watch("shared_replicas", lambda: memory.replicas)
     watch("shared_behind", lambda: memory.contact.lag)
     watch("shared_unsaid", lambda: memory.unsaid)

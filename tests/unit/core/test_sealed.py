@@ -55,10 +55,11 @@ def test_an_allow_whose_age_is_not_known_is_not_used(epoch: str) -> None:
 
 
 @pytest.mark.parametrize("restriction", [kept(Verdict.DENY, "e1-g0"), kept(Verdict.ALLOW, "e1-g0", LOBBY)])
-def test_what_restricts_a_user_is_used_although_its_age_is_not_known(restriction: Kept) -> None:
+def test_what_restricts_a_user_is_no_answer_but_restricts_where_its_age_is_not_known(restriction: Kept) -> None:
     entry = usable(restriction, found(), 100.0, in_touch=True)
     assert entry is not None
     assert entry.verdict is restriction.verdict
+    assert not entry.lifetimes.total
 
 
 def test_an_allow_from_the_future_is_suspect() -> None:
@@ -77,7 +78,7 @@ def test_a_deny_of_another_epoch_stays_a_deny() -> None:
     ("part", "of_an_allow", "of_a_deny"),
     [
         ("drop", Standing.GONE, Standing.GONE),
-        ("revoke", Standing.GONE, Standing.HOLDS),
+        ("revoke", Standing.REVOKED, Standing.HOLDS),
         ("suspect", Standing.SUSPECT, Standing.SUSPECT),
         ("denied", Standing.SUSPECT, Standing.HOLDS),
     ],
