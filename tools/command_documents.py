@@ -99,12 +99,12 @@ class Host(Document):
 
 
 class Shared(Document):
-    """The memory that several sidecars share; `behind` in seconds."""
+    """The memory that several sidecars share; `behind` in messages."""
 
     in_touch: bool
     members: int
     replicas: int
-    behind: float
+    behind: int
     unsaid: int
 
 

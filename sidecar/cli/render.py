@@ -48,6 +48,8 @@ def overview(document: dict[str, Any]) -> Group:
         calls = f"; {endpoint['calls_under_way']} calls under way, {endpoint['calls_waiting']} waiting"
         table.add_row(f"  {name}", Text.assemble("breaker ", (endpoint["breaker"], style), calls))
     table.add_row("Prosody", _modules(document))
+    if document.get("shared") is not None:
+        table.add_row("shared", _shared(document["shared"]))
     table.add_row("remembered", ", ".join(f"{number:,} {kind}" for kind, number in document["cache"].items()))
     events = document["outbox"]
     table.add_row("outbox", Text(_counts(events), style="yellow" if events["parked"] else ""))
@@ -65,6 +67,15 @@ def _modules(document: dict[str, Any]) -> Text:
     silent = [f"{each['host']} has no link, and was heard {span(each['silent_seconds'])} ago" for each in others]
     style = "yellow" if any(each["had_link"] for each in others) else ""
     return Text(", ".join((*links, *silent)) or "no module is connected; without a link it asks over HTTP", style)
+
+
+def _shared(shared: dict[str, Any]) -> Text:
+    """The memory that several sidecars share."""
+    if not shared["in_touch"]:
+        return Text(f"out of touch with the others; {shared['unsaid']} unsaid", style="yellow")
+    members = "1 member" if shared["members"] == 1 else f"{shared['members']} members"
+    lag = f"in touch, {members}; {shared['behind']} messages behind, {shared['unsaid']} unsaid"
+    return Text(lag, style="yellow" if shared["unsaid"] else "")
 
 
 def _reload(document: dict[str, Any]) -> Text:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.backend.client import Target
+from sidecar.config.ca_file import trusting
 from sidecar.config.credentials import content_of, read_secret, read_signing_keys
 from sidecar.config.models import BackendSettings, Settings
 from sidecar.errors import StartError
@@ -62,12 +63,7 @@ def _digest(backend: BackendSettings) -> str:
 @functools.lru_cache(maxsize=2)
 def _context(ca: Path | None, certificate: Path | None, key: Path | None, files: str) -> ssl.SSLContext:
     """The same context for the same files: a reload that changes nothing keeps the open connections."""
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except ssl.SSLError:
-        raise StartError(f"backend.ca_file: {ca} contains no certificate; it must be a PEM file") from None
-    except OSError as error:
-        raise StartError(f"backend.ca_file: {ca} cannot be read: {error.strerror}; check its path and mode") from None
+    context = trusting("backend.ca_file", ca)
     if certificate is not None:
         try:
             context.load_cert_chain(certificate, key, password=lambda: "")  # without it, OpenSSL asks on the terminal

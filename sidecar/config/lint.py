@@ -73,6 +73,8 @@ def contradictions(settings: Settings) -> Iterator[Advice]:
     if backend.scheme == "http" and (certificate or settings.backend.ca_file):
         name = "ca_file" if settings.backend.ca_file else "client_certificate"
         yield Advice(("backend", name), "has no effect with http://; write https:// in backend.url")
+    if settings.shared.ca_file and settings.shared.url and urlsplit(settings.shared.url).scheme == "redis":
+        yield Advice(("shared", "ca_file"), "has no effect with redis://; write rediss:// in shared.url")
     for name in ("room_created", "validate_access"):
         yield from _times(settings, name)
     yield from _default_config(settings)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sidecar.config.backend_target import tls_from
+from sidecar.config.ca_file import check_engine_ca
 from sidecar.config.credentials import (
     CREDENTIAL,
     content_of,
@@ -92,7 +93,11 @@ def _other_files(examined: Examined, settings: Settings, environ: Mapping[str, s
         else:
             if file is not None:
                 _warn_about_file(examined, file, where)
-    for check in (partial(tls_from, settings.backend), partial(server_tls, settings.control)):
+    for check in (
+        partial(tls_from, settings.backend),
+        partial(server_tls, settings.control),
+        partial(check_engine_ca, settings.shared),
+    ):
         try:
             check()
         except SidecarError as error:

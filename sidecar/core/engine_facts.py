@@ -1,4 +1,8 @@
-"""What the engine of the shared memory says about itself, and what of it is wrong or not advisable."""
+"""What the engine of the shared memory says about itself, and what of it is wrong or not advisable.
+
+judge     it answers: each thing that was examined
+cause     it cannot be reached: what to do about it
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ def access_rule(user: str, namespace: str) -> str:
 
 
 class EngineFacts(NamedTuple):
-    """What was found."""
+    """What an engine says about itself."""
 
     program: str
     version: tuple[int, ...]
@@ -38,10 +42,23 @@ class EngineFacts(NamedTuple):
     eviction: str
     memory_limit: int
     """Bytes; 0: none."""
+
+
+class Examined(NamedTuple):
+    """What was found out about one."""
+
+    facts: EngineFacts | None
+    """None: it refuses to say anything about itself."""
     forbidden: tuple[str, ...] = ()
     """Commands that the user may not run, or not with the keys of this namespace."""
-    latency: float = 0.0
-    """Seconds of a read, the median."""
+    unknown: tuple[str, ...] = ()
+    """Commands that the engine does not have."""
+    foreign: tuple[str, ...] = ()
+    """Keys that hold something of another type."""
+    refusal: str = ""
+    """Why the script cannot be run; empty: it can."""
+    latency: float | None = 0.0
+    """Seconds of a read, the median; None: the engine refuses it."""
 
 
 class Finding(NamedTuple):
@@ -52,15 +69,28 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-def judge(facts: EngineFacts, user: str, namespace: str, patience: float) -> Iterator[Finding]:
+def judge(examined: Examined, user: str, namespace: str, patience: float) -> Iterator[Finding]:
     """Everything that an operator should know. `patience`: seconds that a question waits for the engine."""
-    yield _version(facts)
-    yield _role(facts)
-    yield _rights(facts.forbidden, user, namespace)
-    yield _replicas(facts)
-    yield _eviction(facts)
-    yield _persistence(facts)
-    yield _latency(facts.latency, patience)
+    facts = examined.facts
+    if facts is not None:
+        yield _version(facts)
+        yield _role(facts)
+    yield _rights(examined.forbidden, user, namespace)
+    if examined.unknown:
+        yield _unknown(examined.unknown)
+    yield from map(_foreign, examined.foreign)
+    if not (examined.forbidden or examined.unknown or (facts is not None and facts.role != PRIMARY)):
+        yield _script(examined.refusal)
+    if facts is not None:
+        yield _replicas(facts)
+        yield _eviction(facts)
+        yield _persistence(facts)
+    if examined.latency is not None:
+        yield _latency(examined.latency, patience)
+
+
+PRIMARY = "master"
+"""The role, as an engine names it."""
 
 
 def _version(facts: EngineFacts) -> Finding:
@@ -72,7 +102,7 @@ def _version(facts: EngineFacts) -> Finding:
 
 
 def _role(facts: EngineFacts) -> Finding:
-    if facts.role != "master":
+    if facts.role != PRIMARY:
         advice = "shared.url must lead to the primary, also after a failover; ask who runs the engine for its address"
         return Finding("failed", "this is a replica, which takes no writes", advice)
     return Finding("ok", "it is the primary")
@@ -83,6 +113,69 @@ def _rights(forbidden: Sequence[str], user: str, namespace: str) -> Finding:
         advice = f"an administrator of the engine runs: {access_rule(user, namespace)}"
         return Finding("failed", f"user {user} may not run: {', '.join(forbidden)}", advice)
     return Finding("ok", f"user {user} has all rights that are needed")
+
+
+def _unknown(unknown: Sequence[str]) -> Finding:
+    found = f"the engine does not have: {', '.join(unknown)}"
+    advice = "its configuration renames these commands, or it is a service that lacks them; use one that has them all"
+    return Finding("failed", found, advice)
+
+
+def _foreign(key: str) -> Finding:
+    advice = (
+        "another program uses it: choose another shared.namespace for the sidecars, the same for all, or delete the key"
+    )
+    return Finding("failed", f"the key {key} holds something that no sidecar has written", advice)
+
+
+def _script(refusal: str) -> Finding:
+    if not refusal:
+        return Finding("ok", "it carries out what a sidecar does, and writes")
+    return Finding("failed", f"it does not carry out what a sidecar does: {refusal}", _after(refusal, _REFUSALS))
+
+
+_REFUSALS = (
+    ("OutOfMemory", "its memory is full: raise maxmemory, or remove what other programs keep there"),
+    ("NOREPLICAS", "fewer replicas follow than min-replicas-to-write says: start them, or lower it"),
+    ("ReadOnly", "shared.url must lead to the primary, also after a failover"),
+    ("MISCONF", "it cannot write its file: see its log, and make room on its disk"),
+    ("ClusterDown", "it is a node of a cluster that does not work; a sidecar needs no cluster: set cluster-enabled no"),
+    ("Moved", "it is a node of a cluster, and these keys are on another node; use an engine that is no cluster"),
+    ("BUSY", "it is busy with the script of another program; see its log"),
+)
+"""What is in the refusal of an engine, and what to do then."""
+
+
+def cause(error: str, rule: str) -> str:
+    """What to do about an engine that cannot be used at all. Empty if the error does not say enough. `rule`: the
+    command that gives the user all rights."""
+    return _after(error, (("permissions", f"an administrator of the engine runs: {rule}"), *_CAUSES))
+
+
+_CAUSES = (
+    ("DB index", "shared.url ends with the number of a database that the engine does not have; write /0, or no number"),
+    ("SELECT is not allowed", "it is a node of a cluster, which has the database 0 only; write /0 in shared.url"),
+    (
+        "without any password",
+        "it has no password for the user default: name the right user in shared.url (redis://USER@HOST), or remove "
+        "shared.password_file",
+    ),
+    ("Authentication required", "write its password into shared.password_file, and the user into shared.url"),
+    ("username-password", "the user is in shared.url, the password in shared.password_file: compare them with its ACL"),
+    ("not valid for", "its certificate is for another name: write that name in shared.url, or get one for this name"),
+    ("certificate has expired", "renew the certificate of the engine"),
+    ("CERTIFICATE_VERIFY", "name the CA of the engine in shared.ca_file"),
+    (
+        "ALERT_CERTIFICATE_REQUIRED",
+        "it wants a certificate of its clients, and a sidecar has none: tls-auth-clients no",
+    ),
+    ("InvalidResponse", "another program answers there; write the port of the engine in shared.url"),
+    ("Loading", "it reads its file from disk, which ends by itself; check again"),
+)
+
+
+def _after(error: str, known: Sequence[tuple[str, str]]) -> str:
+    return next((advice for text, advice in known if text in error), "")
 
 
 def _replicas(facts: EngineFacts) -> Finding:

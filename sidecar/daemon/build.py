@@ -111,7 +111,8 @@ def build(
     health.secret_advice = secrets.secret_advice
     emit = broadcast(health.observe, metrics.observe, recent.observe, log.observe)
     now = clock.wall()
-    current = Current(settings, secrets.admin_tokens, now, now, settings, source, secrets.control_keys)
+    of_the_engine = secrets.shared_key, secrets.shared_password
+    current = Current(settings, secrets.admin_tokens, now, now, settings, source, secrets.control_keys, of_the_engine)
     store = Store(settings.state_dir, clock, boot, emit)
     backend = Backend(secrets.target, clock)
     bulkhead = Bulkhead(Limit(settings.backend.max_in_flight), clock)

@@ -6,11 +6,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
-from operator import attrgetter
+from operator import attrgetter, ne
 from pathlib import Path
 
 from sidecar.backend.client import Target
 from sidecar.config.backend_target import target_from
+from sidecar.config.ca_file import check_engine_ca
 from sidecar.config.credentials import (
     how_to_correct_secret,
     read_control_keys,
@@ -58,6 +59,7 @@ def read_secrets(settings: Settings, environ: Mapping[str, str]) -> Secrets:
         except StartError as error:
             raise StartError(f"shared.key_file: {error}") from None
         shared_password = read_token("shared-password", settings.shared.password_file, environ)
+        check_engine_ca(settings.shared)
     tls = server_tls(settings.control)
     return Secrets(target, listen_tokens, admin_tokens, keys, tls, shared_key, shared_password, advice)
 
@@ -86,6 +88,16 @@ class Current:
     """The file that a reload reads again; None: the settings are built in."""
     control_keys: tuple[ControlKey, ...] = ()
     """A reload replaces these too."""
+    of_the_engine: tuple[bytes, str | None] = field(default=(b"", None), repr=False)
+    """The key and the password with which the shared memory was opened; only a restart opens it again."""
+
+    def changed_secrets(self, settings: Settings, secrets: Secrets) -> tuple[str, ...]:
+        """The settings of the shared memory that are the same, but name a file with something else than at the
+        start."""
+        if settings.shared != self.started_with.shared:
+            return ()
+        differ = map(ne, (secrets.shared_key, secrets.shared_password), self.of_the_engine)
+        return tuple(compress(("shared.key_file", "shared.password_file"), differ))
 
     def needs_restart(self) -> tuple[str, ...]:
         """The settings and sections that are other than at the start."""

@@ -74,7 +74,7 @@ async def reload(parts: Parts, environ: Mapping[str, str], in_thread: InThread =
         parts.emit(Crashed("reload", error))
         _refuse(parts, [f"{source}: a defect of the sidecar ({type(error).__name__}) prevents the reload; see its log"])
         return
-    parts.emit(Reloaded(restart_only=(*parts.current.needs_restart(), *(file.name for file in unread))))
+    parts.emit(Reloaded(restart_only=(*parts.current.needs_restart(), *unread)))
     say_what_is_unwise(parts, advice)
     for sentence in parts.links.impatient():
         parts.emit(Notice(sentence, "warning"))
@@ -108,9 +108,9 @@ def _in_force(parts: Parts) -> _InForce:
     )
 
 
-def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str], list[Path]]:
-    """What the file says now, the warnings about it, and the files with secrets that only a restart reads. Changes
-    nothing: it runs beside the event loop. Raises anything."""
+def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple[_InForce, list[str], list[str]]:
+    """What the file says now, the warnings about it, and the secrets that only a restart reads. Changes nothing: it
+    runs beside the event loop. Raises anything."""
     examined = examine_with_files(source, environ)
     settings = examined.usable()
     secrets = read_secrets(settings, environ)
@@ -127,8 +127,9 @@ def _worked_out(parts: Parts, source: Path, environ: Mapping[str, str]) -> tuple
         secrets.control_keys,
         secrets.secret_advice,
     )
-    unread = newer_than_credentials(environ)
-    return new, [*examined.warning_lines(), *map(restart_for, unread)], unread
+    files = newer_than_credentials(environ)
+    unread = (*(file.name for file in files), *parts.current.changed_secrets(settings, secrets))
+    return new, [*examined.warning_lines(), *map(restart_for, files)], list(unread)
 
 
 def _check_tokens(started_with: Settings, secrets: Secrets, source: Path) -> None:

@@ -98,7 +98,7 @@ class ToSay:
     async def add(self, selector: Selector, change: Change, wake: Callable[[], None], within: float) -> bool:
         """Say a change; returns whether the engine has it after so many seconds. Raises DiskError if neither the engine
         nor the disk has it. `wake` makes somebody call `write`."""
-        said = _Said(Made(selector, change, self._clock.wall()))
+        said = _Said(Made(selector, change, self._clock.wall(), at=self._clock.monotonic()))
         self._waiting.append(said)
         self._all.append(said)
         wake()

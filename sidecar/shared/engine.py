@@ -18,15 +18,16 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from sidecar.core.contact import Batch
 from sidecar.core.engine_clock import Renewal
-from sidecar.core.engine_facts import EngineFacts
+from sidecar.core.engine_facts import Examined
 from sidecar.core.fences import Fence
 from sidecar.core.members import Member, Process
 from sidecar.core.sealed import Found, ToKeep
 from sidecar.errors import EngineError
+from sidecar.shared.examination import examine
 
 QUICK = 0.1
 """Seconds for a read; a question waits for it for a shorter time."""
@@ -231,36 +232,11 @@ class Engine:
         """Keep nothing under this name."""
         await self._call(self._writes, [f"answer:{name}"], "withdraw")
 
-    async def examine(self) -> EngineFacts:
-        """What the engine says about itself. Nothing stays there."""
+    async def examine(self) -> Examined:
+        """What the engine says about itself, and whether it can be used. Nothing stays there."""
         with _errors():
             async with asyncio.timeout(SLOW * 5):
-                client = self._writes
-                took = sorted([await self._takes(client) for _ in range(5)])
-                said = dict(await client.info("everything"))
-                with suppress(NoPermissionError):
-                    said["save"] = (await client.config_get("save"))["save"]
-                return _facts(said, await self._forbidden(client), took[2])
-
-    async def _takes(self, client: Redis) -> float:
-        begun = asyncio.get_running_loop().time()
-        await client.time()
-        return asyncio.get_running_loop().time() - begun
-
-    async def _forbidden(self, client: Redis) -> tuple[str, ...]:
-        """The rights that the user lacks. Each command is tried, most of them in a way that does nothing."""
-        key = self._key("check")
-        missing = []
-        for right, words in _TRIES.items():
-            try:
-                await client.execute_command(*(key if word is KEY else word for word in words))  # type: ignore[no-untyped-call]
-            except NoPermissionError:
-                missing.append(right)
-            except ResponseError:
-                continue  # it may be run
-        with suppress(ResponseError):
-            await client.delete(key)
-        return tuple(missing)
+                return await examine(self._writes, self._key, SCRIPT)
 
     async def _call(self, client: Redis, names: Sequence[str], operation: str, *arguments: Any) -> Any:
         values = self._values(names, operation, *arguments)
@@ -287,59 +263,6 @@ class Engine:
     def _key(self, name: str) -> str:
         """All keys have one hash tag, so that a cluster keeps them together."""
         return f"{{{self._place.namespace}}}:{name}"
-
-
-KEY = object()
-"""In place of a key in a try."""
-
-_TRIES: dict[str, tuple[Any, ...]] = {
-    "evalsha": ("EVALSHA", "0" * 40, 0),
-    "script|load": ("SCRIPT LOAD", "return 1"),
-    "info": ("INFO", "server"),
-    "time": ("TIME",),
-    "ping": ("PING",),
-    "select": ("SELECT", 0),
-    "set": ("SET", KEY, "", "PX", 1000),  # for a second there is a key, of another type than what follows is for
-    "get": ("GET", KEY),
-    "exists": ("EXISTS", KEY),
-    "pttl": ("PTTL", KEY),
-    "pexpire": ("PEXPIRE", KEY, 1000),
-    "hget": ("HGET", KEY, "f"),
-    "hset": ("HSET", KEY, "f", ""),
-    "hmget": ("HMGET", KEY, "f"),
-    "hdel": ("HDEL", KEY, "f"),
-    "hexists": ("HEXISTS", KEY, "f"),
-    "hgetall": ("HGETALL", KEY),
-    "xadd": ("XADD", KEY, "*", "f", ""),
-    "xrange": ("XRANGE", KEY, "-", "+", "COUNT", 1),
-    "xread": ("XREAD", "COUNT", 1, "STREAMS", KEY, "0"),
-    "xinfo|stream": ("XINFO STREAM", KEY),
-    "zadd": ("ZADD", KEY, 1, "m"),
-    "zcount": ("ZCOUNT", KEY, 0, 1),
-    "zrangebyscore": ("ZRANGEBYSCORE", KEY, 0, 1),
-    "zremrangebyscore": ("ZREMRANGEBYSCORE", KEY, 0, 1),
-    "del": ("DEL", KEY),
-}
-"""A command for each right, by its name."""
-
-
-def _facts(said: dict[str, Any], forbidden: tuple[str, ...], latency: float) -> EngineFacts:
-    is_valkey = said.get("server_name") == "valkey" or "valkey_version" in said
-    version = str(said["valkey_version" if is_valkey and "valkey_version" in said else "redis_version"])
-    return EngineFacts(
-        program="Valkey" if is_valkey else "Redis",
-        version=tuple(int(part) for part in version.split(".")[:3] if part.isdecimal()),
-        role=str(said["role"]),
-        replicas=int(said.get("connected_slaves", 0)),
-        # It is said only where it is set, and then as the number of replicas that count.
-        good_replicas=int(said["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in said else None,
-        append_only=bool(int(said.get("aof_enabled", 0))),
-        snapshots=bool(said["save"]) if "save" in said else None,
-        eviction=str(said.get("maxmemory_policy", "unknown")),
-        memory_limit=int(said.get("maxmemory", 0)),
-        forbidden=forbidden,
-        latency=latency,
-    )
 
 
 def _names(name: str, scopes: Sequence[str]) -> list[str]:

@@ -115,7 +115,11 @@ function does.beat()
 		redis.call("HSET", KEYS[4], member, ARGV[8])
 	end
 	local members = redis.call("ZCOUNT", KEYS[3], now - HERE, "+inf")
-	if position > MOST_NUMBER then -- a number of a stream that was removed
+	if tail() > MOST_NUMBER then -- somebody has written with a number of his own, after which there is none
+		redis.call("DEL", stream)
+		current = epoch()
+	end
+	if position < 0 or position > MOST_NUMBER then
 		position = 0
 	end
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)

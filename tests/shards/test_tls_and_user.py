@@ -52,6 +52,15 @@ def make_certificates(folder: Path, name: str) -> None:
     _openssl("x509", "-req", "-in", request, *signed, "-out", str(folder / "server.pem"))
 
 
+def add_tls(engine: EngineProcess, port: int, name: str) -> None:
+    """Let an engine that does not run yet use TLS on another port, with a certificate for this name."""
+    make_certificates(engine.folder, name)
+    for kind, file in {"cert": "server.pem", "key": "server.key", "ca-cert": "ca.pem"}.items():
+        (engine.folder / file).chmod(0o644)
+        engine.arguments += (f"--tls-{kind}-file", engine.seen(engine.folder / file))
+    engine.arguments += ("--tls-port", str(port), "--tls-auth-clients", "no")
+
+
 def _openssl(*words: str) -> None:
     subprocess.run(["openssl", *words], check=True, capture_output=True)
 
@@ -88,12 +97,7 @@ class Guarded:
 async def guarded(name: str) -> AsyncIterator[Guarded]:
     port = free_port()
     async with EngineProcess.prepared() as engine:
-        make_certificates(engine.folder, name)
-        files = {"cert": "server.pem", "key": "server.key", "ca-cert": "ca.pem"}
-        for kind, file in files.items():
-            (engine.folder / file).chmod(0o644)
-            engine.arguments += (f"--tls-{kind}-file", engine.seen(engine.folder / file))
-        engine.arguments += ("--tls-port", str(port), "--tls-auth-clients", "no")
+        add_tls(engine, port, name)
         await engine.run()
         await engine.order("ACL", "SETUSER", *await rights(engine))
         yield Guarded(engine, port)

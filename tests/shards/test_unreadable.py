@@ -60,6 +60,7 @@ async def test_a_key_that_cannot_be_read_stops_nothing(
         await order(here, "end", room="nowhere")
         await asyncio.sleep(0.3)
         await damage(engine, what)
+        await asyncio.sleep(1.2)  # all have met it before anything is said
         await here.command("forget", "--room", "standup")
         backend.on("validate-access", deny("cancelled"))
         assert not (await here.decides("standup", ANN)).allowed

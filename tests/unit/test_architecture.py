@@ -57,7 +57,7 @@ HOMES: dict[str, frozenset[str]] = {
     "prometheus_client": frozenset({"telemetry.metrics"}),
     "pydantic": frozenset({"config.models", "config.loader"}),
     "random": frozenset({"daemon.build"}),
-    "redis": frozenset({"shared.engine"}),
+    "redis": frozenset({"shared"}),
     "rich": frozenset({"cli.render", "cli.live_status", "cli.output"}),
     "secrets": frozenset({"daemon.build", "cli.commands"}),
     "sqlite3": frozenset({"store"}),

@@ -60,6 +60,7 @@ def a_status(**changed: Any) -> dict[str, Any]:
         ],
         "files_set_aside": ["outbox.db.corrupt-20231114T221320Z"],
         "endpoints": {"validate-access": {"breaker": "open", "calls_under_way": 2, "calls_waiting": 0}},
+        "shared": {"in_touch": True, "members": 3, "replicas": 1, "behind": 0, "unsaid": 2},
         "cache": {"allow": 12345, "deny": 1, "config": 3},
         "outbox": {"pending": 7, "parked": 1, "oldest_seconds": 90},
         **changed,
@@ -112,6 +113,7 @@ def test_the_screen_fits_the_terminal(width: int) -> None:
         "well",
         "breaker open",
         "12,345 allow",
+        "in touch, 3 members; 0 messages behind, 2 unsaid",
         "conference.example.com is connected for 2.0 h",
         "conference.example.net has no link",
         "7 pending",
@@ -122,6 +124,13 @@ def test_the_screen_fits_the_terminal(width: int) -> None:
         "outbox.db.corrupt-2023",
     ):
         assert word in text
+
+
+def test_a_memory_that_is_shared_is_shown_also_out_of_touch_and_none_where_there_is_none() -> None:
+    shared = a_status()["shared"]
+    assert "out of touch with the others; 2 unsaid" in seen(a_status(shared={**shared, "in_touch": False}))
+    assert "in touch, 1 member;" in seen(a_status(shared={**shared, "members": 1}))
+    assert "unsaid" not in seen(a_status(shared=None))
 
 
 def test_the_reasons_come_first() -> None:

@@ -166,6 +166,24 @@ def test_what_needs_a_restart_is_named_and_stays(reloading: Reloading) -> None:
     assert reloading.parts.questions.settings.prefix == "/webhooks/jitsi"
 
 
+def test_a_new_key_or_password_of_the_shared_memory_needs_a_restart(tmp_path: Path) -> None:
+    files = {"key": "0" * 32, "password": "old"}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    shared = "shared: {{url: 'redis://127.0.0.1:1', key_file: {folder}/key, password_file: {folder}/password}}\n"
+    reloading = Reloading(tmp_path, NEW + shared)
+    named = {"key": "shared.key_file", "password": "shared.password_file"}
+    for name, content in files.items():
+        (tmp_path / name).write_text("n" * 32)
+        reloading.reload()
+        (tmp_path / name).write_text(content)
+        reloading.reload()
+        needed, then = [line for line in reloading.logged() if line["event"] == "reloaded"][-2:]
+        assert needed["needs_restart"] == [named[name]]
+        assert "needs_restart" not in then
+    assert "nnnn" not in reloading.output.getvalue()
+
+
 @pytest.mark.parametrize("section", ["listen", "admin"])
 def test_a_token_goes_and_comes_and_changes_at_once(reloading: Reloading, section: str) -> None:
     def tokens() -> tuple[str, ...]:
