@@ -210,6 +210,21 @@ async def test_one_shard_alone_answers_about_a_room_that_is_nowhere_at_once() ->
 
 
 @in_virtual_time
+async def test_nobody_says_that_a_room_is_nowhere_until_the_engine_knows_all_shards() -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire)
+    wire.epoch = "e2"
+    async with here.process() as orders:
+        wire.members.discard(there.name)  # the engine has forgotten it
+        assert (await take(orders)).state is State.WAITING
+        wire.members.add(there.name)
+        here.knows_all_in = there.knows_all_in = "e2"
+        async with there.process():
+            await until_quiet()
+            assert not orders.waiting
+
+
+@in_virtual_time
 async def test_while_a_shard_is_away_an_order_that_no_other_one_can_carry_out_is_pending_and_it_gets_it_later() -> None:
     wire = Wire()
     here, there = Machine("here", wire), Machine("there", wire, {"status": "done", "kicked": 1})
