@@ -16,10 +16,10 @@ from bench.asking import ask, question
 from bench.backend import PREFIX
 from bench.link import press_link
 from bench.load import AT_ONCE, Connections, Crowd, Figures, press
-from bench.peers import DIRECT, EMPTY, LINK, NGINX, OURS, QUIET, VARNISH, AtWork, Server, at_work
+from bench.peers import DIRECT, EMPTY, LINK, LISTENER, NGINX, OURS, QUIET, VARNISH, AtWork, Server, at_work
 from bench.sample import Measured, Sample, WentWrong, tried
 
-ROWS = (EMPTY, OURS, QUIET, LINK, NGINX, VARNISH, DIRECT)
+ROWS = (EMPTY, LISTENER, OURS, QUIET, LINK, NGINX, VARNISH, DIRECT)
 MODES: dict[Connections, str] = {"close": "a connection each", "keep": "connections kept"}
 USERS, IN_A_ROOM = 1_000, 10
 CROWD = Crowd(question("room-%ROOM%", "user-%USER%"), USERS, IN_A_ROOM)
@@ -70,7 +70,7 @@ async def warm(who: str) -> AsyncIterator[AtWork]:
             for reply in await asyncio.gather(*asking):
                 if reply.allowed is not True:
                     raise WentWrong(f"{reply.status} {reply.body!r}")
-        if await _asked(work.backend) != (0 if who in (EMPTY, DIRECT) else USERS):
+        if await _asked(work.backend) != (0 if who in (EMPTY, LISTENER, DIRECT) else USERS):
             raise WentWrong(f"{who} did not ask the backend exactly once about each user")
         yield work
 

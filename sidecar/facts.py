@@ -159,6 +159,22 @@ class SharedChanged(NamedTuple):
     reason: str = ""
 
 
+class StrangersChanged(NamedTuple):
+    """So many of the sidecars that use this engine have another key, or other domains."""
+
+    strangers: int
+    members: int
+
+    @property
+    def advice(self) -> str:
+        """What is wrong, and what to do."""
+        return (
+            f"{self.strangers} of {self.members} sidecars have another key (shared.key_file) or other domains "
+            "(shared.muc_domains) than this one, so that they and this one do not hear each other's denies and orders. "
+            "Make both the same on all machines, and restart the sidecars where they were changed"
+        )
+
+
 class Notice(NamedTuple):
     """Something that an operator should see once: a start, a stop, a renamed file."""
 
@@ -192,6 +208,7 @@ Fact = (
     | LinkIgnored
     | SharedAsked
     | SharedChanged
+    | StrangersChanged
     | Notice
     | Crashed
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.asking import ask, question
 from bench.backend import PREFIX
 from bench.peers.direct import behind, direct
-from bench.peers.empty import empty
+from bench.peers.empty import empty, listener
 from bench.peers.nginx import nginx
 from bench.peers.ours import Ours
 from bench.peers.place import Place, Server
@@ -26,6 +26,7 @@ from tests.rig.ports import free_port
 Peer = Callable[[Place], AbstractAsyncContextManager[Server]]
 
 EMPTY = "empty web.Server"
+LISTENER = "sidecar's listener, constant answer"
 DIRECT = "backend direct"
 OURS = "sidecar"
 LINK = "sidecar, over the link"
@@ -35,6 +36,7 @@ VARNISH = "Varnish"
 
 PEERS: dict[str, Peer] = {
     EMPTY: empty,
+    LISTENER: listener,
     OURS: Ours(),
     LINK: Ours(),
     QUIET: Ours({"log": {"level": "warning"}}),
@@ -46,7 +48,7 @@ PROXIES = (OURS, NGINX, VARNISH)
 """The peers that ask a backend and cache its answers."""
 
 __all__ = [
-    "DIRECT", "EMPTY", "LINK", "NGINX", "OURS", "PEERS", "PROXIES", "QUIET", "VARNISH",
+    "DIRECT", "EMPTY", "LINK", "LISTENER", "NGINX", "OURS", "PEERS", "PROXIES", "QUIET", "VARNISH",
     "AtWork", "Peer", "Place", "Server", "at_a_place", "at_work", "behind", "until_it_answers",
 ]  # fmt: skip
 

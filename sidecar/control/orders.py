@@ -59,6 +59,8 @@ class _Ticket:
     taken_at: float
     expires_at: float
     result: asyncio.Future[Result]
+    of_others_too: bool = False
+    """Another sidecar has the same order, under the same idempotency key, and waits for its outcome."""
 
 
 class Orders:
@@ -219,6 +221,8 @@ class Orders:
         elif order.id in self._questions:
             self._reply(order, result)
         else:
+            if self.shards is not None and self._tickets[order.id].of_others_too:
+                self.shards.report(order.id, result)
             self._end(order, result)
 
     def _reply(self, question: Order, result: Result) -> None:
@@ -322,7 +326,10 @@ class Orders:
         if known is not None:
             self.shards.report(order.id, known)
             return
-        if order.id in self._tickets or order.id in self._of_others:
+        if (ticket := self._tickets.get(order.id)) is not None:
+            ticket.of_others_too = True
+            return
+        if order.id in self._of_others:
             return
         order = on_this_shard(order, self.modules.connected(), self.shards.one_domain)
         self._of_others.begin(order.id, self._clock.monotonic(), expires_at)

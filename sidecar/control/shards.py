@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -35,8 +34,9 @@ class Engine(Protocol):
         """Keep an order for other shards until it is over, at most so long, and say it."""
         ...
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
-        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+    async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all, which only an
+        epoch can know that is `complete_in` the names of shards. Returns whether it is said."""
         ...
 
     async def over(self, order_id: str) -> None:
@@ -51,8 +51,15 @@ class Engine(Protocol):
 class Shared(Protocol):
     """The shared memory of this sidecar."""
 
-    shard: str
-    """The name of this shard."""
+    @property
+    def shard(self) -> str:
+        """The name of this shard."""
+        ...
+
+    @property
+    def complete_in(self) -> str:
+        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
+        ...
 
     @property
     def in_touch(self) -> bool:
@@ -99,17 +106,15 @@ class Shards:
         orders: Orders,
         sealer: Sealer,
         member: str,
-        new_text: Callable[[int], str],
         clock: Clock,
         emit: Emit,
     ) -> None:
-        """`member` names this process; `new_text(n)` returns n random bytes in hex."""
+        """`member` names this process."""
         self._engine = engine
         self._shared = shared
         self._orders = orders
         self._sealer = sealer
         self._member = member
-        self._new_text = new_text
         self._clock = clock
         self._emit = emit
         self._passed_on: dict[str, _PassedOn] = {}
@@ -158,12 +163,12 @@ class Shards:
 
     # ---- for the shared memory
 
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
+    def heard(self, document: dict[str, Any], now_ms: int) -> None:
         """What another shard says, at this time of the engine. Raises Forged."""
         if document.get("kind") == "outcome":
-            self._orders.elsewhere(*read_outcome_message(document, attached, self._sealer))
+            self._orders.elsewhere(*read_outcome_message(document))
             return
-        order, left = read_order_message(document, attached, now_ms, self._clock.wall(), self._sealer)
+        order, left = read_order_message(document, now_ms, self._clock.wall())
         if left > 0:
             self._orders.carry_out(order, self._clock.monotonic() + left)
 
@@ -209,11 +214,13 @@ class Shards:
             case "order":
                 await self._say(order_id)
             case "absent":
-                message = self._outcome(order_id, result or Result(State.ABSENT))
-                await self._engine.outcome(order_id, self._shared.shard, message)
+                result = result or Result(State.ABSENT)
+                here = self._shared.shard, self._shared.complete_in
+                if await self._engine.outcome(order_id, self._outcome(order_id, result), *here):
+                    self._orders.elsewhere(order_id, result)  # this sidecar was the last, and does not hear itself
             case "outcome":
                 assert result is not None, "see report()"
-                await self._engine.outcome(order_id, "", self._outcome(order_id, result))
+                await self._engine.outcome(order_id, self._outcome(order_id, result))
             case "over":
                 await self._engine.over(order_id)
                 self._passed_on.pop(order_id, None)
@@ -233,18 +240,18 @@ class Shards:
         if left <= 0:
             return
         issued_ms, left_ms = now_ms - round(age * 1000), round((age + left) * 1000)
-        message = order_message(order, issued_ms, left_ms, self._sealer, self._member, self._new_text(16))
+        message = order_message(order, issued_ms, left_ms, self._sealer, self._member)
         await self._engine.order(order_id, round(left * 1000), message)
 
     async def _look(self) -> None:
         now_ms, messages = await self._engine.orders()
         for message in messages:
             try:
-                document, attached = self._sealer.hear(message)
+                document, _ = self._sealer.hear(message)
                 if document.get("from") != self._member and document.get("kind") == "order":
-                    self.heard(document, attached, now_ms)
+                    self.heard(document, now_ms)
             except Forged as error:
                 self._emit(Crashed("orders of other shards", error))
 
     def _outcome(self, order_id: str, result: Result) -> bytes:
-        return outcome_message(order_id, result, self._sealer, self._member, self._new_text(16))
+        return outcome_message(order_id, result, self._sealer, self._member)

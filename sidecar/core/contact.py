@@ -85,6 +85,15 @@ class Contact:
             self.heard_at = sent_at
         return Taken(messages)
 
+    def resume(self, epoch: str, position: int, now: float) -> None:
+        """What was said until there was heard by an earlier process. It may not have said all that it knew."""
+        self.epoch, self.position, self._joining = epoch, position, True
+        self.lost_before = now
+
+    def missed(self, now: float) -> None:
+        """A message could not be read. It may have taken something away."""
+        self.lost_before = now
+
     def joined(self) -> None:
         """What had to be said again has been said."""
         self._joining = False
@@ -93,9 +102,10 @@ class Contact:
         """Whether what the engine remembers can be used without asking the backend."""
         return not self._joining and now - self.heard_at <= UNHEARD
 
-    def engine_ms(self, now: float) -> int:
-        """The engine's clock at an instant, as far as it is known from the last read: Unix milliseconds."""
-        return self._now_ms + round((now - self._read_at) * 1000)
+    def engine_ms(self, now: float) -> int | None:
+        """The engine's clock at an instant, as far as it is known from the last read of this process: Unix
+        milliseconds."""
+        return None if self._read_at == NEVER else self._now_ms + round((now - self._read_at) * 1000)
 
     def suspect_before(self, now: float) -> float:
         """Allows that were asked before this instant may have been taken away without this sidecar having heard."""
@@ -113,13 +123,15 @@ class Contact:
     def _set_back_ms(self, batch: Batch, sent_at: float, received_at: float) -> int:
         """0: as much time has passed for the engine as can have passed. Else by how much its clock was set back, at
         the most; 1 if it was set forward. Then a deny would seem to be older than an allow that it takes away."""
-        if EngineClock.of(batch.epoch) != EngineClock.of(self.epoch):
-            return 0  # another one, or somebody else has renewed the epoch
+        then, now = EngineClock.of(self.epoch), EngineClock.of(batch.epoch)
+        if self._read_at == NEVER or then.name != now.name or then.set_back_ms < now.set_back_ms:
+            return 0  # the first read, another clock, or somebody else has renewed the epoch
+        forgotten = then.set_back_ms - now.set_back_ms  # by an engine with an old copy of its data
         passed = (batch.now_ms - self._now_ms) / 1000
         longest = received_at - self._asked_at
         if sent_at - self._read_at - STEP <= passed <= longest + STEP:
-            return 0
-        return max(1, round((longest - passed) * 1000))
+            return forgotten
+        return forgotten + max(1, round((longest - passed) * 1000))
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ class Standing(Enum):
 
     HOLDS = "it can be used as long as it is fresh"
     SUSPECT = "the backend is asked before it is used"
+    REVOKED = "it keeps the user out, as an expired deny does"
     GONE = "it is not used"
 
 
@@ -54,8 +55,10 @@ def standing(verdict: Verdict, then: Sequence[Fence], now: Sequence[Fence]) -> S
     changed = {part for part in to_be_same if not all(_same(part, *pair) for pair in pairs)}
     if not changed:
         return Standing.HOLDS
-    if changed & {"drop", "revoke"}:
+    if "drop" in changed:
         return Standing.GONE
+    if "revoke" in changed:
+        return Standing.REVOKED
     return Standing.SUSPECT
 
 

@@ -1,20 +1,16 @@
 """Orders that another shard carries out: what sidecars say to each other about them, and how it is read.
 
-Who an order is about, its reason, and what became of it are encrypted: they may name users, and the engine gets no
-names. Times are of the engine's clock.
+Times are of the engine's clock.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sidecar.core.orders import Order, Result, State, Verb
 from sidecar.core.sealed import Forged, Sealer
-
-_HIDDEN = ("user", "nick", "reason")
 
 
 class PassedOn(NamedTuple):
@@ -70,54 +66,59 @@ class OfOthers:
             del self._outcomes[order_id]
 
 
-def order_message(order: Order, issued_ms: int, left_ms: int, sealer: Sealer, member: str, nonce: str) -> bytes:
-    """An order, signed. `nonce` is a new random text; `left_ms`: milliseconds from `issued_ms` until it is given up."""
+def order_message(order: Order, issued_ms: int, left_ms: int, sealer: Sealer, member: str) -> bytes:
+    """An order, sealed. `left_ms`: milliseconds from `issued_ms` until it is given up."""
     document = {
         "kind": "order",
         "from": member,
-        "nonce": nonce,
         "id": order.id,
         "verb": order.verb.value,
         "room": order.room,
         "roomJid": order.room_jid,
+        "user": order.user,
+        "nick": order.nick,
+        "reason": order.reason,
         "issued": issued_ms,
         "until": issued_ms + left_ms,
     }
-    hidden = {name: getattr(order, name) for name in _HIDDEN}
-    return sealer.say(document, sealer.hide(nonce, json.dumps(hidden).encode()))
+    return sealer.say(document)
 
 
-def read_order_message(document: dict[str, Any], attached: bytes, now_ms: int, wall: float, sealer: Sealer) -> PassedOn:
+def read_order_message(document: dict[str, Any], now_ms: int, wall: float) -> PassedOn:
     """The order of a message whose signature is right, at `now_ms` and `wall`. Raises Forged."""
     try:
-        hidden = json.loads(sealer.hide(document["nonce"], attached))
         order = Order(
             id=_text(document["id"]),
             verb=Verb(document["verb"]),
             issued=wall - max(0, now_ms - int(document["issued"])) / 1000,
             room=_text(document["room"]),
             room_jid=document["roomJid"] and _text(document["roomJid"]),
-            user=hidden["user"] and _text(hidden["user"]),
-            nick=hidden["nick"] and _text(hidden["nick"]),
-            reason=hidden["reason"] and _text(hidden["reason"]),
+            user=document["user"] and _text(document["user"]),
+            nick=document["nick"] and _text(document["nick"]),
+            reason=document["reason"] and _text(document["reason"]),
         )
         return PassedOn(order, (int(document["until"]) - now_ms) / 1000)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Forged(f"an order that cannot be read: {type(error).__name__}") from None
 
 
-def outcome_message(order_id: str, result: Result, sealer: Sealer, member: str, nonce: str) -> bytes:
-    """What became of an order here, signed."""
-    document = {"kind": "outcome", "from": member, "nonce": nonce, "id": order_id, "state": result.state.value}
-    hidden = json.dumps({"fields": dict(result.fields), "error": result.error})
-    return sealer.say(document, sealer.hide(nonce, hidden.encode()))
+def outcome_message(order_id: str, result: Result, sealer: Sealer, member: str) -> bytes:
+    """What became of an order here, sealed."""
+    document = {
+        "kind": "outcome",
+        "from": member,
+        "id": order_id,
+        "state": result.state.value,
+        "fields": dict(result.fields),
+        "error": result.error,
+    }
+    return sealer.say(document)
 
 
-def read_outcome_message(document: dict[str, Any], attached: bytes, sealer: Sealer) -> tuple[str, Result]:
+def read_outcome_message(document: dict[str, Any]) -> tuple[str, Result]:
     """The id of an order, and what became of it on another shard. Raises Forged."""
     try:
-        hidden = json.loads(sealer.hide(document["nonce"], attached))
-        result = Result(State(document["state"]), dict(hidden["fields"]), str(hidden["error"]))
+        result = Result(State(document["state"]), dict(document["fields"]), str(document["error"]))
         return _text(document["id"]), result
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Forged(f"an outcome that cannot be read: {type(error).__name__}") from None

@@ -1,28 +1,31 @@
-"""What sidecars write into their shared memory, and how it is read: with a signature, and without names of users.
+"""What sidecars write into their shared memory, and how it is read: signed and encrypted.
 
-An answer   signature, header (JSON), body     under the digest of its key
-A message   signature, header (JSON), attached answer
+An answer   tag, then encrypted: header (JSON), body     under the digest of its key
+A message   tag, then encrypted: header (JSON), attached answer
+
+The tag is the signature of the content, and the encryption begins with it, so that no random text is needed (SIV).
+Two contents have the same tag only if they are equal.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import shake_256
-from operator import xor
 from typing import Any, NamedTuple, Self
 
+from sidecar.core.contact import STEP
 from sidecar.core.decision_body import restricts
 from sidecar.core.engine_clock import age_ms
 from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
+from sidecar.core.policy import TOMBSTONE
 from sidecar.core.selection import Change, Selector, names
 
-_MAC = 64
-"""Characters of a signature: SHA-256 in hex."""
-
+_TAG = 32
+"""Bytes of a tag: SHA-256."""
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
@@ -45,15 +48,27 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """Signs and digests with one secret."""
+    """Signs, encrypts and digests with one secret."""
 
     secret: bytes = field(repr=False)
     one_domain: tuple[str, ...] = ()
     """MUC domains under which a room is the same room, as on visitor nodes."""
 
+    @classmethod
+    def of(cls, key: bytes, namespace: str, muc_domains: Iterable[str]) -> Self:
+        """For the sidecars of one namespace that have the same key: what is of another namespace is forged. The domains
+        may be in any order and case."""
+        secret = hmac.digest(key, f"namespace {namespace}".encode(), "sha256")
+        return cls(secret, tuple(sorted({domain.lower() for domain in muc_domains})))
+
     def digest(self, *parts: str) -> str:
         """A name for these texts, from which they cannot be found."""
-        return self._sign(json.dumps(parts).encode())[:32]
+        return self._sign(json.dumps(parts).encode()).hex()[:32]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for all sidecars that have the same secret, and that name rooms in the same way."""
+        return self.digest("fingerprint", *sorted(self.one_domain))[:8]
 
     def key(self, key: Key) -> str:
         """The name of a key, the same on all sidecars."""
@@ -84,7 +99,7 @@ class Sealer:
         return None if everywhere is None else str(json.loads(everywhere))
 
     def pack(self, name: str, kept: Kept) -> bytes:
-        """Sign an answer, under the name of its key."""
+        """Seal an answer, under the name of its key."""
         header = [kept.verdict.value, kept.epoch, kept.asked_ms, kept.lifetimes, kept.vector]
         return self._seal(f"answer {name}", json.dumps(header).encode() + b"\n" + kept.body)
 
@@ -99,7 +114,7 @@ class Sealer:
             raise Forged(f"an answer that cannot be read: {type(error).__name__}") from None
 
     def say(self, document: dict[str, Any], attached: bytes = b"") -> bytes:
-        """Sign a message."""
+        """Seal a message."""
         return self._seal("message", json.dumps(document).encode() + b"\n" + attached)
 
     def hear(self, content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -113,23 +128,24 @@ class Sealer:
             raise Forged("a message that is no object")
         return document, attached
 
-    def hide(self, nonce: str, content: bytes) -> bytes:
-        """Encrypt, or decrypt, what only sidecars may read. A nonce, a random text, is for one content; the signature
-        of the message protects both."""
-        stream = shake_256(self._sign(b"hidden\n" + nonce.encode()).encode()).digest(len(content))
-        return bytes(map(xor, content, stream))
-
     def _seal(self, what: str, content: bytes) -> bytes:
-        return self._sign(what.encode() + b"\n" + content).encode() + content
+        tag = self._sign(what.encode() + b"\n" + content)
+        return tag + self._crypt(tag, content)
 
     def _open(self, what: str, sealed: bytes) -> bytes:
-        signature, content = sealed[:_MAC], sealed[_MAC:]
-        if not hmac.compare_digest(signature, self._sign(what.encode() + b"\n" + content).encode()):
+        tag = sealed[:_TAG]
+        content = self._crypt(tag, sealed[_TAG:])
+        if not hmac.compare_digest(tag, self._sign(what.encode() + b"\n" + content)):
             raise Forged("a wrong signature")
         return content
 
-    def _sign(self, content: bytes) -> str:
-        return hmac.digest(self.secret, content, "sha256").hex()
+    def _crypt(self, tag: bytes, content: bytes) -> bytes:
+        """Encrypt, or decrypt: XOR with bytes that are made from the secret and the tag."""
+        stream = shake_256(self._sign(b"stream\n" + tag)).digest(len(content))
+        return (int.from_bytes(content) ^ int.from_bytes(stream)).to_bytes(len(content))
+
+    def _sign(self, content: bytes) -> bytes:
+        return hmac.digest(self.secret, content, "sha256")
 
 
 class Found(NamedTuple):
@@ -168,13 +184,30 @@ def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | N
     now_ms = found.now_ms
     worth = standing(kept.verdict, kept.vector, found.fences)
     age = age_ms(kept.asked_ms, kept.epoch, now_ms, found.epoch)
-    if worth is Standing.GONE or (age is None and not restricts(kept.verdict, kept.body)):
+    settled_at = now - max(0, now_ms - found.settled_ms) / 1000
+    if worth is Standing.REVOKED:  # it lets nobody in, also where the policy for unknown users does
+        return Entry(Verdict.DENY, TOMBSTONE, settled_at, settled_at, Lifetimes(0, 0, 0))
+    if worth is Standing.GONE:
         return None
-    asked_at = now - max(0, age or 0) / 1000
-    settled_at = max(asked_at, now - max(0, now_ms - found.settled_ms) / 1000)
+    if age is None:  # nobody knows: it is no answer, but what restricts a user does so until there is one
+        restricted = restricts(kept.verdict, kept.body)
+        return Entry(kept.verdict, kept.body, settled_at, settled_at, Lifetimes(0, 0, 0)) if restricted else None
+    asked_at = now - max(0, age) / 1000
+    settled_at = max(asked_at, settled_at)
     same_history = found.epoch == kept.epoch and in_touch and kept.asked_ms <= now_ms
     unsure = worth is Standing.SUSPECT or not (same_history or kept.verdict is Verdict.DENY)
     return Entry(kept.verdict, kept.body, asked_at, settled_at, kept.lifetimes, SUSPECT if unsure else 0.0)
+
+
+def done_ms(document: dict[str, Any], at_ms: int) -> int:
+    """When that was done of which a message tells, on the engine's clock. `at_ms` is what the engine says, and is not
+    signed: a message that somebody says again is as old as it was. Raises Forged."""
+    done = document.get("at")
+    if done is None:
+        return at_ms
+    if not isinstance(done, int):
+        raise Forged("a message with a time that cannot be read")
+    return min(at_ms, done + round(STEP * 1000))
 
 
 def has_password(body: bytes) -> bool:

@@ -50,6 +50,8 @@ class Made(NamedTuple):
     """Unix seconds."""
     epoch: str = ""
     """The epoch of the shared memory that has it; empty: none."""
+    at: float | None = None
+    """The instant, if this process has made it."""
 
 
 def named(subject: str, name: str) -> bool:

@@ -69,11 +69,11 @@ def sharing(
         return None
     engine = open_engine(shared, secrets.shared_password, new_text)
     member = new_text(8)
-    sealer = Sealer(secrets.shared_key, tuple(domain.lower() for domain in shared.muc_domains))
+    sealer = Sealer.of(secrets.shared_key, shared.namespace, shared.muc_domains)
 
-    async def purge(selector: Selector, change: Change) -> None:
+    async def purge(selector: Selector, change: Change, at: float) -> None:
         with suppress(DiskError):  # said by the store; it is taken out of the file as soon as that can be done
-            await resolver.purge_here(selector, change)
+            await resolver.purge_here(selector, change, at)
 
     memory = SharedMemory(
         cache,
@@ -86,9 +86,10 @@ def sharing(
         journal,
         clock,
         emit,
+        new_text,
     )
     resolver.share(memory)
-    shards = Shards(engine, memory, orders, sealer, member, new_text, clock, emit)
+    shards = Shards(engine, memory, orders, sealer, member, clock, emit)
     memory.orders, orders.shards = shards, shards
     return Sharing(memory, shards)
 
@@ -97,6 +98,7 @@ def add_shared_gauges(watch: Watch, memory: SharedMemory) -> None:
     """Whether this sidecar knows what the others say."""
     watch("shared_in_touch", lambda: memory.in_touch)
     watch("shared_members", lambda: memory.members)
+    watch("shared_strangers", lambda: memory.strangers)
     watch("shared_replicas", lambda: memory.replicas)
     watch("shared_behind", lambda: memory.contact.lag)
     watch("shared_unsaid", lambda: memory.unsaid)

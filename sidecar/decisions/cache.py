@@ -183,11 +183,12 @@ class Cache:
         self.dirty[key] = None
 
     def purge(self, now: float, selector: Selector, change: Change = Change.DROP) -> int:
-        """Change what is selected, also the answers to questions that were asked until now; returns how many entries
-        were changed."""
+        """Change what is selected and was asked for until then, also what is still under way; returns how many entries
+        were changed. `now` may be past, where another sidecar has made the change."""
         self.changes.add(now, selector, change)
         meant = (self._allows, self._in_lobby) if change is Change.REVOKE else self._all
-        keys = [key for lru in meant for key in lru.keys(selector.room) if selector.fits(key)]
+        fitting = [key for lru in meant for key in lru.keys(selector.room) if selector.fits(key)]
+        keys = [key for key in fitting if (entry := self.get(key)) is not None and entry.asked_at <= now]
         for key in keys:
             self._change(key, now, change)
         return len(keys)

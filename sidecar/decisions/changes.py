@@ -32,7 +32,7 @@ class Changes:
     def add(self, now: float, selector: Selector, change: Change) -> None:
         """Remember one. The same change, made again, takes the place of the earlier one."""
         made = selector, change
-        self._made_at.pop(made, None)
+        now = max(now, self._made_at.pop(made, now))
         self._made_at[made] = now
         self._by_room.setdefault(selector.room, {})[made] = now
         while not self.loading and next(iter(self._made_at.values())) < now - self.MEMORY:

@@ -49,10 +49,17 @@ class FromEngine:
 
         Many questions at once wait for their turn, since more reads at once than connections would all be too late.
         """
-        async with self._turns:
-            until = self._clock.monotonic() + PATIENCE
+        until = self._clock.monotonic() + PATIENCE
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._turns.acquire()
+        except TimeoutError:
+            return None
+        try:
             call = self._reads.get(key) or await self._start(key, until)
             return None if call is None else await self._result(call, until)
+        finally:
+            self._turns.release()
 
     async def _start(self, key: Key, until: float) -> Call[Found | None] | None:
         """Ask the engine, unless it is left alone. A try whether it works again is for all questions that come

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from sidecar.core.contact import Batch
 from sidecar.core.engine_clock import Renewal
+from sidecar.core.members import Member
 from sidecar.core.sealed import Found, ToKeep
 
 
@@ -17,9 +18,16 @@ class Engine(Protocol):
     """Sidecars that have been there lately."""
     replicas: int
     """Replicas of the engine."""
+    before: str
+    """The process that has shown itself under the name of this shard before the last beat; empty: none."""
 
-    async def beat(self, position: int, shard: str, renewal: Renewal | None = None) -> Batch:
-        """Show that this shard is there, and read the stream after `position`."""
+    async def beat(self, position: int, shard: str, renewal: Renewal | None = None, process: str = "") -> Batch:
+        """Show that this shard is there, with this process, and read the stream after `position`."""
+        ...
+
+    async def present(self, ages: Mapping[str, float]) -> tuple[str, list[Member]]:
+        """Give the engine the names of shards that it may have forgotten, with the seconds for which they have been
+        away. Returns its epoch, and all shards that may have rooms."""
         ...
 
     async def wait_for_message(self, position: int) -> None:
@@ -68,7 +76,7 @@ class Engine(Protocol):
 class Orders(Protocol):
     """Who hears what other shards say about orders. Nothing here waits."""
 
-    def heard(self, document: dict[str, Any], attached: bytes, now_ms: int) -> None:
+    def heard(self, document: dict[str, Any], now_ms: int) -> None:
         """A message, at this time of the engine. Raises Forged."""
         ...
 

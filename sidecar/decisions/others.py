@@ -11,9 +11,12 @@ from typing import Any
 
 from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
 from sidecar.core.model import GUEST, Entry, Key, Verdict
-from sidecar.core.sealed import Forged, Masked, Sealer
+from sidecar.core.sealed import Forged, Kept, Masked, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
+
+MOST_UNKNOWN = 10_000
+"""Restrictions of keys that are not known here; with more, the oldest are left out: the engine has them."""
 
 
 class Others:
@@ -24,6 +27,8 @@ class Others:
         self._cache = cache
         self._sealer = sealer
         self._asked_about = asked_about
+        self._of_unknown: dict[str, Entry] = {}
+        """What was heard about keys that were not known here, by the names of the keys."""
 
     def restricted(
         self, document: dict[str, Any], attached: bytes, at_ms: int, now_ms: int, now: float, every: float
@@ -34,18 +39,33 @@ class Others:
         kept = self._sealer.unpack(name, attached)
         settled_at = now - max(0, now_ms - at_ms) / 1000
         asked_at = min(settled_at, now - max(0, now_ms - kept.asked_ms) / 1000)
-        for key in self._keys(room, name):
+        keys = list(self._keys(room, name))
+        if not keys and kept.verdict is not Verdict.PRIVATE:
+            self._of_unknown.pop(name, None)
+            self._of_unknown[name] = self._entry(kept, asked_at, settled_at)
+            if len(self._of_unknown) > MOST_UNKNOWN:
+                del self._of_unknown[next(iter(self._of_unknown))]
+        for key in keys:
             if kept.verdict is Verdict.PRIVATE:
                 if key.subject == GUEST:
                     self._cache.separate_guests(key, asked_at)
                 continue
-            verdict = Verdict.ALLOW if kept.verdict is Verdict.ALLOW and requires_lobby(kept.body) else Verdict.DENY
-            entry = Entry(verdict, kept.body, asked_at, settled_at, kept.lifetimes)
+            entry = self._entry(kept, asked_at, settled_at)
             current = self._cache.get(key)
             if current is None or not counts_more(current, entry):
                 self._cache.put(key, entry)
         if kept.verdict is Verdict.DENY:
             self._cache.suspect(room, now, every)
+
+    def _entry(self, kept: Kept, asked_at: float, settled_at: float) -> Entry:
+        verdict = Verdict.ALLOW if kept.verdict is Verdict.ALLOW and requires_lobby(kept.body) else Verdict.DENY
+        return Entry(verdict, kept.body, asked_at, settled_at, kept.lifetimes)
+
+    def recall(self, key: Key) -> None:
+        """Bring what was heard about a key, before it was known here, into the cache."""
+        entry = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
+        if entry is not None:
+            take(self._cache, key, entry)
 
     def change_of(self, document: dict[str, Any]) -> tuple[Selector, Change]:
         """What another sidecar takes away; raises Forged."""

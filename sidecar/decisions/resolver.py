@@ -213,10 +213,10 @@ class Resolver:
         """Whether other sidecars have been told of all that was purged here, or can hear of it."""
         return self._shared is None or self._shared.everywhere
 
-    async def purge_here(self, selector: Selector, change: Change) -> int:
-        """The same for this sidecar alone. Raises DiskError."""
+    async def purge_here(self, selector: Selector, change: Change, at: float | None = None) -> int:
+        """The same for this sidecar alone; `at`: the instant of a change that was made elsewhere. Raises DiskError."""
         self._calls.detach(selector)
-        return await self._memory.purge(self._clock.monotonic(), selector, change)
+        return await self._memory.purge(self._clock.monotonic() if at is None else at, selector, change)
 
     async def drain(self, seconds: float) -> None:
         """Let the calls that are under way end; at most so long."""

@@ -18,12 +18,14 @@ from typing import Any
 from sidecar.clock import Clock
 from sidecar.core.contact import Contact
 from sidecar.core.engine_clock import Renewal
+from sidecar.core.members import Process
 from sidecar.core.model import Endpoint, Entry, Key
 from sidecar.core.policy import PolicyFor
-from sidecar.core.sealed import Forged, Found, Sealer
+from sidecar.core.sealed import Forged, Found, Sealer, done_ms
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.from_engine import FromEngine
+from sidecar.decisions.membership import Membership
 from sidecar.decisions.needs import Engine, Orders
 from sidecar.decisions.others import Others
 from sidecar.decisions.to_engine import AGAIN, ToEngine
@@ -32,7 +34,10 @@ from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Emit, SharedChanged
 
 NAMED_WITHIN = 2.0
-"""Seconds to wait for a slow disk before this shard shows itself under another name."""
+"""Seconds to wait for a slow disk before this shard shows itself under another name, and hears only what is new."""
+
+KEPT_EVERY = 5.0
+"""Seconds from one note on disk of what was heard to the next. What was heard since is heard again after a restart."""
 
 
 class SharedMemory:
@@ -45,17 +50,17 @@ class SharedMemory:
         sealer: Sealer,
         policy_for: Callable[[], PolicyFor],
         asked_about: Callable[[str], Iterable[Key]],
-        purge: Callable[[Selector, Change], Awaitable[Any]],
+        purge: Callable[[Selector, Change, float], Awaitable[Any]],
         member: str,
         journal: Journal,
         clock: Clock,
         emit: Emit,
+        new_text: Callable[[int], str],
     ) -> None:
         """`asked_about`: the keys of a room that the backend is being asked about; `purge` changes the memory of this
-        sidecar alone, and raises nothing; `member` names this process."""
+        sidecar alone, as of an instant, and raises nothing; `member` names this process; `new_text(n)` returns n random
+        bytes in hex."""
         self.orders: Orders | None = None
-        self.shard = member
-        """The name of this shard, which outlives the process as soon as it was read from disk."""
         self.contact = cache.contact = Contact()
         self._engine = engine
         self._sealer = sealer
@@ -68,7 +73,13 @@ class SharedMemory:
         self._others = Others(cache, sealer, asked_about)
         self._from_engine = FromEngine(cache, engine, sealer, self.contact, clock, emit)
         self._to_engine = ToEngine(cache, engine, sealer, self.contact, policy_for, member, journal, clock, emit)
+        own = Process(round(clock.wall() * 1000), member, sealer.fingerprint)
+        self._membership = Membership(engine, journal, own, new_text, clock, emit)
         self._named = asyncio.Event()
+        self._heard = "", 0
+        """Up to where what was heard is on disk: the epoch and the position."""
+        self._resuming = False
+        """Messages come that an earlier process may have heard."""
         self._was_in_touch: bool | None = None
         self._stopping = False
         self._purging: set[asyncio.Future[Any]] = set()
@@ -81,6 +92,11 @@ class SharedMemory:
         return self._engine.members
 
     @property
+    def strangers(self) -> int:
+        """Those of them that have another key, or other domains: nothing is shared with them."""
+        return self._membership.strangers
+
+    @property
     def replicas(self) -> int:
         """Replicas of the engine."""
         return self._engine.replicas
@@ -90,10 +106,23 @@ class SharedMemory:
         return {
             "in_touch": self.in_touch,
             "members": self.members,
+            "strangers": self.strangers,
             "replicas": self.replicas,
             "behind": self.contact.lag,
             "unsaid": self.unsaid,
         }
+
+    # ---- for orders
+
+    @property
+    def shard(self) -> str:
+        """The name of this shard, which outlives the process as soon as it was read from disk."""
+        return self._membership.shard
+
+    @property
+    def complete_in(self) -> str:
+        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
+        return self._membership.complete_in
 
     # ---- for questions
 
@@ -110,7 +139,7 @@ class SharedMemory:
     @property
     def engine_ms(self) -> int | None:
         """The engine's clock, as far as it is known: Unix milliseconds."""
-        return self.contact.engine_ms(self._clock.monotonic()) if self.contact.epoch else None
+        return self.contact.engine_ms(self._clock.monotonic())
 
     @property
     def everywhere(self) -> bool:
@@ -119,6 +148,7 @@ class SharedMemory:
 
     async def recall(self, key: Key) -> Found | None:
         """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
+        self._others.recall(key)
         return await self._from_engine.recall(key)
 
     def learned(self, key: Key, entry: Entry, found: Found | None) -> None:
@@ -157,17 +187,33 @@ class SharedMemory:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._load())
             group.create_task(self._listen())
+            group.create_task(self._keep_position())
             group.create_task(self._to_engine.run())
 
     async def _load(self) -> None:
-        """What an earlier process had to say, and its name."""
+        """What an earlier process had to say, its name, and what it has heard."""
         while True:
             try:
-                self.shard = await self._journal.name(self._member)
+                await self._membership.load()
+                epoch, position = await self._journal.heard()
+                if epoch and not self.contact.epoch:
+                    self.contact.resume(epoch, position, self._clock.monotonic())
+                    self._heard = epoch, position
+                    self._resuming = True
                 self._named.set()
                 return await self._to_engine.load()
             except DiskError:
                 await asyncio.sleep(1.0)
+
+    async def _keep_position(self) -> None:
+        """What was heard at the last time is on disk by now."""
+        while True:
+            if self._heard[0]:
+                with contextlib.suppress(DiskError):  # said by the store
+                    await self._journal.hear(*self._heard)
+            await asyncio.sleep(KEPT_EVERY if self._heard[0] else AGAIN)
+            if not (self._resuming or self._purging or self.contact.lag):
+                self._heard = self.contact.epoch, self.contact.position
 
     async def _listen(self) -> None:
         renewal = None
@@ -187,19 +233,24 @@ class SharedMemory:
 
     async def _hear(self, renewal: Renewal | None) -> Renewal | None:
         sent_at = self._clock.monotonic()
-        batch = await self._engine.beat(self.contact.position, self.shard, renewal)
+        batch = await self._membership.beat(self.contact.position, renewal)
         taken = self.contact.take(batch, sent_at, self._clock.monotonic())
-        if taken.to_be_said_again:
+        if taken.to_be_said_again or self._resuming:
             self._to_engine.repeat()
         if taken.lost:
+            self._heard = self.contact.epoch, self.contact.position
+        if taken.lost or self._resuming:
             self._to_engine.hurry()
             if self.orders is not None:
                 self.orders.lost()
-            if self._was_in_touch:
+            if taken.lost and self._was_in_touch:
                 self._note(taken.lost)
         for at_ms, content in taken.messages:
             await self._carry_out(content, at_ms, batch.now_ms)
+        self._resuming = self._resuming and self.contact.lag > 0
         self._note("")
+        if await self._membership.beaten(batch.epoch) and self.orders is not None:
+            self.orders.lost()  # what was said under the old name may count for the other shard
         return taken.renewal
 
     async def _carry_out(self, content: bytes, at_ms: int, now_ms: int) -> None:
@@ -212,17 +263,20 @@ class SharedMemory:
             match document.get("kind"):
                 case "deny":
                     every = self._policy_for()(Endpoint.VALIDATE_ACCESS, str(document.get("room"))).deny.fresh
-                    self._others.restricted(document, attached, at_ms, now_ms, self._clock.monotonic(), every)
+                    settled_ms = done_ms(document, at_ms)
+                    self._others.restricted(document, attached, settled_ms, now_ms, self._clock.monotonic(), every)
                 case "change":
                     # The memory is changed in the first step of the task; a slow disk is not waited for.
-                    purging = asyncio.ensure_future(self._purge(*self._others.change_of(document)))
+                    at = self._clock.monotonic() - max(0, now_ms - done_ms(document, at_ms)) / 1000
+                    purging = asyncio.ensure_future(self._purge(*self._others.change_of(document), at))
                     self._purging.add(purging)
                     purging.add_done_callback(self._purging.discard)
                     await asyncio.sleep(0)
-                case "order" | "outcome" if self.orders is not None:
-                    self.orders.heard(document, attached, now_ms)
+                case "order" | "outcome" if self.orders is not None and not self._resuming:
+                    self.orders.heard(document, now_ms)
         except Forged:
             self._from_engine.forged()
+            self.contact.missed(self._clock.monotonic())
 
     def _note(self, why_not: str) -> None:
         now_in_touch = self.in_touch

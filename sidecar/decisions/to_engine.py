@@ -210,8 +210,18 @@ class ToEngine:
 
     def _as_said(self, made: Made) -> tuple[str, list[str], bytes]:
         document = {**masked(made.selector, made.change, self._sealer), "from": self._member}
+        if made.at is not None:
+            document |= self._done(self._clock.monotonic() - made.at)
+        elif made.epoch:
+            document |= self._done(max(0.0, self._clock.wall() - made.made_at))
+        # else an earlier process has made it and never said it: the clock may have been set since, so it counts as new
         labels = [self._sealer.digest(scope) for scope in moved(made.selector)]
         return PARTS[made.change], labels, self._sealer.say(document)
+
+    def _done(self, seconds_ago: float) -> dict[str, int]:
+        """When something was done, on the engine's clock: signed, so that it cannot be said again as if it were new."""
+        now_ms = self._contact.engine_ms(self._clock.monotonic())
+        return {} if now_ms is None else {"at": now_ms - round(seconds_ago * 1000)}
 
     async def _write_restriction(self, restriction: _Restriction) -> None:
         key, entry = restriction.key, restriction.entry
@@ -224,7 +234,8 @@ class ToEngine:
         asked_ms = found.now_ms if restriction.found else found.now_ms - asked_for_ms
         kept = Kept(entry.verdict, entry.body, found.epoch, asked_ms, lifetimes, found.fences)
         content = self._sealer.pack(name, kept)
-        document = {"kind": "deny", "room": key.room, "key": name, "from": self._member}
+        done = self._done(now - entry.settled_at)
+        document = {"kind": "deny", "room": key.room, "key": name, "from": self._member, **done}
         await self._engine.deny(
             name,
             labels,

@@ -25,6 +25,18 @@ class Journal(Protocol):
         """The name of this shard; it is `new` if there was none yet."""
         ...
 
+    async def rename(self, new: str) -> None:
+        """Write another name of this shard, synced."""
+        ...
+
+    async def heard(self) -> tuple[str, int]:
+        """What was kept by `hear`; an empty epoch: nothing."""
+        ...
+
+    async def hear(self, epoch: str, position: int) -> None:
+        """Keep how far the stream of the others has been read, and what was heard until there is on disk."""
+        ...
+
     async def add(self, made: Made) -> int:
         """Write a change, synced; returns its number."""
         ...
@@ -34,7 +46,7 @@ class Journal(Protocol):
         ...
 
     async def read(self) -> list[tuple[int, Made]]:
-        """The changes of the last day with their numbers, oldest first."""
+        """The changes of the last day, and whatever was never said, with their numbers, oldest first."""
         ...
 
 
@@ -86,7 +98,7 @@ class ToSay:
     async def add(self, selector: Selector, change: Change, wake: Callable[[], None], within: float) -> bool:
         """Say a change; returns whether the engine has it after so many seconds. Raises DiskError if neither the engine
         nor the disk has it. `wake` makes somebody call `write`."""
-        said = _Said(Made(selector, change, self._clock.wall()))
+        said = _Said(Made(selector, change, self._clock.wall(), at=self._clock.monotonic()))
         self._waiting.append(said)
         self._all.append(said)
         wake()
@@ -105,7 +117,7 @@ class ToSay:
         self._waiting = deque(
             said
             for said in self._all
-            if said.made.made_at >= since and (not said.made.epoch or said.made.epoch != epoch != "")
+            if not said.made.epoch or (said.made.made_at >= since and said.made.epoch != epoch != "")
         )
 
     async def write(self) -> None:

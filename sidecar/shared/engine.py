@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -24,6 +24,7 @@ from sidecar.core.contact import Batch
 from sidecar.core.engine_clock import Renewal
 from sidecar.core.engine_facts import Examined
 from sidecar.core.fences import Fence
+from sidecar.core.members import Member, Process
 from sidecar.core.sealed import Found, ToKeep
 from sidecar.errors import EngineError
 from sidecar.shared.examination import examine
@@ -72,6 +73,8 @@ class Engine:
         """Replicas of the engine at the last beat."""
         self.members = 0
         """Sidecars that have been there in the last ten seconds."""
+        self.before = ""
+        """The process that has shown itself under the name of this shard before the last beat; empty: none."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -80,19 +83,32 @@ class Engine:
                 async with asyncio.timeout(SLOW):
                     await client.aclose()
 
-    async def beat(self, position: int, shard: str, renewal: Renewal | None = None) -> Batch:
-        """Show that this shard is there, and read the stream after `position`."""
-        renew, set_back_ms = renewal or ("", 0)
+    async def beat(self, position: int, shard: str, renewal: Renewal | None = None, process: str = "") -> Batch:
+        """Show that this shard is there, with this process, and read the stream after `position`."""
+        arguments = (position, MOST, shard, *(renewal or ("", 0)), process)
         try:
-            answer = await self._call(self._stream, ["members"], "beat", position, MOST, shard, renew, set_back_ms)
+            answer = await self._call(self._stream, ["members", "processes"], "beat", *arguments)
         except EngineError:
             self._open_until = 0.0
             raise
         await self._open()
         with _errors():
-            epoch, now_ms, tail, self.members, self.replicas, messages = answer
+            epoch, now_ms, tail, self.members, self.replicas, messages, before = answer
+            self.before = before.decode()
             numbered = tuple((int(number), int(at), bytes(content)) for number, at, content in messages)
             return Batch(epoch.decode(), int(now_ms), int(tail), numbered)
+
+    async def present(self, ages: Mapping[str, float]) -> tuple[str, list[Member]]:
+        """Give the engine the names of shards that it may have forgotten, with the seconds for which they have been
+        away. Returns its epoch, and all shards that may have rooms."""
+        given = [word for shard, age in ages.items() for word in (shard, round(age * 1000))]
+        answer = await self._call(self._writes, ["members", "processes"], "present", *given)
+        with _errors():
+            epoch, _, members = answer
+            return epoch.decode(), [
+                Member(shard.decode(), int(age_ms) / 1000, Process.of(process.decode()))
+                for shard, age_ms, process in members
+            ]
 
     async def _open(self) -> None:
         """A few connections more each time: many handshakes at once would take too long for each."""
@@ -184,10 +200,14 @@ class Engine:
         """Keep an order for other shards until it is over, at most so long, and say it."""
         await self._call(self._writes, ["orders", f"absent:{order_id}"], "order", order_id, left_ms, message)
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
-        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all."""
+    async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
+        """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all, which only an
+        epoch can know that is `complete_in` the names of shards. Returns whether it is said."""
         names = ["orders", f"absent:{order_id}", "members"]
-        await self._call(self._writes, names, "outcome", order_id, absent_at, message)
+        answer = await self._call(self._writes, names, "outcome", order_id, absent_at, message, complete_in)
+        if answer[2] == b"incomplete":
+            raise EngineError("it may not know all shards")
+        return bool(answer[2] == b"said")
 
     async def over(self, order_id: str) -> None:
         """Nobody waits for this order any more."""
@@ -242,7 +262,11 @@ def _names(name: str, scopes: Sequence[str]) -> list[str]:
 
 
 def _client(place: Place, timeout: float, connections: int) -> Redis:
-    options: dict[str, Any] = {} if place.ca_file is None else {"ssl_ca_certs": place.ca_file}
+    options: dict[str, Any] = {}
+    if place.url.lower().startswith("rediss:"):
+        options["ssl_check_hostname"] = True  # the oldest clients that setup.cfg allows do not by themselves
+    if place.ca_file is not None:
+        options["ssl_ca_certs"] = place.ca_file
     if place.password is not None:
         options["password"] = place.password
     pool = BlockingConnectionPool.from_url(

@@ -6,6 +6,7 @@
 local operation, nonce = ARGV[1], ARGV[2]
 local generation_key, stream = KEYS[1], KEYS[2]
 local MOST = 100000 -- messages in the stream
+local MOST_NUMBER = 2 ^ 52 -- of a message
 local HOUR = 3600000
 local DRIFT = 1000 -- what sidecars know of the time of one deny differs by less
 local RESTRICTS = { deny = true, lobby = true, private = true }
@@ -94,7 +95,8 @@ end
 
 local does = {}
 
--- KEYS: members. ARGV: position, most, this sidecar, the epoch that is to end, by how much its clock was set back
+-- KEYS: members, their processes. ARGV: position, most, this shard, the epoch that is to end, by how much its clock was
+-- set back, the process of this shard
 function does.beat()
 	local position, most, member, renew = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 	local current = epoch()
@@ -104,15 +106,45 @@ function does.beat()
 		current = epoch()
 	end
 	redis.call("ZADD", KEYS[3], now, member) -- a write: it fails where an engine may not write
+	for _, gone in ipairs(redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", now - AWAY)) do
+		redis.call("HDEL", KEYS[4], gone)
+	end
 	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - AWAY)
+	local before = redis.call("HGET", KEYS[4], member) or ""
+	if before ~= ARGV[8] then
+		redis.call("HSET", KEYS[4], member, ARGV[8])
+	end
 	local members = redis.call("ZCOUNT", KEYS[3], now - HERE, "+inf")
+	if tail() > MOST_NUMBER then -- somebody has written with a number of his own, after which there is none
+		redis.call("DEL", stream)
+		current = epoch()
+	end
+	if position < 0 or position > MOST_NUMBER then
+		position = 0
+	end
 	local messages = redis.call("XRANGE", stream, string.format("%d-0", position + 1), "+", "COUNT", most)
 	local numbered = {}
 	for index, message in ipairs(messages) do
-		numbered[index] = { tonumber(message[1]:match("^%d+")), tonumber(message[2][4]), message[2][2] }
+		local number, content = tonumber(message[1]:match("^%d+")), message[2]
+		numbered[index] = { number, tonumber(content[4]) or now, content[2] or "?" }
 	end
 	local replicas = redis.call("INFO", "replication"):match("connected_slaves:(%d+)")
-	return { current, now, tail(), members, tonumber(replicas), numbered }
+	return { current, now, tail(), members, tonumber(replicas), numbered, before }
+end
+
+-- KEYS: members, their processes. ARGV: shards that may be forgotten here, each with the milliseconds that it was away
+function does.present()
+	local current = epoch()
+	for index = 3, #ARGV, 2 do
+		redis.call("ZADD", KEYS[3], "GT", now - ARGV[index + 1], ARGV[index])
+	end
+	local known = redis.call("ZRANGEBYSCORE", KEYS[3], now - AWAY, "+inf", "WITHSCORES")
+	local members = {}
+	for index = 1, #known, 2 do
+		local process = redis.call("HGET", KEYS[4], known[index]) or ""
+		members[#members + 1] = { known[index], now - known[index + 1], process }
+	end
+	return { current, now, members }
 end
 
 -- KEYS: the answer, its fences
@@ -214,13 +246,16 @@ function does.order()
 end
 
 -- KEYS: the orders that wait, the shards that have no such room, all shards. ARGV: id, shard (empty: the order was
--- carried out, or failed), message
+-- carried out, or failed), message, the epoch of which the sidecar knows that it has the names of all shards
 function does.outcome()
 	local current, id, shard, message = epoch(), ARGV[3], ARGV[4], ARGV[5]
 	if redis.call("HEXISTS", KEYS[3], id) == 0 then
 		return { current, now, "over" }
 	end
 	if shard ~= "" then
+		if ARGV[6] ~= current then
+			return { current, now, "incomplete" }
+		end
 		redis.call("HSET", KEYS[4], shard, 1)
 		keep_for(KEYS[4], HOUR)
 		for _, each in ipairs(redis.call("ZRANGEBYSCORE", KEYS[5], now - AWAY, "+inf")) do
@@ -246,7 +281,7 @@ function does.orders()
 	local waiting = {}
 	for index = 1, #orders, 2 do
 		local number, ends, message = orders[index + 1]:match("^(%d+) (%d+) (.*)$")
-		if tonumber(ends) < now then
+		if not number or tonumber(ends) < now then
 			redis.call("HDEL", KEYS[3], orders[index])
 		else
 			waiting[#waiting + 1] = { tonumber(number), message }
@@ -255,4 +290,58 @@ function does.orders()
 	return { current, now, waiting }
 end
 
-return does[operation]()
+-- Errors that do not end by themselves: somebody else has written what cannot be read.
+local UNREADABLE = { "WRONGTYPE", "attempt to ", "bad argument", "stream ID", "equal or smaller", "exhausted" }
+
+local function is_unreadable(message)
+	for _, part in ipairs(UNREADABLE) do
+		if message:find(part, 1, true) then
+			return true
+		end
+	end
+	return false
+end
+
+local function has_its_type(key)
+	local kind, answer = key:match("^.*}:(%a+)"), nil
+	if kind == "generation" then
+		answer = redis.pcall("GET", key)
+	elseif kind == "stream" then
+		answer = redis.pcall("XRANGE", key, "-", "+", "COUNT", 1)
+	elseif kind == "members" then
+		answer = redis.pcall("ZCOUNT", key, 0, 0)
+	else
+		answer = redis.pcall("HEXISTS", key, "f")
+	end
+	return type(answer) ~= "table" or not answer.err
+end
+
+-- It is removed, as if the engine had lost it: keys of another type, or else what the operation is about.
+local function remove_unreadable(message)
+	local of_type = true
+	for _, key in ipairs(KEYS) do
+		if not has_its_type(key) then
+			redis.call("DEL", key)
+			of_type = false
+		end
+	end
+	if of_type and (operation == "beat" or message:find("XADD", 1, true) or message:find("ID", 1, true)) then
+		redis.call("DEL", stream)
+	elseif of_type then
+		for index = 3, #KEYS do
+			redis.call("DEL", KEYS[index])
+		end
+	end
+	redis.log(redis.LOG_WARNING, "prosody-sidecar: removed what cannot be read, in " .. operation .. ": " .. message)
+end
+
+local function text(failure)
+	return type(failure) == "table" and failure.err or failure
+end
+
+local well, answer = pcall(does[operation])
+if not well and is_unreadable(text(answer)) then
+	remove_unreadable(text(answer))
+	well, answer = pcall(does[operation])
+end
+return well and answer or redis.error_reply(text(answer))

@@ -32,11 +32,13 @@ TABLES = {
         said TEXT NOT NULL            -- JSON
     )""",
     "shard": "CREATE TABLE shard (name TEXT NOT NULL)",
+    "heard": "CREATE TABLE heard (epoch TEXT NOT NULL, position INTEGER NOT NULL)",
 }
 
 _ADD = "INSERT INTO changes (made_at, epoch, checksum, said) VALUES (?, ?, ?, ?)"
+_READ = "SELECT number, made_at, epoch, checksum, said FROM changes"
 _SAID = "UPDATE changes SET epoch = ? WHERE number = ?"
-_FORGET = "DELETE FROM changes WHERE made_at < ? OR number <= (SELECT max(number) FROM changes) - ?"
+_FORGET = "DELETE FROM changes WHERE (made_at < ? AND epoch <> '') OR number <= (SELECT max(number) FROM changes) - ?"
 
 
 class Journal:
@@ -58,6 +60,27 @@ class Journal:
 
         return await self._database.write(job, durable=True)
 
+    async def rename(self, new: str) -> None:
+        """Write another name of this shard, synced."""
+        await self._database.write(
+            lambda connection: connection.execute("UPDATE shard SET name = ?", (new,)), durable=True
+        )
+
+    async def heard(self) -> tuple[str, int]:
+        """What was kept by `hear`; an empty epoch: nothing."""
+        query = "SELECT epoch, position FROM heard"
+        row = await self._database.read(lambda connection: connection.execute(query).fetchone())
+        return ("", 0) if row is None else (str(row[0]), int(row[1]))
+
+    async def hear(self, epoch: str, position: int) -> None:
+        """Keep how far the stream of the others has been read, and what was heard until there is on disk."""
+
+        def job(connection: Connection) -> None:
+            connection.execute("DELETE FROM heard")
+            connection.execute("INSERT INTO heard VALUES (?, ?)", (epoch, position))
+
+        await self._database.write(job, durable=False, frees=True)
+
     async def add(self, made: Made) -> int:
         """Write a change, synced; returns its number."""
         said = json.dumps({**asdict(made.selector), "change": made.change.name})
@@ -76,8 +99,9 @@ class Journal:
         await self._database.write(job, durable=False, frees=True)
 
     async def read(self) -> list[tuple[int, Made]]:
-        """The changes of the last day with their numbers, in the order in which they were made."""
-        query = "SELECT number, made_at, epoch, checksum, said FROM changes WHERE made_at >= ? ORDER BY number"
+        """The changes of the last day, and whatever was never said, with their numbers, in the order in which they were
+        made. The clock may have been set since."""
+        query = f"{_READ} WHERE made_at >= ? OR epoch = '' ORDER BY number"
         since = self._clock.wall() - KEPT
         rows = await self._database.read(lambda connection: connection.execute(query, (since,)).fetchall())
         return list(_undamaged(rows))

@@ -18,6 +18,7 @@ from sidecar.facts import (
     Reloaded,
     Resolved,
     SharedChanged,
+    StrangersChanged,
 )
 
 KINDS = ("secret", "backend", "breaker", "disk", "outbox", "config", "shared")
@@ -78,6 +79,10 @@ class Health:
                 self._reasons.pop(("shared", ""), None)
             case SharedChanged():
                 self._reasons["shared", ""] = f"shared memory: out of touch ({fact.reason}); {_ALONE}"
+            case StrangersChanged(strangers=0):
+                self._reasons.pop(("shared", "strangers"), None)
+            case StrangersChanged():
+                self._reasons["shared", "strangers"] = f"shared memory: {fact.advice}"
             case OutboxChanged(full=True):
                 self._reasons["outbox", ""] = f"outbox: {fact.reason}; new events are refused until some are delivered"
             case OutboxChanged():

@@ -36,6 +36,7 @@ from sidecar.facts import (
     Resolved,
     SharedAsked,
     SharedChanged,
+    StrangersChanged,
 )
 from sidecar.telemetry.lines import PRIORITIES, Lines, NonBlockingOutput, is_the_journal, standard_output
 
@@ -97,6 +98,10 @@ class Log:
                 pass
             case SharedChanged():
                 self._write("info" if fact.in_touch else "warning", "shared memory", fact)
+            case StrangersChanged(strangers=0):
+                self._say("info", "shared memory: all sidecars have the same key and the same domains")
+            case StrangersChanged():
+                self._say("error", f"shared memory: {fact.advice}")
             case LinkChanged():
                 self._write("info" if fact.up else "warning", "link", fact)
             case Notice():

@@ -57,6 +57,7 @@ GAUGES = {
     "module_silent_seconds": "Seconds since the module of a MUC component was heard; 0 while its link is up",
     "shared_in_touch": "1 while this sidecar knows what the others say",
     "shared_members": "Sidecars that share the memory, as the engine has seen them in ten seconds",
+    "shared_strangers": "Those of them that have another shared.key_file or other shared.muc_domains",
     "shared_replicas": "Replicas of the engine",
     "shared_behind": "Messages of the others that were not read yet at the last read",
     "shared_unsaid": "Denies and changes that the engine has not acknowledged yet",

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from operator import xor
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -255,19 +256,36 @@ async def put_back(place: Place) -> None:
         await place.engine.order("RESTORE", key, 3_600_000, content, "REPLACE")
 
 
+TAG = 32
+DENY_TO_ALLOW = bytes(map(xor, b'["deny", ', b'["allow",'))
+"""What turns the first encrypted bytes of a deny into those of an allow."""
+
+
 async def lie(place: Place) -> None:
-    """Every deny becomes an allow, as far as somebody can write it who has no key."""
+    """Every deny becomes an allow, as far as somebody can write it who has no key: the bytes that say so are changed,
+    or it is replaced by the answer of another user. What was said is said again, and something that nobody said."""
 
     async def once() -> None:
-        for key in await place.engine.order("KEYS", "*:answer:*"):
-            content = await place.engine.order("HGET", key, "c")
-            if content is not None and b'["deny"' in content:
-                await place.engine.order("HSET", key, "v", "allow", "c", content.replace(b'["deny"', b'["allow"'))
+        keys = await place.engine.order("KEYS", "*:answer:*")
+        held = {key: await place.engine.order("HMGET", key, "v", "c") for key in keys}
+        others = [content for verdict, content in held.values() if verdict == b"allow"]
+        for number, (key, (verdict, content)) in enumerate(held.items()):
+            if verdict == b"deny":
+                lied = others[0] if others and number % 2 else as_allow(content)
+                await place.engine.order("HSET", key, "v", "allow", "c", lied)
         for stream in await place.engine.order("KEYS", "*:stream"):
             await place.engine.order("XADD", stream, "*", "m", b"x" * 100 + b"{}", "at", "1")
+            for _, said in (await place.engine.order("XRANGE", stream, "-", "+", "COUNT", 2))[1:]:
+                await place.engine.order("XADD", stream, "*", "m", said[b"m"], "at", said[b"at"])
 
     place.begin(once)
     await asyncio.sleep(0.3)
+
+
+def as_allow(deny: bytes) -> bytes:
+    """A sealed deny whose header says that it is an allow; the tag is what it was."""
+    end = TAG + len(DENY_TO_ALLOW)
+    return deny[:TAG] + bytes(map(xor, deny[TAG:end], DENY_TO_ALLOW)) + deny[end:]
 
 
 async def wrong_password(place: Place) -> None:

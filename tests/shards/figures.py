@@ -235,7 +235,7 @@ async def _for_each(engine: EngineProcess, work: Callable[[], Any], count: int, 
 
 async def bytes_of_a_decision(size: Size) -> float:
     """Memory of the engine for one remembered allow with its fences: ten users in a room, each in two rooms."""
-    sealer = Sealer(KEY.encode())
+    sealer = Sealer.of(KEY.encode(), "prosody-sidecar", ())
     async with EngineProcess.start() as process:
         names = iter(range(10**9))
         engine = Engine(Place(process.url), lambda: f"{next(names):016x}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from redis.asyncio import Redis
 
 from sidecar.core.engine_clock import EngineClock, Renewal
 from sidecar.core.fences import MISSING, PARTS, Fence
+from sidecar.core.members import Process
 from sidecar.core.sealed import ToKeep
+from sidecar.errors import EngineError
 from sidecar.shared.engine import Engine, Place
 from tests.rig.engine import EngineProcess
 from tests.unit.decisions.engine_model import Data, EngineModel
@@ -60,6 +63,8 @@ class Pair:
         self.model.nonce = lambda: f"t{self.texts}"  # type: ignore[method-assign]
         self.found: dict[str, deque[tuple[Any, str]]] = {name: deque(maxlen=3) for name in NAMES}
         """By name: what the engine said at the last reads, and the model's epoch then."""
+        self.epochs = "", ""
+        """Of the engine and of the model, when all names were read."""
 
     def text(self) -> str:
         self.texts += 1
@@ -119,11 +124,22 @@ class Pair:
     async def beat(self) -> None:
         position = self.chance.randrange(max(1, await self.tail() + 1))
         member = self.chance.choice(MEMBERS)
-        batch = await self.engine.beat(position, member)
+        process = self.chance.choice(["1 p1 f", "2 p2 f"])
+        batch = await self.engine.beat(position, member, process=process)
         self.model.now_ms = batch.now_ms
-        self.model.data.members.add(member)
+        assert self.model.show(member, process) == self.engine.before
         modelled = self.model.beat(position, most=500)
         assert (batch.tail, batch.messages) == (modelled.tail, modelled.messages)
+
+    async def present(self) -> None:
+        ages_ms = {self.chance.choice([*MEMBERS, "away"]): 20_000} if self.chance.random() < 0.3 else {}
+        epoch, known = await self.engine.present({member: age / 1000 for member, age in ages_ms.items()})
+        self.now()
+        modelled = self.model.present(ages_ms)
+        assert {member: (round(age * 1000), process) for member, age, process in known} == {
+            member: (age_ms, Process.of(process)) for member, (age_ms, process) in modelled.items()
+        }
+        self.epochs = epoch, self.model.beat(0).epoch
 
     async def order(self) -> None:
         order_id, said = self.chance.choice(["o1", "o2", "o3"]), self.text().encode()
@@ -139,10 +155,12 @@ class Pair:
                 _, waiting = await self.engine.orders()
                 assert waiting == self.model.orders()
             case what:
-                absent_at = self.chance.choice(MEMBERS) if what == "absent" else ""
-                await self.engine.outcome(order_id, absent_at, said)
+                absent_at = self.chance.choice([*MEMBERS, "away"]) if what == "absent" else ""
+                epoch, modelled = self.epochs
+                with suppress(EngineError):
+                    await self.engine.outcome(order_id, said, absent_at, epoch)
                 self.now()
-                assert self.model.outcome(order_id, absent_at, said) == self.engine.happened
+                assert self.model.outcome(order_id, said, absent_at, modelled) == self.engine.happened
 
     async def trouble(self) -> None:
         match self.chance.choice(["restart", "lose fences", "renew"]):
@@ -160,7 +178,7 @@ class Pair:
                 self.model.beat(0)
                 batch = await self.engine.beat(0, MEMBERS[0], Renewal(epoch, 20_000))
                 self.model.now_ms = batch.now_ms
-                self.model.data.members.add(MEMBERS[0])
+                self.model.show(MEMBERS[0], "")
                 modelled = f"{self.model.run}-{self.model.data.generation}"
                 renewed = self.model.beat(0, renewal=Renewal(modelled, 20_000)).epoch
                 assert EngineClock.of(batch.epoch).set_back_ms == EngineClock.of(renewed).set_back_ms
@@ -202,8 +220,8 @@ async def history(pair: Pair, chance: random.Random) -> None:
     for _ in range(STEPS):
         name = chance.choice(NAMES)
         what = chance.choices(
-            ["read", "keep", "deny", "change", "withdraw", "beat", "order", "trouble", "wait"],
-            [6, 6, 5, 1.5, 1, 3, 6, 0.3, 2],
+            ["read", "keep", "deny", "change", "withdraw", "beat", "present", "order", "trouble", "wait"],
+            [6, 6, 5, 1.5, 1, 3, 2, 6, 0.3, 2],
         )[0]
         match what:
             case "read" | "keep" | "deny" | "withdraw":

@@ -6,14 +6,17 @@ import asyncio
 import re
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, connection
 from redis.exceptions import NoPermissionError, RedisError
 
+from sidecar.errors import EngineError
+from sidecar.shared.engine import Engine, Place
 from tests.rig.answers import deny, raw, reply
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
@@ -197,6 +200,35 @@ async def test_an_engine_whose_certificate_another_authority_has_signed_is_not_u
 async def test_an_engine_whose_certificate_has_another_name_is_not_used(backend: Backend) -> None:
     async with guarded("DNS:another.example.com") as at, at.shards(backend, 1) as (sidecar,):
         await _is_answered_alone(sidecar)
+
+
+class Careless(connection.SSLConnection):
+    """As in the oldest client that setup.cfg allows: names are checked only on request."""
+
+    def __init__(self, ssl_check_hostname: bool = False, **options: Any) -> None:
+        super().__init__(ssl_check_hostname=ssl_check_hostname, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "is_used"),
+    [
+        ("DNS:another.example.com", "rediss", False),
+        ("DNS:another.example.com", "REDISS", False),
+        ("IP:127.0.0.1", "rediss", True),
+    ],
+)
+async def test_the_name_in_a_certificate_is_checked_whatever_the_client_does_by_itself(
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str, is_used: bool
+) -> None:
+    monkeypatch.setattr(connection, "SSLConnection", Careless)
+    async with guarded(name) as at:
+        url = at.url().replace("rediss", scheme)
+        engine = Engine(Place(url, password=PASSWORD, ca_file=str(at.engine.folder / "ca.pem")), lambda: "text")
+        try:
+            with nullcontext() if is_used else pytest.raises(EngineError, match="certificate verify failed"):
+                await engine.beat(0, "here")
+        finally:
+            await engine.close()
 
 
 async def test_with_a_wrong_password_users_are_answered_without_the_engine(

@@ -12,9 +12,11 @@ import pytest
 
 from bench import __main__ as bench
 from bench import answering, checks, herd, idle, paced, rates
+from bench.asking import ask
+from bench.backend import PREFIX
 from bench.link import press_link
 from bench.paced import is_complete
-from bench.peers import EMPTY, LINK, OURS, PEERS, Place, Server
+from bench.peers import EMPTY, LINK, LISTENER, OURS, PEERS, Place, Server
 from bench.peers.place import serving
 from bench.sample import Failure, Measured, Sample, WentWrong
 
@@ -57,6 +59,12 @@ async def test_decisions_are_measured_over_the_link() -> None:
     assert figures.per_second > 10
     assert 0 < figures.p50 <= figures.p99 <= figures.longest
     assert figures.cpu > 1e-6
+
+
+async def test_the_listener_answers_without_a_decision() -> None:
+    async with answering.warm(LISTENER) as work:
+        reply = await ask(work.peer.port, f"{PREFIX}/validate-access", answering.QUESTIONS[0])
+    assert reply.document == {"allowed": True}
 
 
 @pytest.mark.parametrize("who", [LINK, OURS])

@@ -36,6 +36,7 @@ class Wire:
     absent: dict[str, set[str]] = field(default_factory=dict)
     said: list[bytes] = field(default_factory=list)
     down: bool = False
+    epoch: str = "e1"
     clock: VirtualClock = field(default_factory=VirtualClock)
 
     @property
@@ -48,14 +49,18 @@ class Wire:
         self.absent[order_id] = set()
         self._say(message)
 
-    async def outcome(self, order_id: str, absent_at: str, message: bytes) -> None:
+    async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
         self._reached()
+        if absent_at and complete_in != self.epoch:
+            raise EngineError("it may not know all shards")
         if order_id not in self.waiting:
-            return
+            return False
         if absent_at:
             self.absent[order_id].add(absent_at)
-        if not absent_at or self.absent[order_id] >= self.members:
-            self._say(message)
+        if absent_at and not self.absent[order_id] >= self.members:
+            return False
+        self._say(message)
+        return True
 
     async def over(self, order_id: str) -> None:
         self._reached()
@@ -72,9 +77,9 @@ class Wire:
     def _say(self, message: bytes) -> None:
         self.said.append(message)
         for name, shard in list(self.shards.items()):
-            document, attached = SEALER.hear(message)
+            document, _ = SEALER.hear(message)
             if document["from"] != name:
-                shard.heard(document, attached, self.now_ms)
+                shard.heard(document, self.now_ms)
 
 
 SEALER = Sealer(b"secret")
@@ -88,13 +93,21 @@ class Machine(Place):
         self.name = name
         self.wire = wire
         self.module.outcome = outcome
-        self.shard = name
         self.sealer = SEALER
+        self.knows_all_in = wire.epoch
         wire.members.add(name)
 
     @property
     def in_touch(self) -> bool:
         return not self.wire.down
+
+    @property
+    def shard(self) -> str:
+        return self.name
+
+    @property
+    def complete_in(self) -> str:
+        return self.knows_all_in
 
     @property
     def engine_ms(self) -> int | None:
@@ -106,7 +119,7 @@ class Machine(Place):
     @asynccontextmanager
     async def process(self) -> AsyncIterator[Orders]:
         async with super().process() as orders:
-            shards = Shards(self.wire, self, orders, self.sealer, self.name, self.new_id, self.clock, self.facts.append)
+            shards = Shards(self.wire, self, orders, self.sealer, self.name, self.clock, self.facts.append)
             orders.shards = self.wire.shards[self.name] = shards
             running = asyncio.ensure_future(shards.run())
             shards.lost()
@@ -163,6 +176,32 @@ async def test_a_room_that_no_shard_has_is_absent_and_that_is_said_once() -> Non
         await until_quiet()
     assert result.state is State.ABSENT
     assert len(wire.said) == 2
+
+
+@in_virtual_time
+async def test_a_room_that_is_nowhere_is_absent_at_once_also_when_this_shard_is_the_last_to_say_so() -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire)
+    here.module.hangs = True
+    async with here.process() as orders, there.process():
+        taken = asyncio.ensure_future(take(orders))
+        await until_quiet()
+        orders.acknowledged(here.module.sent[0].id, ABSENT, here.module.hosts[0])
+        await asyncio.sleep(0.1)
+        assert taken.done()
+    assert (await taken).state is State.ABSENT
+
+
+@in_virtual_time
+async def test_one_shard_alone_answers_about_a_room_that_is_nowhere_at_once() -> None:
+    wire = Wire()
+    here = Machine("here", wire)
+    async with here.process() as orders:
+        async with asyncio.timeout(0.1):
+            assert (await take(orders)).state is State.ABSENT
+            assert (await orders.who(b'{"room": "standup"}')).state is State.ABSENT
+        await until_quiet()
+    assert not wire.waiting
 
 
 @in_virtual_time
@@ -256,6 +295,21 @@ async def test_the_same_order_under_one_key_to_two_shards_is_carried_out_once() 
     assert (first.state, first.fields) == (second.state, second.fields) == KICKED
     assert len({order.id for order in there.module.sent}) == 1
     assert len(there.module.carried_out) == 1
+
+
+@in_virtual_time
+async def test_the_same_order_under_one_key_to_two_shards_at_once_ends_on_both() -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire, {"status": "done", "kicked": 1})
+    there.module.hangs = True
+    async with here.process() as orders, there.process() as others:
+        both = [asyncio.ensure_future(take(each, key="k")) for each in (orders, others)]
+        await until_quiet()
+        others.acknowledged(there.module.sent[0].id, there.module.outcome, there.module.hosts[0])
+        await until_quiet()
+        assert all(taken.done() for taken in both)
+    assert [taken.result().state for taken in both] == [State.DONE, State.DONE]
+    assert not wire.waiting
 
 
 @in_virtual_time

@@ -101,6 +101,12 @@ def test_another_sidecar_has_renewed_the_epoch_already() -> None:
     assert not contact.take(Batch("run2-g1+30000", NOW_MS - 20_000, 5), 110.0, 110.0).renewal
 
 
+def test_an_engine_that_has_forgotten_that_its_clock_was_set_back_is_reminded() -> None:
+    contact = Contact()
+    contact.take(Batch("run1-g1+30000", NOW_MS, 5), 100.0, 100.0)
+    assert contact.take(Batch("run2-g1", NOW_MS + 10_000, 3), 110.0, 110.0).renewal == ("run2-g1", 30_000)
+
+
 @pytest.mark.parametrize("ahead_ms", [-500, 500])
 def test_a_clock_that_is_a_little_slower_or_faster_does_not(ahead_ms: int) -> None:
     contact = a_contact(at=100.0)
@@ -135,3 +141,11 @@ def test_a_wrong_signature_is_enough() -> None:
     trust = Trust()
     trust.bad(10.0, forged=True)
     assert not trust.allows(10.5)
+
+
+def test_the_clock_of_the_engine_is_unknown_until_this_process_has_read_it() -> None:
+    contact = Contact()
+    contact.resume("e", 7, 50.0)
+    assert contact.engine_ms(51.0) is None
+    contact.take(Batch("e", 1_000, 7), 51.0, 51.0)
+    assert contact.engine_ms(52.0) == 2_000

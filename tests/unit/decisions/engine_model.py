@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.core.contact import Batch
@@ -43,7 +43,9 @@ class Data:
     entries: dict[str, Kept] = field(default_factory=dict)
     fences: dict[str, Fence] = field(default_factory=dict)
     denied: dict[str, Room] = field(default_factory=dict)
-    members: set[str] = field(default_factory=set)
+    members: dict[str, int] = field(default_factory=dict)
+    """By name: when each was heard of."""
+    processes: dict[str, str] = field(default_factory=dict)
     orders: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
     """By id: the number, until when, and what was said."""
     absent: dict[str, set[str]] = field(default_factory=dict)
@@ -157,14 +159,31 @@ class EngineModel:
         self.data.absent.pop(order_id, None)
         self._say(said, self.now_ms)
 
-    def outcome(self, order_id: str, absent_at: str, said: bytes) -> str:
+    def show(self, member: str, process: str) -> str:
+        """The part of a beat that shows who is there; returns the process that was there before."""
+        before = self.data.processes.get(member, "")
+        self.data.members[member], self.data.processes[member] = self.now_ms, process
+        return before
+
+    def present(self, ages_ms: Mapping[str, int]) -> dict[str, tuple[int, str]]:
+        """All members: the age, and the process."""
         self._epoch()
+        for member, age_ms in ages_ms.items():
+            at = self.now_ms - age_ms
+            self.data.members[member] = max(at, self.data.members.get(member, at))
+        known = self.data.members.items()
+        return {member: (self.now_ms - at, self.data.processes.get(member, "")) for member, at in known}
+
+    def outcome(self, order_id: str, said: bytes, absent_at: str, complete_in: str) -> str:
+        epoch = self._epoch()
         if order_id not in self.data.orders:
             return "over"
+        if absent_at and complete_in != epoch:
+            return "incomplete"
         if absent_at:
             absent = self.data.absent.setdefault(order_id, set())
             absent.add(absent_at)
-            if not absent >= self.data.members:
+            if not absent >= self.data.members.keys():
                 return "waits"
         self._say(said, self.now_ms)
         return "said"

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from sidecar.core.breaker import Permit
 from sidecar.core.contact import STEP, UNHEARD, Batch, Contact
 from sidecar.core.decision_body import strictness
+from sidecar.core.engine_clock import EngineClock
 from sidecar.core.fences import PARTS, Standing, moved, scopes, standing
 from sidecar.core.model import Entry, Key, Lifetimes, Query, Replied, Verdict
 from sidecar.core.policy import Act, settle
@@ -133,8 +134,9 @@ class ShardsMachine(RuleBasedStateMachine):
         self.engine = EngineModel()
         self.shards = [Shard(number) for number in SHARDS]
         self.words: list[Word] = []
+        self.settings_of_the_clock = 0
         self.denied: list[Denied] = []
-        self.copy = self.engine.copy_of_data()
+        self.save()
         self.batches: list[Batch] = []
 
     @initialize()
@@ -161,9 +163,9 @@ class ShardsMachine(RuleBasedStateMachine):
         engine = self.engine
         match trouble:
             case "saved":
-                self.copy = engine.copy_of_data()
+                self.save()
             case "old copy":
-                engine.become(self.copy)
+                self.restore()
             case "restart":
                 engine.become(engine.data)
             case "emptied":
@@ -173,12 +175,24 @@ class ShardsMachine(RuleBasedStateMachine):
             case "trimmed":
                 engine.trim(0)
             case _:
-                for number in SHARDS:  # a clock that is set in the very second of a new epoch is not noticed
-                    if self.shards[number].contact.epoch != engine.beat(0).epoch:
+                self.settings_of_the_clock += 1
+                # A clock that is set in the very second of a new epoch is not noticed.
+                while any(shard.contact.epoch != engine.beat(0).epoch for shard in self.shards if shard.reachable):
+                    for number in SHARDS:
                         self.listen(number)
                 engine.now_ms += -20_000 if trouble == "back" else 20_000
                 for number in SHARDS:  # each reads the clock once a second
                     self.listen(number)
+
+    def save(self) -> None:
+        self.copy, self.copied_at = self.engine.copy_of_data(), self.settings_of_the_clock
+
+    def restore(self) -> None:
+        """Not a copy from before the clock was set, to an engine that was emptied since: nobody knows any more by how
+        much it was set."""
+        then, now = (EngineClock.of(data.generation).name for data in (self.copy, self.engine.data))
+        if then == now or self.copied_at == self.settings_of_the_clock:
+            self.engine.become(self.copy)
 
     @rule(story=st.sampled_from(STORIES))
     def a_sidecar_is_deaf_while_things_happen(self, story: Story) -> None:
@@ -191,7 +205,7 @@ class ShardsMachine(RuleBasedStateMachine):
             self.somebody_joins(number, key, up=True, level=0, at_once=True)
         if under_way:
             self.somebody_joins(deaf, key, up=True, level=0, at_once=False)
-        self.copy = self.engine.copy_of_data()
+        self.save()
         self.now += 0.4
         self.engine.now_ms += 400
         if isinstance(change, Change):

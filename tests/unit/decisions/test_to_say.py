@@ -26,6 +26,14 @@ class Disk:
     async def name(self, new: str) -> str:
         return new
 
+    async def rename(self, new: str) -> None: ...
+
+    async def heard(self) -> tuple[str, int]:
+        return "", 0
+
+    async def hear(self, epoch: str, position: int) -> None:
+        """Nothing is heard here."""
+
     async def add(self, made: Made) -> int:
         if self.fails:
             raise DiskError("full")

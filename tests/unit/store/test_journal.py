@@ -31,9 +31,26 @@ async def test_a_change_is_there_after_a_restart_with_the_epoch_that_has_it(tmp_
 async def test_a_change_of_the_day_before_is_forgotten(tmp_path: Path) -> None:
     now = SystemClock().wall()
     async with a_store(tmp_path) as store:
-        await store.journal.add(KICKED._replace(made_at=now - 86_500))
+        await store.journal.add(KICKED._replace(made_at=now - 86_500, epoch="e1"))
         await store.journal.add(FORGOTTEN._replace(made_at=now))
         assert [made.change for _, made in await store.journal.read()] == [Change.DROP]
+
+
+async def test_a_change_that_was_never_said_is_not_forgotten_when_the_clock_was_set(tmp_path: Path) -> None:
+    now = SystemClock().wall()
+    async with a_store(tmp_path) as store:
+        await store.journal.add(KICKED._replace(made_at=now - 200_000))
+        await store.journal.add(FORGOTTEN._replace(made_at=now))
+        assert [made.change for _, made in await store.journal.read()] == [KICKED.change, Change.DROP]
+
+
+async def test_what_was_heard_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        assert await store.journal.heard() == ("", 0)
+        await store.journal.hear("e1", 5)
+        await store.journal.hear("e2", 7)
+    async with a_store(tmp_path) as store:
+        assert await store.journal.heard() == ("e2", 7)
 
 
 async def test_a_shard_keeps_its_name(tmp_path: Path) -> None:
@@ -41,3 +58,11 @@ async def test_a_shard_keeps_its_name(tmp_path: Path) -> None:
         assert await store.journal.name("first") == "first"
     async with a_store(tmp_path) as store:
         assert await store.journal.name("second") == "first"
+
+
+async def test_a_shard_keeps_its_new_name(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.journal.name("first")
+        await store.journal.rename("second")
+    async with a_store(tmp_path) as store:
+        assert await store.journal.name("third") == "second"
