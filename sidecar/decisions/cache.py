@@ -145,6 +145,8 @@ class Cache:
             self._suspicions.denied_before_start(key.room, entry.settled_at)
         known = key in self.dirty or any(key in lru for lru in self._by_kind[key.endpoint.kind])
         change = self.changes.of(key, entry)
+        if change is Change.REVOKE and not known:
+            self.put(key, Entry(Verdict.DENY, TOMBSTONE, entry.asked_at, entry.settled_at, Lifetimes(0, 0, 0)))
         if known or change in (Change.DROP, Change.REVOKE):
             return False
         if change is Change.SUSPECT:

@@ -296,6 +296,16 @@ def test_a_user_who_is_revoked_in_the_lobby_is_out_of_it_also_if_the_answer_was_
     assert (entry.body, entry.lifetimes.total) == (LOBBY, 0), "it takes the allow away, and is no answer"
 
 
+def test_a_user_who_is_kicked_before_the_disk_is_read_is_kept_out_like_anybody_who_was_kicked() -> None:
+    cache = a_cache()
+    cache.purge(10.0, Selector(), Change.REVOKE)
+    assert cache.restore_all([(a_key(), an_entry(asked_at=9.0))]) == [a_key()]
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert (entry.verdict, entry.lifetimes.total) == (Verdict.DENY, 0)
+    assert cache.dirty == {a_key(): entry}
+
+
 def test_an_older_purge_still_counts_after_a_newer_one() -> None:
     cache = a_cache()
     cache.purge(10.0, Selector(room="standup"))
