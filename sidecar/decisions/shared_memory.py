@@ -148,8 +148,9 @@ class SharedMemory:
 
     async def recall(self, key: Key) -> Found | None:
         """Bring what the others know about a key into the cache. None: the engine was not asked, or is too slow."""
-        self._others.recall(key)
-        return await self._from_engine.recall(key)
+        found = await self._from_engine.recall(key)
+        self._others.recall(key)  # also what was heard while the engine was read
+        return found
 
     def learned(self, key: Key, entry: Entry, found: Found | None) -> None:
         """The backend has answered. `found`: what the engine said before it was asked."""
@@ -276,6 +277,9 @@ class SharedMemory:
                     self.orders.heard(document, now_ms)
         except Forged:
             self._from_engine.forged()
+            self.contact.missed(self._clock.monotonic())
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the messages behind this one count all the same
+            self._emit(Crashed("shared memory", error))
             self.contact.missed(self._clock.monotonic())
 
     def _note(self, why_not: str) -> None:

@@ -1,0 +1,104 @@
+"""What one sidecar hears of the others: each message counts, whatever comes before it, and whenever it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from sidecar.core.contact import Batch
+from sidecar.core.fences import MISSING
+from sidecar.core.model import Key, Verdict
+from sidecar.core.sealed import Found, Kept, Sealer
+from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.shared_memory import SharedMemory
+from sidecar.facts import Crashed, Fact
+from tests.unit.builders import DENY, DENY_LIFETIMES, a_key, a_policy, an_entry
+from tests.unit.virtual import VirtualClock, in_virtual_time
+
+SEALER = Sealer(b"key")
+BROKEN_ROOM = "a room that leads to a defect"
+
+
+def denied(key: Key) -> bytes:
+    name = SEALER.key(key)
+    content = SEALER.pack(name, Kept(Verdict.DENY, DENY, "epoch", 1_000, DENY_LIFETIMES, (MISSING,)))
+    return SEALER.say({"kind": "deny", "room": key.room, "key": name, "from": "another"}, content)
+
+
+class EngineThatSays:
+    """What is said comes with the next beat."""
+
+    members, replicas, before = 1, 0, ""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = [b""]
+        self.reading, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def beat(self, position: int, *_: object) -> Batch:
+        numbered = tuple((number + 1, 1_000, content) for number, content in enumerate(self.said))
+        return Batch("epoch", 1_000, len(self.said), numbered[position:])
+
+    async def present(self, _: object) -> tuple[str, list[Any]]:
+        return "epoch", []
+
+    async def read(self, *_: object) -> Found:
+        self.reading.set()
+        await self.may_answer.wait()
+        return Found("epoch", 1_000, (MISSING,))
+
+
+def a_memory(engine: EngineThatSays, emit: Callable[[Fact], None]) -> tuple[SharedMemory, Cache]:
+    """One sidecar, and its cache."""
+
+    def policy_for(_: object, room: str) -> Any:
+        if room == BROKEN_ROOM:
+            raise ZeroDivisionError
+        return a_policy()
+
+    async def purge(*_: object) -> None:
+        """Nothing is taken away."""
+
+    cache, unused, clock = Cache(Limits()), cast("Any", None), VirtualClock()
+    of_engine, asked = cast("Any", engine), cast("Any", lambda _: ())
+    return (
+        SharedMemory(
+            cache, of_engine, SEALER, lambda: policy_for, asked, purge, "own", unused, clock, emit, lambda _: "new"
+        ),
+        cache,
+    )
+
+
+async def heard(memory: SharedMemory, engine: EngineThatSays, messages: Sequence[bytes]) -> None:
+    """These messages come in one beat."""
+    await memory._hear(None)
+    engine.said += messages
+    await memory._hear(None)
+
+
+@in_virtual_time
+async def test_a_message_that_cannot_be_carried_out_takes_no_other_one_with_it() -> None:
+    engine, facts = EngineThatSays(), list[Fact]()
+    memory, cache = a_memory(engine, facts.append)
+    cache.put(a_key(), an_entry(asked_at=asyncio.get_running_loop().time() - 100))
+    await heard(memory, engine, [denied(a_key(BROKEN_ROOM)), denied(a_key())])
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert entry.verdict is Verdict.DENY
+    assert any(isinstance(fact, Crashed) for fact in facts)
+
+
+@in_virtual_time
+async def test_a_deny_that_is_heard_while_the_engine_is_read_counts_for_this_question() -> None:
+    engine = EngineThatSays()
+    memory, cache = a_memory(engine, lambda _: None)
+    await memory._hear(None)
+    engine.said.append(denied(a_key()))
+    recalled = asyncio.ensure_future(memory.recall(a_key()))
+    await engine.reading.wait()
+    await memory._hear(None)
+    engine.may_answer.set()
+    await recalled
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert entry.verdict is Verdict.DENY
