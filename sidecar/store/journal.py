@@ -82,8 +82,8 @@ class Journal:
         await self._database.write(job, durable=False)
 
     async def heard(self) -> tuple[str, int]:
-        """What was kept by `hear`; an empty epoch: nothing."""
-        query = "SELECT epoch, position FROM heard"
+        """What was kept by `hear`; an empty epoch: nothing, or it is damaged."""
+        query = "SELECT epoch, position FROM heard WHERE typeof(epoch) = 'text' AND typeof(position) = 'integer'"
         row = await self._database.read(lambda connection: connection.execute(query).fetchone())
         return ("", 0) if row is None else (str(row[0]), int(row[1]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 from sidecar.clock import SystemClock
@@ -51,6 +53,16 @@ async def test_what_was_heard_is_there_after_a_restart(tmp_path: Path) -> None:
         await store.journal.hear("e2", 7)
     async with a_store(tmp_path) as store:
         assert await store.journal.heard() == ("e2", 7)
+
+
+async def test_what_was_heard_counts_as_nothing_where_the_row_is_damaged(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        await store.journal.hear("e1", 5)
+    with contextlib.closing(sqlite3.connect(tmp_path / "orders.db")) as connection:
+        connection.execute("UPDATE heard SET position = 'five'")
+        connection.commit()
+    async with a_store(tmp_path) as store:
+        assert await store.journal.heard() == ("", 0)
 
 
 async def test_a_shard_keeps_its_name(tmp_path: Path) -> None:
