@@ -55,8 +55,9 @@ class Engine(Protocol):
         message: bytes,
         *,
         again: bool = False,
-    ) -> None:
-        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
+    ) -> str:
+        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it. Returns
+        the epoch."""
         ...
 
     async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:

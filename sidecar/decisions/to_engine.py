@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from sidecar.clock import Clock
@@ -200,7 +200,8 @@ class ToEngine:
         await _all(AT_ONCE, map(self._bring, list(self._restrictions.values())))
 
     async def _bring(self, restriction: _Restriction) -> None:
-        await self._write_restriction(restriction)
+        if await self._write_restriction(restriction):
+            await self._write_restriction(replace(restriction, found=None, again=False))
         if self._restrictions.get(restriction.key) is restriction:
             del self._restrictions[restriction.key]
 
@@ -223,7 +224,8 @@ class ToEngine:
         now_ms = self._contact.engine_ms(self._clock.monotonic())
         return {} if now_ms is None else {"at": now_ms - round(seconds_ago * 1000)}
 
-    async def _write_restriction(self, restriction: _Restriction) -> None:
+    async def _write_restriction(self, restriction: _Restriction) -> bool:
+        """Returns whether it has the fences of another epoch, so that it does not hold for a reader."""
         key, entry = restriction.key, restriction.entry
         name, labels = self._sealer.key(key), self._sealer.scopes(key)
         lifetimes = entry.lifetimes
@@ -236,7 +238,7 @@ class ToEngine:
         content = self._sealer.pack(name, kept)
         done = self._done(now - entry.settled_at)
         document = {"kind": "deny", "room": key.room, "key": name, "from": self._member, **done}
-        await self._engine.deny(
+        epoch = await self._engine.deny(
             name,
             labels,
             "lobby" if entry.verdict is Verdict.ALLOW else entry.verdict.value,
@@ -248,6 +250,7 @@ class ToEngine:
             self._sealer.say(document, content),
             again=restriction.again,
         )
+        return epoch != found.epoch
 
     async def _write_learned(self) -> None:
         """A few of them: what comes without end must not delay a deny, or being in touch again."""

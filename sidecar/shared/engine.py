@@ -164,10 +164,13 @@ class Engine:
         message: bytes,
         *,
         again: bool = False,
-    ) -> None:
-        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it."""
+    ) -> str:
+        """Keep a deny that was asked and answered so long ago, and say so. `again`: not if this epoch knows it. Returns
+        the epoch."""
         arguments = (verdict, asked_for_ms, settled_for_ms, lifetime_ms, content, every_ms, message)
-        await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
+        answer = await self._call(self._writes, _names(name, scopes), "deny", *arguments, "again" if again else "")
+        with _errors():
+            return str(answer[0].decode())
 
     async def change(self, changes: Sequence[tuple[str, Sequence[str], bytes]]) -> str:
         """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was

@@ -7,10 +7,12 @@ from typing import Any, cast
 
 from sidecar.clock import SystemClock
 from sidecar.core.contact import Contact
-from sidecar.core.sealed import Sealer
+from sidecar.core.model import Verdict
+from sidecar.core.sealed import Found, Sealer, usable
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.to_engine import ToEngine
-from tests.unit.builders import a_key
+from tests.unit.builders import a_key, a_policy, an_entry
+from tests.unit.decisions.engine_model import Data, EngineModel
 
 unused = cast("Any", None)
 
@@ -34,6 +36,59 @@ class EngineThatIsNeverIdle:
     async def read(self, *_: object, **__: object) -> Any:
         self.denied.set()
         return await asyncio.Future()
+
+
+class EngineThatCanBeEmptied:
+    """A model of the engine."""
+
+    def __init__(self) -> None:
+        self.model = EngineModel()
+
+    async def read(self, name: str, scopes: list[str], **_: object) -> Found:
+        return self.model.read(name, scopes)
+
+    async def deny(
+        self,
+        name: str,
+        scopes: list[str],
+        verdict: str,
+        asked_for: int,
+        settled_for: int,
+        _: int,
+        content: bytes,
+        every: int,
+        said: bytes,
+        *,
+        again: bool,
+    ) -> str:
+        self.model.deny(name, scopes[1], verdict, asked_for, settled_for, every, content, said, again=again)
+        return self.model.beat(0).epoch
+
+
+async def test_a_deny_that_was_under_way_while_the_engine_lost_its_memory_is_found_there() -> None:
+    engine, sealer, clock = EngineThatCanBeEmptied(), Sealer(b"key"), SystemClock()
+    queue = ToEngine(
+        Cache(Limits()),
+        cast("Any", engine),
+        sealer,
+        Contact(),
+        lambda: lambda _endpoint, _room: a_policy(),
+        "member",
+        unused,
+        clock,
+        lambda _: None,
+    )
+    name, scopes = sealer.key(a_key()), sealer.scopes(a_key())
+    before = engine.model.read(name, scopes)
+    queue.learned(a_key(), an_entry(Verdict.DENY, asked_at=clock.monotonic()), before)
+    engine.model.become(Data())
+    await queue.write_firm()
+    found = engine.model.read(name, scopes)
+    assert found.content is not None
+    entry = usable(sealer.unpack(name, found.content), found, clock.monotonic(), in_touch=True)
+    assert entry is not None
+    assert entry.verdict is Verdict.DENY
+    assert not queue.unsaid
 
 
 async def test_answers_without_end_delay_no_deny() -> None:
