@@ -6,6 +6,7 @@ room that are in the cache, and those that the backend is being asked about.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,8 +28,10 @@ class Others:
         self._cache = cache
         self._sealer = sealer
         self._asked_about = asked_about
-        self._of_unknown: dict[str, Entry] = {}
-        """What was heard about keys that were not known here, by the names of the keys."""
+        self._of_unknown: dict[str, tuple[Entry, float]] = {}
+        """What was heard about keys that were not known here, and when, by the names of the keys."""
+        self._dropped: deque[tuple[Selector, float, float]] = deque(maxlen=MOST_UNKNOWN)
+        """What was purged since, as of which instant, and when that was heard."""
 
     def restricted(
         self, document: dict[str, Any], attached: bytes, at_ms: int, now_ms: int, now: float, every: float
@@ -42,7 +45,7 @@ class Others:
         keys = list(self._keys(room, name))
         if not keys and kept.verdict is not Verdict.PRIVATE:
             self._of_unknown.pop(name, None)
-            self._of_unknown[name] = self._entry(kept, asked_at, settled_at)
+            self._of_unknown[name] = self._entry(kept, asked_at, settled_at), now
             if len(self._of_unknown) > MOST_UNKNOWN:
                 del self._of_unknown[next(iter(self._of_unknown))]
         for key in keys:
@@ -63,9 +66,18 @@ class Others:
 
     def recall(self, key: Key) -> None:
         """Bring what was heard about a key, before it was known here, into the cache."""
-        entry = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
-        if entry is not None:
+        if not self._of_unknown or (known := self._of_unknown.pop(self._sealer.key(key), None)) is None:
+            return
+        entry, heard = known
+        if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
             take(self._cache, key, entry)
+
+    def dropped(self, selector: Selector, at: float, now: float) -> None:
+        """This was purged as of an instant; of keys that are not known here, it is seen at `recall` what is meant."""
+        if self._of_unknown:
+            self._dropped.append((selector, at, now))
+        else:
+            self._dropped.clear()
 
     def change_of(self, document: dict[str, Any]) -> tuple[Selector, Change]:
         """What another sidecar takes away; raises Forged."""

@@ -167,6 +167,9 @@ class SharedMemory:
     async def say(self, selector: Selector, change: Change) -> None:
         """An operator or an order has taken something away here; the engine is waited for a moment. Raises DiskError if
         neither the engine nor the disk has it."""
+        now = self._clock.monotonic()
+        if change is Change.DROP:
+            self._others.dropped(selector, now, now)
         await self._to_engine.say(selector, change, in_touch=self.in_touch)
 
     # ---- beside the listeners
@@ -268,8 +271,11 @@ class SharedMemory:
                     self._others.restricted(document, attached, settled_ms, now_ms, self._clock.monotonic(), every)
                 case "change":
                     # The memory is changed in the first step of the task; a slow disk is not waited for.
-                    at = self._clock.monotonic() - max(0, now_ms - done_ms(document, at_ms)) / 1000
-                    purging = asyncio.ensure_future(self._purge(*self._others.change_of(document), at))
+                    now, (selector, change) = self._clock.monotonic(), self._others.change_of(document)
+                    at = now - max(0, now_ms - done_ms(document, at_ms)) / 1000
+                    if change is Change.DROP:
+                        self._others.dropped(selector, at, now)
+                    purging = asyncio.ensure_future(self._purge(selector, change, at))
                     self._purging.add(purging)
                     purging.add_done_callback(self._purging.discard)
                     await asyncio.sleep(0)

@@ -9,7 +9,8 @@ from typing import Any, cast
 from sidecar.core.contact import Batch
 from sidecar.core.fences import MISSING
 from sidecar.core.model import Key, Verdict
-from sidecar.core.sealed import Found, Kept, Sealer
+from sidecar.core.sealed import Found, Kept, Sealer, masked
+from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.facts import Crashed, Fact
@@ -24,6 +25,10 @@ def denied(key: Key) -> bytes:
     name = SEALER.key(key)
     content = SEALER.pack(name, Kept(Verdict.DENY, DENY, "epoch", 1_000, DENY_LIFETIMES, (MISSING,)))
     return SEALER.say({"kind": "deny", "room": key.room, "key": name, "from": "another"}, content)
+
+
+def purged(room: str) -> bytes:
+    return SEALER.say({**masked(Selector(room), Change.DROP, SEALER), "from": "another"})
 
 
 class EngineThatSays:
@@ -102,3 +107,24 @@ async def test_a_deny_that_is_heard_while_the_engine_is_read_counts_for_this_que
     entry = cache.get(a_key())
     assert entry is not None
     assert entry.verdict is Verdict.DENY
+
+
+@in_virtual_time
+async def test_a_deny_of_somebody_unknown_does_not_come_back_after_it_was_purged() -> None:
+    engine = EngineThatSays()
+    memory, cache = a_memory(engine, lambda _: None)
+    engine.may_answer.set()
+    await heard(memory, engine, [denied(a_key()), purged(a_key().room)])
+    await asyncio.sleep(3600)
+    await memory.recall(a_key())
+    assert cache.get(a_key()) is None
+
+
+@in_virtual_time
+async def test_a_deny_of_somebody_unknown_counts_after_somebody_else_was_purged() -> None:
+    engine = EngineThatSays()
+    memory, cache = a_memory(engine, lambda _: None)
+    engine.may_answer.set()
+    await heard(memory, engine, [denied(a_key()), purged("another room")])
+    await memory.recall(a_key())
+    assert cache.get(a_key()) is not None
