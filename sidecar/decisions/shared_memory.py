@@ -39,6 +39,9 @@ NAMED_WITHIN = 2.0
 KEPT_EVERY = 5.0
 """Seconds from one note on disk of what was heard to the next. What was heard since is heard again after a restart."""
 
+AT_A_STRETCH = 0.005
+"""Seconds of work on messages after which questions have their turn: after a restart there may be many messages."""
+
 
 class SharedMemory:
     """One sidecar's part of it. `run` must run beside it."""
@@ -249,8 +252,12 @@ class SharedMemory:
                 self.orders.lost()
             if taken.lost and self._was_in_touch:
                 self._note(taken.lost)
+        begun = self._clock.monotonic()
         for at_ms, content in taken.messages:
             await self._carry_out(content, at_ms, batch.now_ms)
+            if self._clock.monotonic() - begun > AT_A_STRETCH:
+                await asyncio.sleep(0)
+                begun = self._clock.monotonic()
         self._resuming = self._resuming and self.contact.lag > 0
         self._note("")
         if await self._membership.beaten(batch.epoch) and self.orders is not None:

@@ -53,7 +53,15 @@ class EngineThatSays:
         return Found("epoch", 1_000, (MISSING,))
 
 
-def a_memory(engine: EngineThatSays, emit: Callable[[Fact], None]) -> tuple[SharedMemory, Cache]:
+class SlowClock(VirtualClock):
+    """A millisecond passes from each reading to the next."""
+
+    HAIR = 0.001
+
+
+def a_memory(
+    engine: EngineThatSays, emit: Callable[[Fact], None], clock: VirtualClock | None = None
+) -> tuple[SharedMemory, Cache]:
     """One sidecar, and its cache."""
 
     def policy_for(_: object, room: str) -> Any:
@@ -64,7 +72,7 @@ def a_memory(engine: EngineThatSays, emit: Callable[[Fact], None]) -> tuple[Shar
     async def purge(*_: object) -> None:
         """Nothing is taken away."""
 
-    cache, unused, clock = Cache(Limits()), cast("Any", None), VirtualClock()
+    cache, unused, clock = Cache(Limits()), cast("Any", None), clock or VirtualClock()
     of_engine, asked = cast("Any", engine), cast("Any", lambda _: ())
     return (
         SharedMemory(
@@ -128,3 +136,15 @@ async def test_a_deny_of_somebody_unknown_counts_after_somebody_else_was_purged(
     await heard(memory, engine, [denied(a_key()), purged("another room")])
     await memory.recall(a_key())
     assert cache.get(a_key()) is not None
+
+
+@in_virtual_time
+async def test_questions_are_answered_while_many_messages_are_carried_out() -> None:
+    engine = EngineThatSays()
+    memory, _ = a_memory(engine, lambda _: None, SlowClock())
+    hearing = asyncio.ensure_future(heard(memory, engine, [denied(a_key(f"room {number}")) for number in range(100)]))
+    turns = 0
+    while not hearing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 10
