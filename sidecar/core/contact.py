@@ -95,8 +95,8 @@ class Contact:
         self.lost_before = now
 
     def joined(self) -> None:
-        """What had to be said again has been said."""
-        self._joining = False
+        """What had to be said again has been said. Before the first read, nobody knows yet what that is."""
+        self._joining = self._joining and self._read_at == NEVER
 
     def in_touch(self, now: float) -> bool:
         """Whether what the engine remembers can be used without asking the backend."""

@@ -149,3 +149,14 @@ def test_the_clock_of_the_engine_is_unknown_until_this_process_has_read_it() -> 
     assert contact.engine_ms(51.0) is None
     contact.take(Batch("e", 1_000, 7), 51.0, 51.0)
     assert contact.engine_ms(52.0) == 2_000
+
+
+def test_a_sidecar_that_goes_on_is_not_in_touch_before_it_has_said_again_what_the_first_read_asks_for() -> None:
+    contact = Contact()
+    contact.resume("e", 7, 50.0)
+    contact.joined()  # a round of writing, before anything was read
+    contact.take(Batch("e", NOW_MS, 7), 51.0, 51.0)
+    assert not contact.in_touch(51.0)
+    contact.joined()
+    contact.take(Batch("e", NOW_MS, 7), 52.0, 52.0)
+    assert contact.in_touch(52.0)
