@@ -63,7 +63,7 @@ async def _what_is_there(url: str) -> str:
         return "nothing listens there: check that the engine runs, that this is its port, and its setting bind"
     except TimeoutError:
         return "no connection: check that the machine runs, and that no firewall drops the connection"
-    except OSError:
+    except (OSError, UnicodeError):  # the second: no name of a host can be like this
         return f"check the name in shared.url, and run on this machine: getent hosts {host}"
     match place.scheme, said:
         case "rediss", "+PONG" | "-NOAUTH Authentication required.":
