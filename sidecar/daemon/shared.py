@@ -82,6 +82,7 @@ def sharing(
         lambda: resolver.policy_for,
         resolver.asked_about,
         purge,
+        resolver.persist,
         member,
         journal,
         clock,

@@ -28,6 +28,7 @@ from sidecar.decisions.shared_calls import ANSWER_MARGIN, CallResult, Calls, Gua
 from sidecar.decisions.shared_memory import SharedMemory
 from sidecar.decisions.single_flight import Call, Pending
 from sidecar.decisions.view import View, look
+from sidecar.errors import DiskError
 from sidecar.facts import Emit
 
 PROBE_WAIT = 0.5
@@ -217,6 +218,12 @@ class Resolver:
         """The same for this sidecar alone; `at`: the instant of a change that was made elsewhere. Raises DiskError."""
         self._calls.detach(selector)
         return await self._memory.purge(self._clock.monotonic() if at is None else at, selector, change)
+
+    async def persist(self) -> None:
+        """Return when all that was taken away by now is on disk; raises DiskError if it is not."""
+        if not self._memory.loaded:
+            raise DiskError("the decisions on disk have not been read yet")
+        await self._memory.persist()
 
     async def drain(self, seconds: float) -> None:
         """Let the calls that are under way end; at most so long."""

@@ -54,6 +54,7 @@ class SharedMemory:
         policy_for: Callable[[], PolicyFor],
         asked_about: Callable[[str], Iterable[Key]],
         purge: Callable[[Selector, Change, float], Awaitable[Any]],
+        persist: Callable[[], Awaitable[None]],
         member: str,
         journal: Journal,
         clock: Clock,
@@ -61,14 +62,15 @@ class SharedMemory:
         new_text: Callable[[int], str],
     ) -> None:
         """`asked_about`: the keys of a room that the backend is being asked about; `purge` changes the memory of this
-        sidecar alone, as of an instant, and raises nothing; `member` names this process; `new_text(n)` returns n random
-        bytes in hex."""
+        sidecar alone, as of an instant, and raises nothing; `persist` returns when the disk has all that was taken away
+        by now, or raises DiskError; `member` names this process; `new_text(n)` returns n random bytes in hex."""
         self.orders: Orders | None = None
         self.contact = cache.contact = Contact()
         self._engine = engine
         self._sealer = sealer
         self._policy_for = policy_for
         self._purge = purge
+        self._persist = persist
         self._member = member
         self._journal = journal
         self._clock = clock
@@ -213,10 +215,11 @@ class SharedMemory:
                 await asyncio.sleep(1.0)
 
     async def _keep_position(self) -> None:
-        """What was heard at the last time is on disk by now."""
+        """What was heard at the last time is on disk before the position is."""
         while True:
             if self._heard[0]:
                 with contextlib.suppress(DiskError):  # said by the store
+                    await self._persist()
                     await self._journal.hear(*self._heard)
             await asyncio.sleep(KEPT_EVERY if self._heard[0] else AGAIN)
             if not (self._resuming or self._purging or self.contact.lag):

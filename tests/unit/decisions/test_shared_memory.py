@@ -13,6 +13,7 @@ from sidecar.core.sealed import Found, Kept, Sealer, masked
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.shared_memory import SharedMemory
+from sidecar.errors import DiskError
 from sidecar.facts import Crashed, Fact
 from tests.unit.builders import DENY, DENY_LIFETIMES, a_key, a_policy, an_entry
 from tests.unit.virtual import VirtualClock, in_virtual_time
@@ -53,6 +54,21 @@ class EngineThatSays:
         return Found("epoch", 1_000, (MISSING,))
 
 
+class Disk:
+    """Both files: what is heard changes the one, and the position is in the other."""
+
+    def __init__(self) -> None:
+        self.fails = False
+        self.heard: list[tuple[str, int]] = []
+
+    async def persist(self) -> None:
+        if self.fails:
+            raise DiskError("the decisions cannot be written")
+
+    async def hear(self, epoch: str, position: int) -> None:
+        self.heard.append((epoch, position))
+
+
 class SlowClock(VirtualClock):
     """A millisecond passes from each reading to the next."""
 
@@ -60,7 +76,7 @@ class SlowClock(VirtualClock):
 
 
 def a_memory(
-    engine: EngineThatSays, emit: Callable[[Fact], None], clock: VirtualClock | None = None
+    engine: EngineThatSays, emit: Callable[[Fact], None], clock: VirtualClock | None = None, disk: Disk | None = None
 ) -> tuple[SharedMemory, Cache]:
     """One sidecar, and its cache."""
 
@@ -72,14 +88,23 @@ def a_memory(
     async def purge(*_: object) -> None:
         """Nothing is taken away."""
 
-    cache, unused, clock = Cache(Limits()), cast("Any", None), clock or VirtualClock()
-    of_engine, asked = cast("Any", engine), cast("Any", lambda _: ())
-    return (
-        SharedMemory(
-            cache, of_engine, SEALER, lambda: policy_for, asked, purge, "own", unused, clock, emit, lambda _: "new"
-        ),
+    cache, clock, disk = Cache(Limits()), clock or VirtualClock(), disk or Disk()
+    of_engine, asked, journal = cast("Any", engine), cast("Any", lambda _: ()), cast("Any", disk)
+    memory = SharedMemory(
         cache,
+        of_engine,
+        SEALER,
+        lambda: policy_for,
+        asked,
+        purge,
+        disk.persist,
+        "own",
+        journal,
+        clock,
+        emit,
+        lambda _: "new",
     )
+    return memory, cache
 
 
 async def heard(memory: SharedMemory, engine: EngineThatSays, messages: Sequence[bytes]) -> None:
@@ -148,3 +173,18 @@ async def test_questions_are_answered_while_many_messages_are_carried_out() -> N
         turns += 1
         await asyncio.sleep(0)
     assert turns > 10
+
+
+@in_virtual_time
+async def test_no_position_is_kept_before_what_was_heard_until_there_is_on_disk() -> None:
+    engine, disk = EngineThatSays(), Disk()
+    memory, _ = a_memory(engine, lambda _: None, disk=disk)
+    disk.fails = True
+    await heard(memory, engine, [denied(a_key())])
+    keeping = asyncio.ensure_future(memory._keep_position())
+    await asyncio.sleep(60)
+    assert not disk.heard
+    disk.fails = False
+    await asyncio.sleep(60)
+    assert disk.heard[-1] == ("epoch", 2)
+    keeping.cancel()
