@@ -41,6 +41,10 @@ AGAIN = 0.5
 MOST_LEARNED = 2_000
 """Answers that may wait to be written; with more, the oldest are left out: another shard asks for them."""
 
+MOST_RESTRICTIONS = 30_000
+"""Restrictions that may wait for an engine that is away; with more, those are left out that this sidecar has forgotten
+itself, as it does with what is about made-up rooms."""
+
 PRIVATE_FOR = 86_400.0
 """Seconds for which all sidecars remember that the guests of a room share no answer."""
 
@@ -107,8 +111,7 @@ class ToEngine:
     def learned(self, key: Key, entry: Entry, found: Found | None) -> None:
         """The backend has answered. `found`: what the engine said before it was asked."""
         if restricts(entry.verdict, entry.body):
-            self._restrictions[key] = _Restriction(key, _without_password(entry), found, self._every(key))
-            self._wake.set()
+            self._restrict(_Restriction(key, _without_password(entry), found, self._every(key)))
         elif has_password(entry.body):
             self._learn(_Learned(key, None, None))
         elif found is not None:
@@ -117,8 +120,23 @@ class ToEngine:
     def separate_guests(self, shared: Key, asked_at: float) -> None:
         """The backend says that the guests of a room share no answer."""
         entry = Entry(Verdict.PRIVATE, b"", asked_at, self._clock.monotonic(), Lifetimes(0, 0, PRIVATE_FOR))
-        self._restrictions[shared] = _Restriction(shared, entry, None, 0.0)
+        self._restrict(_Restriction(shared, entry, None, 0.0))
+
+    def _restrict(self, restriction: _Restriction) -> None:
+        self._restrictions[restriction.key] = restriction
         self._wake.set()
+        if len(self._restrictions) > MOST_RESTRICTIONS:
+            for _ in range(2):  # two looks for each that comes: there are no more than the cache has
+                oldest = self._restrictions.pop(next(iter(self._restrictions)))
+                if self._counts(oldest):
+                    self._restrictions[oldest.key] = oldest
+
+    def _counts(self, restriction: _Restriction) -> bool:
+        """Whether this sidecar itself has not forgotten it."""
+        entry = self._cache.get(restriction.key)
+        if restriction.entry.verdict is Verdict.PRIVATE:
+            return self._cache.guests_are_separate(restriction.key.room)
+        return entry is not None and restricts(entry.verdict, entry.body)
 
     def withdraw(self, key: Key) -> None:
         """The backend says that what it answered earlier is not to be remembered."""

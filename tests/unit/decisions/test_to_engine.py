@@ -10,7 +10,7 @@ from sidecar.core.contact import Contact
 from sidecar.core.model import Verdict
 from sidecar.core.sealed import Found, Sealer, usable
 from sidecar.decisions.cache import Cache, Limits
-from sidecar.decisions.to_engine import ToEngine
+from sidecar.decisions.to_engine import MOST_RESTRICTIONS, ToEngine
 from tests.unit.builders import a_key, a_policy, an_entry
 from tests.unit.decisions.engine_model import Data, EngineModel
 
@@ -65,19 +65,35 @@ class EngineThatCanBeEmptied:
         return self.model.beat(0).epoch
 
 
-async def test_a_deny_that_was_under_way_while_the_engine_lost_its_memory_is_found_there() -> None:
-    engine, sealer, clock = EngineThatCanBeEmptied(), Sealer(b"key"), SystemClock()
-    queue = ToEngine(
-        Cache(Limits()),
+def a_queue(engine: object, cache: Cache) -> ToEngine:
+    return ToEngine(
+        cache,
         cast("Any", engine),
-        sealer,
+        Sealer(b"key"),
         Contact(),
         lambda: lambda _endpoint, _room: a_policy(),
         "member",
         unused,
-        clock,
+        SystemClock(),
         lambda _: None,
     )
+
+
+async def test_strangers_cannot_fill_the_queue_of_an_engine_that_is_away_and_no_deny_that_counts_is_left_out() -> None:
+    cache = Cache(Limits(denies=10))
+    queue = a_queue(unused, cache)
+    cache.put(a_key(), an_entry(asked_at=10.0))
+    for number in range(MOST_RESTRICTIONS + 1_000):
+        key = a_key() if number == 0 else a_key(f"made up {number}")
+        cache.put(key, an_entry(Verdict.DENY, asked_at=20.0))
+        queue.learned(key, an_entry(Verdict.DENY, asked_at=20.0), None)
+    assert queue.unsaid <= MOST_RESTRICTIONS
+    assert a_key() in queue._restrictions
+
+
+async def test_a_deny_that_was_under_way_while_the_engine_lost_its_memory_is_found_there() -> None:
+    engine, sealer, clock = EngineThatCanBeEmptied(), Sealer(b"key"), SystemClock()
+    queue = a_queue(engine, Cache(Limits()))
     name, scopes = sealer.key(a_key()), sealer.scopes(a_key())
     before = engine.model.read(name, scopes)
     queue.learned(a_key(), an_entry(Verdict.DENY, asked_at=clock.monotonic()), before)
