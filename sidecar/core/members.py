@@ -71,6 +71,8 @@ class Members:
     _beat_at: float = NEVER
     _read_at: float = NEVER
     _number: int = 0
+    _read_number: int = 0
+    """The number at the last read of all names."""
     _namesake: str = ""
 
     def beat(self, epoch: str, number: int, now: float) -> bool:
@@ -80,8 +82,8 @@ class Members:
             self._unheard = now - self._heard()
             self._epoch = ""
         self._beat_at = now
-        changed, self._number = number != self._number, number
-        return changed or epoch != self._epoch or now - self._read_at >= READ_EVERY
+        self._number = number
+        return number != self._read_number or epoch != self._epoch or now - self._read_at >= READ_EVERY
 
     def missing(self, known: Iterable[Member]) -> dict[str, float]:
         """The shards that the engine does not know any more, and for how long each was away: they may come back with
@@ -93,7 +95,7 @@ class Members:
     def take(self, epoch: str, known: Iterable[Member], now: float) -> None:
         """All that may have rooms, as this epoch of the engine knows them."""
         members = list(known)
-        self._epoch, self._read_at = epoch, now
+        self._epoch, self._read_at, self._read_number = epoch, now, self._number
         self._seen = {member.shard: self._heard() - member.age for member in members}
         there = [member.process for member in members if member.age < HERE and member.process is not None]
         self.strangers = sum(process.fingerprint != self.own.fingerprint for process in there)

@@ -126,3 +126,13 @@ def test_a_text_that_is_no_process_is_none(text: str) -> None:
 
 def test_a_process_is_read_as_it_was_written() -> None:
     assert Process.of(OWN.text) == OWN
+
+
+def test_names_that_could_not_be_read_when_one_came_are_read_at_the_next_beat() -> None:
+    members = Members(OWN)
+    members.beat("e1", 1, 100.0)
+    members.take("e1", [a_member("here")], 100.0)
+    assert members.beat("e1", 2, 101.0)
+    assert members.beat("e1", 2, 102.0)
+    members.take("e1", [a_member("here"), a_member("there")], 102.0)
+    assert not members.beat("e1", 2, 103.0)
