@@ -30,6 +30,8 @@ class Others:
         self._asked_about = asked_about
         self._of_unknown: dict[str, tuple[Entry, float]] = {}
         """What was heard about keys that were not known here, and when, by the names of the keys."""
+        self._unread: set[str] = set()
+        """Rooms of which this was heard while the disk was being read: it may have keys that were not known yet."""
         self._dropped: deque[tuple[Selector, float, float]] = deque(maxlen=MOST_UNKNOWN)
         """What was purged since, as of which instant, and when that was heard."""
 
@@ -46,6 +48,8 @@ class Others:
         if not keys and kept.verdict is not Verdict.PRIVATE:
             self._of_unknown.pop(name, None)
             self._of_unknown[name] = self._entry(kept, asked_at, settled_at), now
+            if self._cache.changes.loading and len(self._unread) < MOST_UNKNOWN:
+                self._unread.add(room)
             if len(self._of_unknown) > MOST_UNKNOWN:
                 del self._of_unknown[next(iter(self._of_unknown))]
         for key in keys:
@@ -71,6 +75,13 @@ class Others:
         entry, heard = known
         if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
             take(self._cache, key, entry)
+
+    def after_loading(self) -> None:
+        """Once all is read from disk: what was heard meanwhile takes the place of what was read."""
+        if self._unread and not self._cache.changes.loading:
+            for key in [key for room in self._unread for key in self._cache.keys(room)]:
+                self.recall(key)
+            self._unread.clear()
 
     def dropped(self, selector: Selector, at: float, now: float) -> None:
         """This was purged as of an instant; of keys that are not known here, it is seen at `recall` what is meant."""

@@ -261,6 +261,7 @@ class SharedMemory:
             if self._clock.monotonic() - begun > AT_A_STRETCH:
                 await asyncio.sleep(0)
                 begun = self._clock.monotonic()
+        self._others.after_loading()
         self._resuming = self._resuming and self.contact.lag > 0
         self._note("")
         if await self._membership.beaten(batch.epoch) and self.orders is not None:

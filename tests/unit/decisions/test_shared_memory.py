@@ -188,3 +188,18 @@ async def test_no_position_is_kept_before_what_was_heard_until_there_is_on_disk(
     await asyncio.sleep(60)
     assert disk.heard[-1] == ("epoch", 2)
     keeping.cancel()
+
+
+@in_virtual_time
+async def test_a_deny_that_is_heard_while_the_disk_is_read_takes_the_place_of_what_was_read() -> None:
+    engine = EngineThatSays()
+    memory, cache = a_memory(engine, lambda _: None)
+    cache.changes.loading = True
+    await heard(memory, engine, [denied(a_key())])
+    cache.restore_all([(a_key(), an_entry(asked_at=asyncio.get_running_loop().time() - 100))])
+    cache.changes.loading = False
+    await memory._hear(None)
+    entry = cache.get(a_key())
+    assert entry is not None
+    assert entry.verdict is Verdict.DENY
+    assert cache.dirty == {a_key(): entry}
