@@ -61,7 +61,7 @@ class Modules(Protocol):
 
 
 class Shards(Protocol):
-    """The other shards. Nothing here waits or raises."""
+    """The other shards. Nothing here raises, and only `first_with` waits, for a second at the most."""
 
     @property
     def in_touch(self) -> bool:
@@ -75,6 +75,11 @@ class Shards(Protocol):
 
     def id_for(self, key: str, fingerprint: str) -> str:
         """The id of an order with this idempotency key: the same on all shards."""
+        ...
+
+    async def first_with(self, key: str, order_id: str) -> str:
+        """The id of the order that was first sent with this idempotency key, to any sidecar; `order_id` if none was, or
+        if that is not known."""
         ...
 
     def pass_on(self, order: Order, expires_at: float) -> None:

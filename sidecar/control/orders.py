@@ -172,6 +172,8 @@ class Orders:
             self._forget(ticket)
             ticket.result.set_result(known.result)
             return
+        if key is not None and self.shards is not None and await self.shards.first_with(key, order.id) != order.id:
+            raise _key_reused()
         if self.waiting >= MOST_WAITING:
             raise OrderRefused(503, f"{MOST_WAITING} orders wait for a module; send it again later")
         changed = await self._take_away(taken_away(order))

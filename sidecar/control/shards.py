@@ -26,6 +26,9 @@ from sidecar.facts import Crashed, Emit
 AGAIN = 0.5
 """Seconds between two tries to reach the engine."""
 
+KEPT_MS = 86_400_000
+"""For how long all sidecars know which order was sent with an idempotency key; as on disk (store/orders.py)."""
+
 
 class Engine(Protocol):
     """What is needed of the engine; everything raises EngineError."""
@@ -41,6 +44,10 @@ class Engine(Protocol):
 
     async def over(self, order_id: str) -> None:
         """Nobody waits for this order any more."""
+        ...
+
+    async def first(self, name: str, value: str, lifetime_ms: int) -> str:
+        """What was first kept under this name, for so long; `value`, if there was nothing."""
         ...
 
     async def orders(self) -> tuple[int, list[bytes]]:
@@ -97,7 +104,7 @@ _ToWrite = tuple[str, str]
 
 
 class Shards:
-    """The other shards. `run` must run beside it; nothing else here waits."""
+    """The other shards. `run` must run beside it; but for `first_with`, nothing else here waits."""
 
     def __init__(
         self,
@@ -137,6 +144,16 @@ class Shards:
     def id_for(self, key: str, fingerprint: str) -> str:
         """The id of an order with this idempotency key: the same on all shards."""
         return self._sealer.digest("order", key, fingerprint)
+
+    async def first_with(self, key: str, order_id: str) -> str:
+        """The id of the order that was first sent with this idempotency key, to any sidecar; `order_id` if none was, or
+        if the engine does not say."""
+        if not self._shared.in_touch:
+            return order_id
+        try:
+            return await self._engine.first(self._sealer.digest("idempotency key", key), order_id, KEPT_MS)
+        except EngineError:
+            return order_id
 
     def pass_on(self, order: Order, expires_at: float) -> None:
         """Have an order carried out where the room is, until it is `over`."""

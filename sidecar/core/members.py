@@ -65,9 +65,9 @@ class Members:
     """Sidecars that are there, and whose messages cannot be read here, nor ours there."""
     _epoch: str = ""
     _seen: dict[str, float] = field(default_factory=dict)
-    """By shard: when it was heard of, without the time that does not count."""
+    """By shard: when it was heard of, in seconds for which the engine had been heard."""
     _unheard: float = 0.0
-    """The time that does not count."""
+    """The instant of the last beat, less those seconds."""
     _beat_at: float = NEVER
     _read_at: float = NEVER
     _number: int = 0
@@ -76,8 +76,8 @@ class Members:
     def beat(self, epoch: str, number: int, now: float) -> bool:
         """This sidecar has shown itself to the engine, which knows so many that are there. Returns whether to read all
         names."""
-        if now - self._beat_at > HERE and self._beat_at != NEVER:
-            self._unheard += now - self._beat_at
+        if now - self._beat_at > HERE:
+            self._unheard = now - self._heard()
             self._epoch = ""
         self._beat_at = now
         changed, self._number = number != self._number, number
@@ -98,6 +98,17 @@ class Members:
         there = [member.process for member in members if member.age < HERE and member.process is not None]
         self.strangers = sum(process.fingerprint != self.own.fingerprint for process in there)
 
+    @property
+    def shards(self) -> frozenset[str]:
+        """All that may have rooms."""
+        return frozenset(self._seen)
+
+    def recall(self, shards: Iterable[str]) -> None:
+        """An earlier process knew of these; they may have been away since."""
+        for shard in shards:
+            self._seen.setdefault(shard, self._heard() - HERE)
+        self._epoch = ""
+
     def complete_in(self, now: float) -> str:
         """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
         return self._epoch if now - self._beat_at <= HERE else ""
@@ -111,4 +122,5 @@ class Members:
         return twice and before < self.own
 
     def _heard(self) -> float:
-        return self._beat_at - self._unheard
+        """For how long the engine has been heard."""
+        return 0.0 if self._beat_at == NEVER else self._beat_at - self._unheard

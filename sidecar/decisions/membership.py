@@ -6,8 +6,10 @@ engine.beat -> beaten -> engine.members     all names; those that the engine has
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sidecar.clock import Clock
 from sidecar.core.contact import Batch
@@ -35,6 +37,9 @@ class Membership:
         self.shard = own.member
         """The name of this shard, which outlives the process as soon as it was read from disk."""
         self._members = Members(own)
+        self._kept: frozenset[str] | None = None
+        """All names that are on disk; None: that is not known."""
+        self._writing: set[asyncio.Future[None]] = set()
         self._engine = engine
         self._journal = journal
         self._own = own
@@ -55,6 +60,8 @@ class Membership:
     async def load(self) -> None:
         """Read the name of this shard from disk. Raises DiskError."""
         self.shard = await self._journal.name(self.shard)
+        self._kept = frozenset(await self._journal.shards())
+        self._members.recall(self._kept)
 
     async def beat(self, position: int, renewal: Renewal | None) -> Batch:
         """Show this shard to the engine, and read the stream after `position`. Raises EngineError."""
@@ -64,17 +71,16 @@ class Membership:
         """Do what follows for the names from a beat in this epoch. Returns whether this shard has a new name."""
         is_copy = self._members.has_older_namesake(Process.of(self._engine.before))
         if is_copy:
-            await self._take_new_name()
+            self._take_new_name()
         if self._members.beat(epoch, self._engine.members, self._clock.monotonic()):
             with contextlib.suppress(EngineError):  # the next beat leads here again
                 await self._read()
         return is_copy
 
-    async def _take_new_name(self) -> None:
+    def _take_new_name(self) -> None:
         self.shard = self._new_text(8)
         self._emit(Notice(_COPIED, "error"))
-        with contextlib.suppress(DiskError):  # said by the store; after a restart, the same is noticed again
-            await self._journal.rename(self.shard)
+        self._write(self._journal.rename(self.shard))
 
     async def _read(self) -> None:
         before = self.strangers
@@ -84,5 +90,23 @@ class Membership:
         if self._members.missing(known):
             return  # the engine has lost its memory once more
         self._members.take(epoch, known, self._clock.monotonic())
+        self._keep()
         if self.strangers != before:
             self._emit(StrangersChanged(self.strangers, self._engine.members))
+
+    def _keep(self) -> None:
+        """Write the names to disk, where the engine and this process can be lost together."""
+        if self._kept not in (None, self._members.shards):
+            self._kept = self._members.shards
+            self._write(self._journal.keep_shards(self._kept))
+
+    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write to disk without waiting: a slow disk must not keep this sidecar from hearing the others."""
+        task = asyncio.ensure_future(_quietly(work))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    with contextlib.suppress(DiskError):  # said by the store; what is on disk is only older
+        await work

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -27,6 +27,14 @@ class Journal(Protocol):
 
     async def rename(self, new: str) -> None:
         """Write another name of this shard, synced."""
+        ...
+
+    async def shards(self) -> list[str]:
+        """The names of all shards that were kept by `keep_shards`."""
+        ...
+
+    async def keep_shards(self, names: Collection[str]) -> None:
+        """Write the names of all shards that may have rooms."""
         ...
 
     async def heard(self) -> tuple[str, int]:

@@ -220,6 +220,14 @@ class Engine:
             _, now_ms, waiting = answer
             return int(now_ms), [bytes(message) for _, message in sorted(waiting)]
 
+    async def first(self, name: str, value: str, lifetime_ms: int) -> str:
+        """What was first kept under this name, for so long; `value`, if there was nothing."""
+        with _errors():
+            async with asyncio.timeout(SLOW):
+                key = self._key(f"first:{name}")
+                kept: Any = await self._writes.set(key, value, px=lifetime_ms, nx=True, get=True)
+                return value if kept is None else str(kept.decode())
+
     async def withdraw(self, name: str) -> None:
         """Keep nothing under this name."""
         await self._call(self._writes, [f"answer:{name}"], "withdraw")

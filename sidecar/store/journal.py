@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,7 @@ TABLES = {
         said TEXT NOT NULL            -- JSON
     )""",
     "shard": "CREATE TABLE shard (name TEXT NOT NULL)",
+    "shards": "CREATE TABLE shards (name TEXT NOT NULL)",
     "heard": "CREATE TABLE heard (epoch TEXT NOT NULL, position INTEGER NOT NULL)",
 }
 
@@ -65,6 +66,20 @@ class Journal:
         await self._database.write(
             lambda connection: connection.execute("UPDATE shard SET name = ?", (new,)), durable=True
         )
+
+    async def shards(self) -> list[str]:
+        """The names of all shards that were kept by `keep_shards`."""
+        rows = await self._database.read(lambda connection: connection.execute("SELECT name FROM shards").fetchall())
+        return [str(name) for (name,) in rows]
+
+    async def keep_shards(self, names: Collection[str]) -> None:
+        """Write the names of all shards that may have rooms."""
+
+        def job(connection: Connection) -> None:
+            connection.execute("DELETE FROM shards")
+            connection.executemany("INSERT INTO shards VALUES (?)", [(name,) for name in names])
+
+        await self._database.write(job, durable=False)
 
     async def heard(self) -> tuple[str, int]:
         """What was kept by `hear`; an empty epoch: nothing."""

@@ -14,7 +14,7 @@ from tests.rig.toxic import Toxic
 from tests.shards.rig import in_touch, order, shard, shards, until, write_secret
 from tests.shards.test_orders import ABSENT, DONE, linked
 
-NAMES = "{prosody-sidecar}:members"
+PROCESSES = "{prosody-sidecar}:processes"
 
 
 async def _reasons(sidecar: Sidecar) -> str:
@@ -46,6 +46,19 @@ async def test_a_shard_that_the_engine_has_forgotten_still_counts_as_away(
         await there.until(1)
 
 
+async def test_a_shard_that_the_engine_has_forgotten_counts_as_away_also_after_a_restart(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url) as (first, second), linked(Module(ABSENT), first):
+        await second.end()
+        await first.kill()
+        await engine.order("FLUSHALL")
+        await first.run()
+        await until(lambda: in_touch(first))
+        async with linked(Module(ABSENT), first):
+            assert (await order(first, "kick", room="standup", user="ann@example.com"))[0] == 202
+
+
 async def test_of_two_sidecars_with_one_name_the_younger_takes_a_new_name_and_keeps_it(
     backend: Backend, engine: EngineProcess
 ) -> None:
@@ -68,7 +81,7 @@ async def test_of_two_sidecars_with_one_name_the_younger_takes_a_new_name_and_ke
 
 
 async def _names(engine: EngineProcess) -> set[Any]:
-    return set(await engine.order("ZRANGE", NAMES, 0, -1))
+    return set(await engine.order("HKEYS", PROCESSES))
 
 
 async def _are_named(engine: EngineProcess, number: int) -> bool:

@@ -195,3 +195,16 @@ async def test_a_purge_is_said_again_after_a_restart_to_an_engine_that_has_lost_
         await asyncio.sleep(0.3)
         await backend.stop()
         assert not (await second.decides("standup", ANN)).allowed
+
+
+async def test_a_key_that_was_sent_with_another_order_to_another_sidecar_is_refused(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with (
+        shards(backend, engine.url, engine.url) as (first, second),
+        linked(Module(DONE["kick"]), first),
+        linked(Module(DONE["kick"]), second),
+    ):
+        assert (await order(first, "kick", "key-1", room="standup", user=ANN))[0] == 200
+        assert (await order(second, "kick", "key-1", room="standup", user="bob@example.com"))[0] == 422
+        assert (await order(second, "kick", "key-1", room="standup", user=ANN))[0] == 200

@@ -36,6 +36,7 @@ DAMAGE = [
     (becomes_a_list, "answer:*"),
     (becomes_a_list, "fence:*"),
     (becomes_a_list, "members"),
+    (becomes_a_list, "processes"),
     (becomes_a_list, "orders"),
     (becomes_a_list, "generation"),
     (becomes_a_list, "stream"),

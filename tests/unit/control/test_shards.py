@@ -16,7 +16,7 @@ from sidecar.control.shards import Shards
 from sidecar.core.orders import Result, State, Verb
 from sidecar.core.sealed import Sealer
 from sidecar.core.selection import Change
-from sidecar.errors import EngineError
+from sidecar.errors import EngineError, OrderRefused
 from tests.unit.control.test_orders import Place, take
 from tests.unit.virtual import VirtualClock, in_virtual_time
 
@@ -35,6 +35,7 @@ class Wire:
     waiting: dict[str, bytes] = field(default_factory=dict)
     absent: dict[str, set[str]] = field(default_factory=dict)
     said: list[bytes] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
     down: bool = False
     epoch: str = "e1"
     clock: VirtualClock = field(default_factory=VirtualClock)
@@ -65,6 +66,10 @@ class Wire:
     async def over(self, order_id: str) -> None:
         self._reached()
         self.waiting.pop(order_id, None)
+
+    async def first(self, name: str, value: str, lifetime_ms: int) -> str:
+        self._reached()
+        return self.kept.setdefault(name, value)
 
     async def orders(self) -> tuple[int, list[bytes]]:
         self._reached()
@@ -205,6 +210,21 @@ async def test_one_shard_alone_answers_about_a_room_that_is_nowhere_at_once() ->
 
 
 @in_virtual_time
+async def test_nobody_says_that_a_room_is_nowhere_until_the_engine_knows_all_shards() -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire)
+    wire.epoch = "e2"
+    async with here.process() as orders:
+        wire.members.discard(there.name)  # the engine has forgotten it
+        assert (await take(orders)).state is State.WAITING
+        wire.members.add(there.name)
+        here.knows_all_in = there.knows_all_in = "e2"
+        async with there.process():
+            await until_quiet()
+            assert not orders.waiting
+
+
+@in_virtual_time
 async def test_while_a_shard_is_away_an_order_that_no_other_one_can_carry_out_is_pending_and_it_gets_it_later() -> None:
     wire = Wire()
     here, there = Machine("here", wire), Machine("there", wire, {"status": "done", "kicked": 1})
@@ -295,6 +315,28 @@ async def test_the_same_order_under_one_key_to_two_shards_is_carried_out_once() 
     assert (first.state, first.fields) == (second.state, second.fields) == KICKED
     assert len({order.id for order in there.module.sent}) == 1
     assert len(there.module.carried_out) == 1
+
+
+@in_virtual_time
+async def test_a_key_that_was_sent_with_another_order_to_another_shard_is_refused() -> None:
+    wire = Wire()
+    done = {"status": "done", "kicked": 1}
+    here, there = Machine("here", wire, done), Machine("there", wire, done)
+    async with here.process() as orders, there.process() as others:
+        await take(orders, key="k")
+        with pytest.raises(OrderRefused, match="another order"):
+            await take(others, key="k", reason="other")
+        assert not there.module.sent
+        assert (await take(others, key="k")).state is State.DONE
+
+
+@in_virtual_time
+async def test_without_the_engine_an_order_with_a_key_is_taken() -> None:
+    wire = Wire()
+    here = Machine("here", wire, {"status": "done", "kicked": 1})
+    async with here.process() as orders:
+        wire.down = True
+        assert (await take(orders, key="k")).state is State.DONE
 
 
 @in_virtual_time

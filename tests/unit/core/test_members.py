@@ -43,6 +43,25 @@ def test_the_time_in_which_the_engine_was_not_heard_does_not_count_because_all_w
     assert members.missing([a_member("here")]) == {"there": HERE}
 
 
+def test_a_shard_that_an_earlier_process_knew_is_missing_and_away() -> None:
+    members = Members(OWN)
+    members.recall(["there"])
+    members.beat("e1", 1, 1e6)
+    assert members.missing([a_member("here")]) == {"there": HERE}
+    members.take("e1", [a_member("here"), a_member("there", HERE)], 1e6)
+    assert members.shards == {"here", "there"}
+
+
+def test_what_is_recalled_after_the_first_beat_is_given_to_the_engine_before_it_knows_all() -> None:
+    members = Members(OWN)
+    members.beat("e1", 1, 100.0)
+    members.take("e1", [a_member("here")], 100.0)
+    members.recall(["here", "there"])
+    assert members.complete_in(101.0) == ""
+    assert members.beat("e1", 1, 101.0)
+    assert members.missing([a_member("here")]).keys() == {"there"}
+
+
 def test_an_epoch_knows_all_shards_only_after_they_were_read_in_it() -> None:
     members = Members(OWN)
     assert members.complete_in(100.0) == ""

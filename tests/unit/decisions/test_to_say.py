@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
@@ -27,6 +27,11 @@ class Disk:
         return new
 
     async def rename(self, new: str) -> None: ...
+
+    async def shards(self) -> list[str]:
+        return []
+
+    async def keep_shards(self, names: Collection[str]) -> None: ...
 
     async def heard(self) -> tuple[str, int]:
         return "", 0

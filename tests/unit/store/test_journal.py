@@ -66,3 +66,12 @@ async def test_a_shard_keeps_its_new_name(tmp_path: Path) -> None:
         await store.journal.rename("second")
     async with a_store(tmp_path) as store:
         assert await store.journal.name("third") == "second"
+
+
+async def test_the_names_of_all_shards_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with a_store(tmp_path) as store:
+        assert await store.journal.shards() == []
+        await store.journal.keep_shards(["one", "two"])
+        await store.journal.keep_shards(["two", "three"])
+    async with a_store(tmp_path) as store:
+        assert await store.journal.shards() == ["two", "three"]
