@@ -26,6 +26,7 @@ FOREIGN = {
     "journalctl",
     "nano",
     "prosodyctl",
+    "redis-cli",
     "sha256sum",
     "sqlite3",
     "systemctl",
