@@ -27,6 +27,7 @@ FOREIGN = {
     "nano",
     "prosodyctl",
     "redis-cli",
+    "rm",
     "sha256sum",
     "sqlite3",
     "systemctl",
