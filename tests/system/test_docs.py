@@ -26,6 +26,8 @@ FOREIGN = {
     "journalctl",
     "nano",
     "prosodyctl",
+    "redis-cli",
+    "rm",
     "sha256sum",
     "sqlite3",
     "systemctl",
