@@ -22,7 +22,7 @@ from sidecar.core.engine_clock import age_ms
 from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE
-from sidecar.core.selection import Change, Selector, names
+from sidecar.core.selection import Change, Selector
 
 _TAG = 32
 """Bytes of a tag: SHA-256."""
@@ -225,19 +225,14 @@ def _has_password(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Masked(Selector):
-    """What another sidecar means, without the name of the user: `masks` are digests of names."""
+class FromAnother(Selector):
+    """What another sidecar means: a room is the same under all domains of a deployment."""
 
-    masks: frozenset[str] = frozenset()
     sealer: Sealer = field(default=Sealer(b""), repr=False, compare=False)
 
     def fits(self, key: Key) -> bool:
         """Whether this key is meant."""
-        key = self.sealer.everywhere(key)
-        return super().fits(key) and (not self.masks or (key.subject is not None and self._is_meant(key.subject)))
-
-    def _is_meant(self, subject: str) -> bool:
-        return any(self.sealer.digest("name", name) in self.masks for name in {subject, *names(subject)})
+        return super().fits(key if self.room_jid is None else self.sealer.everywhere(key))
 
     @classmethod
     def of(cls, document: dict[str, Any], sealer: Sealer) -> Self:
@@ -245,27 +240,25 @@ class Masked(Selector):
         try:
             return cls(
                 room=document.get("room"),
+                subject=document.get("subject"),
                 room_jid=document.get("roomJid"),
                 meeting_id=document.get("meetingId"),
                 endpoint=Endpoint(document["endpoint"]) if document.get("endpoint") else None,
-                masks=frozenset(document.get("masks", ())),
                 sealer=sealer,
             )
         except (TypeError, ValueError):
             raise Forged("a change that cannot be read") from None
 
 
-def masked(selector: Selector, change: Change, sealer: Sealer) -> dict[str, Any]:
+def change_message(selector: Selector, change: Change, sealer: Sealer) -> dict[str, Any]:
     """A change as a message."""
-    subject = selector.subject
-    hidden = {subject, *names(subject)} if subject is not None else set()
     document = {
         "kind": "change",
         "change": change.name,
         "room": selector.room,
+        "subject": selector.subject,
         "roomJid": sealer.jid_everywhere(selector.room_jid),
         "meetingId": selector.meeting_id,
         "endpoint": selector.endpoint and selector.endpoint.value,
-        "masks": sorted(sealer.digest("name", name) for name in hidden),
     }
     return {name: value for name, value in document.items() if value}

@@ -12,7 +12,7 @@ from typing import Any
 
 from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
 from sidecar.core.model import GUEST, Entry, Key, Verdict
-from sidecar.core.sealed import Forged, Kept, Masked, Sealer
+from sidecar.core.sealed import Forged, FromAnother, Kept, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 
@@ -96,7 +96,7 @@ class Others:
             change = Change[document["change"]]
         except (KeyError, TypeError):
             raise Forged("a change that cannot be read") from None
-        return Masked.of(document, self._sealer), change
+        return FromAnother.of(document, self._sealer), change
 
     def _keys(self, room: str, name: str) -> Iterator[Key]:
         for key in {*self._cache.keys(room), *self._asked_about(room)}:

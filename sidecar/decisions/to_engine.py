@@ -18,7 +18,7 @@ from sidecar.core.decision_body import restricts
 from sidecar.core.fences import PARTS, moved
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import LOBBY_TOMBSTONE, TOMBSTONE, PolicyFor
-from sidecar.core.sealed import Found, Kept, Sealer, ToKeep, has_password, masked
+from sidecar.core.sealed import Found, Kept, Sealer, ToKeep, change_message, has_password
 from sidecar.core.selection import Change, Made, Selector
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.needs import Engine
@@ -228,7 +228,7 @@ class ToEngine:
         return await self._engine.change([self._as_said(made) for made in changes])
 
     def _as_said(self, made: Made) -> tuple[str, list[str], bytes]:
-        document = {**masked(made.selector, made.change, self._sealer), "from": self._member}
+        document = {**change_message(made.selector, made.change, self._sealer), "from": self._member}
         if made.at is not None:
             document |= self._done(self._clock.monotonic() - made.at)
         elif made.epoch:

@@ -24,7 +24,7 @@ from sidecar.core.engine_clock import EngineClock
 from sidecar.core.fences import PARTS, Standing, moved, scopes, standing
 from sidecar.core.model import Entry, Key, Lifetimes, Query, Replied, Verdict
 from sidecar.core.policy import Act, settle
-from sidecar.core.sealed import Found, Kept, Sealer, masked, usable
+from sidecar.core.sealed import Found, Kept, Sealer, change_message, usable
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.others import Others, take
@@ -417,7 +417,7 @@ class ShardsMachine(RuleBasedStateMachine):
         """To the engine, which is reachable."""
         if selector is not None and change is not None:
             labels = [SEALER.digest(scope) for scope in moved(selector)]
-            content = SEALER.say({**masked(selector, change, SEALER), "number": number})
+            content = SEALER.say({**change_message(selector, change, SEALER), "number": number})
             self.engine.change(PARTS[change], labels, content)
         else:
             name, labels = SEALER.key(denied.key), [SEALER.digest(scope) for scope in scopes(denied.key)]

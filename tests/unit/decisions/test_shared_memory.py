@@ -9,7 +9,7 @@ from typing import Any, cast
 from sidecar.core.contact import Batch
 from sidecar.core.fences import MISSING
 from sidecar.core.model import Key, Verdict
-from sidecar.core.sealed import Found, Kept, Sealer, masked
+from sidecar.core.sealed import Found, Kept, Sealer, change_message
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.shared_memory import SharedMemory
@@ -29,7 +29,7 @@ def denied(key: Key) -> bytes:
 
 
 def purged(room: str) -> bytes:
-    return SEALER.say({**masked(Selector(room), Change.DROP, SEALER), "from": "another"})
+    return SEALER.say({**change_message(Selector(room), Change.DROP, SEALER), "from": "another"})
 
 
 class EngineThatSays:
