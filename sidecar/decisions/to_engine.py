@@ -210,7 +210,7 @@ class ToEngine:
             if restricts(entry.verdict, entry.body) and now - entry.asked_at < entry.lifetimes.total:
                 again = _Restriction(key, _without_password(entry), None, self._every(key), again=True)
                 self._restrictions.setdefault(key, again)
-        self._changes.repeat(self._contact.epoch)
+        self._changes.repeat(self._heard_in(self._contact.epoch))
 
     async def write_firm(self) -> None:
         """Changes and restrictions, until the engine has them. Raises EngineError."""
@@ -224,8 +224,12 @@ class ToEngine:
             del self._restrictions[restriction.key]
 
     async def _change(self, changes: Sequence[Made]) -> str:
-        """Bring changes to the engine, in order; returns its epoch."""
-        return await self._engine.change([self._as_said(made) for made in changes])
+        """Bring changes to the engine, in order; returns who has heard them."""
+        return self._heard_in(await self._engine.change([self._as_said(made) for made in changes]))
+
+    def _heard_in(self, epoch: str) -> str:
+        """Who has heard what was said: those of this epoch that have the same key."""
+        return f"{epoch} {self._sealer.fingerprint}"
 
     def _as_said(self, made: Made) -> tuple[str, list[str], bytes]:
         document = {**change_message(made.selector, made.change, self._sealer), "from": self._member}

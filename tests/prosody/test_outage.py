@@ -78,7 +78,10 @@ async def test_a_decision_counts_word_for_word_in_an_outage(start_prosody: Start
 
         await eventually(delivered, 4)
         decided = {request.body["decisionId"] for request in backend.asked("user-joined", room)}
-        assert decided == {line["decisionId"] for line in sidecar.log("request") if "decisionId" in line} & decided
+        assert (
+            decided
+            == {line["decisionId"] for line in await sidecar.logged("request") if "decisionId" in line} & decided
+        )
         assert {request.body["decidedBy"] for request in backend.asked("user-joined", room)} == {"backend"}
 
         await backend.stop()

@@ -218,6 +218,11 @@ class Sidecar:
         lines = [json.loads(line) for line in (self.folder / "out").read_text().splitlines()]
         return [line for line in lines if event is None or line["event"] == event]
 
+    async def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of one kind, also of answers that were just read: its lines are written a moment after them."""
+        await asyncio.sleep(0.1)
+        return self.log(event)
+
     def alarms(self) -> list[dict[str, Any]]:
         """The lines of its log that an operator must see."""
         return [line for line in self.log() if line["level"] in ("error", "critical")]

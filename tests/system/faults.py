@@ -315,7 +315,7 @@ async def measure(fault: Fault, seconds: float = SECONDS) -> Row:
             )
         await backend.goes(Fault.NONE)
         row.back_after = await _until_served(sidecar)
-        took = {line["trace"]: line["ms"] / 1000 for line in sidecar.log("request") if "trace" in line}
+        took = {line["trace"]: line["ms"] / 1000 for line in await sidecar.logged("request") if "trace" in line}
         row.slowest = max(took.values())
         for part in (row.known, row.unknown, row.at_once):
             part.seconds = [took[trace] for trace in part.traces if trace in took]

@@ -584,7 +584,7 @@ async def test_people_show_in_the_log_as_digests_only(backend: Backend) -> None:
             "standup", "canary-person@example.com", userEmail="canary-mail@example.com", userId="canary"
         )
         await sidecar.decides("standup", "canary-person@example.com")
-        lines = sidecar.log("request")
+        lines = await sidecar.logged("request")
         assert len({line["user"] for line in lines}) == 1
         assert "canary" not in sidecar.output()
         assert "Somebody" not in sidecar.output()

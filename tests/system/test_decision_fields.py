@@ -86,7 +86,7 @@ async def test_the_log_has_the_id_of_the_answer(sidecar: Sidecar, backend: Backe
     backend.on("validate-access", reply({"allowed": True, "isModerator": "perhaps"}))
     answer = (await sidecar.decides("standup", ANN)).document
     assert (answer["decidedBy"], "isModerator" in answer) == ("backend", False)
-    (line,) = [line for line in sidecar.log("request") if line.get("decisionId") == answer["decisionId"]]
+    (line,) = [line for line in await sidecar.logged("request") if line.get("decisionId") == answer["decisionId"]]
     assert (line["source"], line["allowed"], line["room"]) == ("backend", True, "standup")
     warning = (await sidecar.until_logged("a part of this answer is not used"))["reason"]
     assert warning == "isModerator must be true or false; it is left out"

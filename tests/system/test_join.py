@@ -69,7 +69,7 @@ async def test_whoever_may_come_in_learns_the_settings_in_the_same_breath(backen
         assert (first.decision["decidedBy"], again.decision["decidedBy"]) == ("backend", "memory")
         assert first.decision["decisionId"] != again.decision["decisionId"]
         assert again.decision["allowed"] is True
-        assert [line["source"] for line in sidecar.log("request")] == ["backend", "backend", "hit", "hit"]
+        assert [line["source"] for line in await sidecar.logged("request")] == ["backend", "backend", "hit", "hit"]
         assert len(backend.asked()) == 2
 
 
@@ -165,7 +165,7 @@ async def test_twenty_at_once_make_one_room(backend: Backend) -> None:
 async def test_each_part_has_its_line_and_its_number(backend: Backend) -> None:
     async with Sidecar.start(backend.url) as sidecar:
         await join(sidecar, "standup")
-        lines = sidecar.log("request")
+        lines = await sidecar.logged("request")
         assert len({line["trace"] for line in lines}) == 1
         assert [(line["endpoint"], line["source"]) for line in lines] == [
             ("room-created", "backend"),

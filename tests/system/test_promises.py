@@ -59,9 +59,9 @@ def quantile(values: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
-def took(sidecar: Sidecar, replies: list[Reply]) -> list[float]:
+async def took(sidecar: Sidecar, replies: list[Reply]) -> list[float]:
     """Seconds of these answers, by the sidecar's own clock."""
-    by_trace = {line["trace"]: line["ms"] / 1000 for line in sidecar.log("request") if "trace" in line}
+    by_trace = {line["trace"]: line["ms"] / 1000 for line in await sidecar.logged("request") if "trace" in line}
     return [by_trace[reply.trace] for reply in replies]
 
 
@@ -74,9 +74,9 @@ async def test_1_every_question_is_answered_within_its_deadline_though_all_hangs
         )
         assert all(reply.allowed is False for reply in replies[:100])
         assert all(reply.status == 503 for reply in replies[100:])
-        slowest = max(took(sidecar, list(replies)))
+        slowest = max(await took(sidecar, list(replies)))
         assert slowest < DEADLINE + LENIENT / 2
-        assert quantile(took(sidecar, list(replies)), 0.5) < DEADLINE
+        assert quantile(await took(sidecar, list(replies)), 0.5) < DEADLINE
         figure(f"1: 200 questions to a hanging backend, no breaker: slowest {slowest:.2f} s of {DEADLINE:.0f} s")
         await backend.goes(Fault.NONE)
 
@@ -188,10 +188,10 @@ async def test_6_a_refresh_behind_an_answer_delays_none(figure: Print) -> None:
         backend.forget()
         replies = await asyncio.gather(*(sidecar.decides(f"room-{n}", "alice@example.com") for n in range(60)))
         assert all(reply.allowed and "hit" in reply.cache_status for reply in replies)
-        stale = took(sidecar, list(replies))
+        stale = await took(sidecar, list(replies))
         newcomers = await asyncio.gather(*(sidecar.decides(f"new-{n}", "alice@example.com") for n in range(4)))
         assert all(reply.allowed for reply in newcomers)
-        fastest = min(took(sidecar, list(newcomers)))
+        fastest = min(await took(sidecar, list(newcomers)))
         figure(f"6: 60 stale answers, median {quantile(stale, 0.5) * 1000:.1f} ms, refreshed by a backend of 500 ms")
         assert quantile(stale, 0.5) < 0.1
         assert fastest < 0.5 + 0.4  # they did not queue behind 60 refreshes
@@ -201,7 +201,7 @@ async def test_6_a_refresh_behind_an_answer_delays_none(figure: Print) -> None:
 async def test_7_a_thousand_users_of_one_room_at_once(figure: Print) -> None:
     async with both(latency=0.02) as (backend, sidecar):
         replies = await asyncio.gather(*(sidecar.decides("all-hands", f"user-{n}@example.com") for n in range(1000)))
-        seconds = took(sidecar, list(replies))
+        seconds = await took(sidecar, list(replies))
         assert all(reply.allowed is not None for reply in replies)
         assert 1 <= backend.most_at_once["validate-access"] <= 1000
         assert max(seconds) < DEADLINE + LENIENT / 2
@@ -236,7 +236,7 @@ async def test_8_one_broken_room_with_half_of_the_traffic_changes_nothing_for_th
         measured = await asyncio.gather(others(without, beside=None), others(beside, beside="broken"))
         for name, sidecar, replies in zip(("without", "with"), (without, beside), measured, strict=True):
             assert all(reply.allowed for reply in replies), [r for r in replies if not r.allowed][:2]
-            seconds[name] = took(sidecar, replies)
+            seconds[name] = await took(sidecar, replies)
             assert not sidecar.log("breaker")
         hanging.release()
         assert quiet.asked("validate-access")
