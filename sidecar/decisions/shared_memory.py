@@ -83,6 +83,9 @@ class SharedMemory:
         self._named = asyncio.Event()
         self._heard = "", 0
         """Up to where what was heard is on disk: the epoch and the position."""
+        self._unreadable = False
+        """A message was not understood, and no other one since: this sidecar may have another key. With the right one,
+        after a restart, it reads on from before that message."""
         self._resuming = False
         """Messages come that an earlier process may have heard."""
         self._was_in_touch: bool | None = None
@@ -222,7 +225,7 @@ class SharedMemory:
                     await self._persist()
                     await self._journal.hear(*self._heard)
             await asyncio.sleep(KEPT_EVERY if self._heard[0] else AGAIN)
-            if not (self._resuming or self._purging or self.contact.lag):
+            if not (self._resuming or self._purging or self._unreadable or self.contact.lag):
                 self._heard = self.contact.epoch, self.contact.position
 
     async def _listen(self) -> None:
@@ -275,6 +278,7 @@ class SharedMemory:
             document, attached = self._sealer.hear(content)
             if document.get("from") == self._member:
                 return
+            self._unreadable = False
             match document.get("kind"):
                 case "deny":
                     every = self._policy_for()(Endpoint.VALIDATE_ACCESS, str(document.get("room"))).deny.fresh
@@ -293,6 +297,7 @@ class SharedMemory:
                 case "order" | "outcome" if self.orders is not None and not self._resuming:
                     self.orders.heard(document, now_ms)
         except Forged:
+            self._unreadable = True
             self._from_engine.forged()
             self.contact.missed(self._clock.monotonic())
         except Exception as error:  # noqa: BLE001 - a defect of ours: the messages behind this one count all the same
