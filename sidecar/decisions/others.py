@@ -1,6 +1,6 @@
 """What other sidecars have said, carried out on the cache of this one.
 
-A message names no user. Which key it is about is found by the digests of the keys that are known here: those of the
+A deny names no user. Which key it is about is found by the digests of the keys that are known here: those of the
 room that are in the cache, and those that the backend is being asked about.
 """
 
@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
-from sidecar.core.model import GUEST, Entry, Key, Verdict
+from sidecar.core.model import GUEST, Entry, Key, Lifetimes, Verdict
+from sidecar.core.policy import TOMBSTONE
 from sidecar.core.sealed import Forged, FromAnother, Kept, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 
 MOST_UNKNOWN = 10_000
 """Restrictions of keys that are not known here; with more, the oldest are left out: the engine has them."""
+
+MOST_OF_ROOM = 100
+"""Users of one room who were put out, and are remembered for that."""
 
 
 class Others:
@@ -30,6 +34,8 @@ class Others:
         self._asked_about = asked_about
         self._of_unknown: dict[str, tuple[Entry, float]] = {}
         """What was heard about keys that were not known here, and when, by the names of the keys."""
+        self._revoked: dict[str, deque[tuple[Selector, float, float]]] = {}
+        """Who was put out, as of which instant, and when that was heard, by room: also those who are not known here."""
         self._unread: set[str] = set()
         """Rooms of which this was heard while the disk was being read: it may have keys that were not known yet."""
         self._dropped: deque[tuple[Selector, float, float]] = deque(maxlen=MOST_UNKNOWN)
@@ -70,11 +76,15 @@ class Others:
 
     def recall(self, key: Key) -> None:
         """Bring what was heard about a key, before it was known here, into the cache."""
-        if not self._of_unknown or (known := self._of_unknown.pop(self._sealer.key(key), None)) is None:
-            return
-        entry, heard = known
-        if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
-            take(self._cache, key, entry)
+        known = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
+        revoked = [
+            (Entry(Verdict.DENY, TOMBSTONE, at, at, Lifetimes(0, 0, 0)), heard)
+            for meant, at, heard in self._revoked.get(key.room, ())
+            if meant.fits(key)
+        ]
+        for entry, heard in [known, *revoked] if known is not None else revoked:
+            if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
+                take(self._cache, key, entry)
 
     def after_loading(self) -> None:
         """Once all is read from disk: what was heard meanwhile takes the place of what was read."""
@@ -83,9 +93,17 @@ class Others:
                 self.recall(key)
             self._unread.clear()
 
+    def revoked(self, selector: Selector, at: float, now: float) -> None:
+        """A user was put out as of an instant."""
+        if selector.room is None or selector.subject is None:
+            return
+        self._revoked.setdefault(selector.room, deque(maxlen=MOST_OF_ROOM)).append((selector, at, now))
+        if len(self._revoked) > MOST_UNKNOWN:
+            del self._revoked[next(iter(self._revoked))]
+
     def dropped(self, selector: Selector, at: float, now: float) -> None:
         """This was purged as of an instant; of keys that are not known here, it is seen at `recall` what is meant."""
-        if self._of_unknown:
+        if self._of_unknown or self._revoked:
             self._dropped.append((selector, at, now))
         else:
             self._dropped.clear()
