@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -208,3 +209,21 @@ async def test_a_key_that_was_sent_with_another_order_to_another_sidecar_is_refu
         assert (await order(first, "kick", "key-1", room="standup", user=ANN))[0] == 200
         assert (await order(second, "kick", "key-1", room="standup", user="bob@example.com"))[0] == 422
         assert (await order(second, "kick", "key-1", room="standup", user=ANN))[0] == 200
+
+
+async def test_an_order_that_was_sent_to_two_sidecars_ends_when_the_last_shard_is_back(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with (
+        shards(backend, engine.url, engine.url, engine.url) as (first, second, third),
+        linked(Module(ABSENT), first),
+        linked(Module(ABSENT), second),
+    ):
+        await third.kill()
+        for sidecar in (first, second):
+            assert (await order(sidecar, "end", "key-1", room="standup"))[0] == 202
+        await third.run()
+        async with linked(Module(ABSENT), third):
+            for sidecar in (first, second):
+                await until(partial(_waits, sidecar, 0))
+                assert (await order(sidecar, "end", "key-1", room="standup"))[0] == 404
