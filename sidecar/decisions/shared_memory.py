@@ -219,11 +219,14 @@ class SharedMemory:
 
     async def _keep_position(self) -> None:
         """What was heard at the last time is on disk before the position is."""
+        kept = "", 0
         while True:
-            if self._heard[0]:
+            if self._heard[0] and self._heard != kept:
                 with contextlib.suppress(DiskError):  # said by the store
+                    heard = self._heard
                     await self._persist()
-                    await self._journal.hear(*self._heard)
+                    await self._journal.hear(*heard)
+                    kept = heard
             await asyncio.sleep(KEPT_EVERY if self._heard[0] else AGAIN)
             if not (self._resuming or self._purging or self._unreadable or self.contact.lag):
                 self._heard = self.contact.epoch, self.contact.position
