@@ -252,6 +252,11 @@ TOMBSTONE = b'{"allowed":false,"reason":null}'
 LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 
 
+def revoked(at: float) -> Entry:
+    """What an allow becomes that was taken away at this instant: no answer, but it lets nobody in."""
+    return Entry(Verdict.DENY, TOMBSTONE, at, at, Lifetimes(0, 0, 0))
+
+
 def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
     """Whether an entry counts more than an answer that arrives now, and is no deny.
 

@@ -21,7 +21,7 @@ from sidecar.core.decision_body import restricts
 from sidecar.core.engine_clock import age_ms
 from sidecar.core.fences import Fence, Standing, Vector, scopes, standing
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Lifetimes, Verdict
-from sidecar.core.policy import TOMBSTONE
+from sidecar.core.policy import revoked
 from sidecar.core.selection import Change, Selector
 
 _TAG = 32
@@ -186,7 +186,7 @@ def usable(kept: Kept, found: Found, now: float, *, in_touch: bool) -> Entry | N
     age = age_ms(kept.asked_ms, kept.epoch, now_ms, found.epoch)
     settled_at = now - max(0, now_ms - found.settled_ms) / 1000
     if worth is Standing.REVOKED:  # it lets nobody in, also where the policy for unknown users does
-        return Entry(Verdict.DENY, TOMBSTONE, settled_at, settled_at, Lifetimes(0, 0, 0))
+        return revoked(settled_at)
     if worth is Standing.GONE:
         return None
     if age is None:  # nobody knows: it is no answer, but what restricts a user does so until there is one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sidecar.core.contact import Contact
 from sidecar.core.decision_body import requires_lobby, restricts
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
-from sidecar.core.policy import TOMBSTONE
+from sidecar.core.policy import TOMBSTONE, revoked
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.changes import Changes
 from sidecar.decisions.guarded_lru import GuardedLru
@@ -200,7 +200,7 @@ class Cache:
             case Change.DROP:
                 self.drop(key)
             case Change.REVOKE:
-                self.put(key, Entry(Verdict.DENY, TOMBSTONE, now, now, Lifetimes(0, 0, 0)))
+                self.put(key, revoked(now))
             case Change.SUSPECT:
                 entry = self.get(key)
                 if entry is not None:  # `put` sees the change

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
-from sidecar.core.model import GUEST, Entry, Key, Lifetimes, Verdict
-from sidecar.core.policy import TOMBSTONE
+from sidecar.core.model import GUEST, Entry, Key, Verdict
+from sidecar.core.policy import revoked
 from sidecar.core.sealed import Forged, FromAnother, Kept, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
@@ -77,12 +77,8 @@ class Others:
     def recall(self, key: Key) -> None:
         """Bring what was heard about a key, before it was known here, into the cache."""
         known = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
-        revoked = [
-            (Entry(Verdict.DENY, TOMBSTONE, at, at, Lifetimes(0, 0, 0)), heard)
-            for meant, at, heard in self._revoked.get(key.room, ())
-            if meant.fits(key)
-        ]
-        for entry, heard in [known, *revoked] if known is not None else revoked:
+        put_out = [(revoked(at), heard) for meant, at, heard in self._revoked.get(key.room, ()) if meant.fits(key)]
+        for entry, heard in [known, *put_out] if known is not None else put_out:
             if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
                 take(self._cache, key, entry)
 
