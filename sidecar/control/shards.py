@@ -189,7 +189,7 @@ class Shards:
         if left > 0:
             self._orders.carry_out(order, self._clock.monotonic() + left)
             if (own := self._passed_on.get(order.id)) is not None and own.absent:
-                self._put("absent", order.id)  # an order that is said anew asks all shards anew
+                self._put("absent", order.id)  # an order that is said again asks all shards again
 
     def lost(self) -> None:
         """Say own orders again, and look for those of the others."""
