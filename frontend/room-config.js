@@ -652,19 +652,36 @@
         return { origins, texts: readTexts(texts, warnOfOption) };
     }
 
+    /**
+     * Calls back once this property has a value. It does not look again and again: a refusal comes once, and in a page in
+     * the background a timer may be a second late.
+     * @param {Values} object
+     * @param {string} name
+     * @param {(value: any) => void} then
+     */
+    function onceSet(object, name, then) {
+        if (object[name]) return then(object[name]);
+        Object.defineProperty(object, name, {
+            configurable: true,
+            enumerable: true,
+            get: () => undefined,
+            set: (value) => {
+                Object.defineProperty(object, name, { value, configurable: true, enumerable: true, writable: true });
+                if (value) then(value);
+            },
+        });
+    }
+
     /** Jitsi makes its store some time after this script was loaded. */
     function startWithJitsi() {
         /** @param {string} line */
         const warn = (line) => console.warn(line); // eslint-disable-line no-console
         const { origins, texts } = readOptions(document.currentScript, warn);
-        const jitsi = /** @type {Values} */ (window);
-        const begin = () => {
-            const { APP, JitsiMeetJS } = jitsi;
-            if (!APP || !APP.store || !JitsiMeetJS) return;
-            window.clearInterval(timer);
+        /** @param {Values} APP */
+        const begin = (APP) => {
             new RoomConfig({
                 store: APP.store,
-                events: JitsiMeetJS.events.conference,
+                events: /** @type {Values} */ (window).JitsiMeetJS.events.conference,
                 media: () => APP.conference,
                 dialog: new Dialog(texts),
                 notice: new Notice(texts),
@@ -673,8 +690,8 @@
                 allowedAddress: (url) => allowedAddress(url, window.location.href, origins),
             }).start();
         };
-        const timer = window.setInterval(begin, 50);
-        begin();
+        // In a task of its own, so that a mistake here does not stop Jitsi.
+        onceSet(window, "APP", (APP) => onceSet(APP, "store", () => queueMicrotask(() => begin(APP))));
     }
 
     if (typeof module === "object") {
