@@ -242,6 +242,12 @@ class FromAnother(Selector):
         """Whether this key is meant."""
         return super().fits(key if self.room_jid is None else self.sealer.everywhere(key))
 
+    @property
+    def mark(self) -> Key | None:
+        """Where one room has several domains, the mark is for its name."""
+        mark, domain = super().mark, (self.room_jid or "").rpartition("@")[2]
+        return mark._replace(room_jid=None) if mark is not None and domain in self.sealer.one_domain else mark
+
     @classmethod
     def of(cls, document: dict[str, Any], sealer: Sealer) -> Self:
         """What a message means; raises Forged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -32,6 +33,15 @@ class Selector:
             return False
         return self.subject is None or (key.subject is not None and named(key.subject, self.subject))
 
+    @property
+    def mark(self) -> Key | None:
+        """Where it is remembered that a user was put out of a room, under whatever key the backend may be asked about
+        this user; None: the selector names no such user."""
+        if self.room is None or self.subject is None or self.endpoint not in (None, Endpoint.VALIDATE_ACCESS):
+            return None
+        room_jid = None if self.room_jid is None else json.dumps(self.room_jid)
+        return Key(Endpoint.VALIDATE_ACCESS, self.room, room_jid, subject=_mark_of(self.subject))
+
 
 class Change(Enum):
     """What happens to the entries that are meant."""
@@ -52,6 +62,26 @@ class Made(NamedTuple):
     """The epoch of the shared memory that has it; empty: none."""
     at: float | None = None
     """The instant, if this process has made it."""
+
+
+def marks(key: Key) -> Iterator[Key]:
+    """Where it may be remembered that the user of a key was put out."""
+    if key.subject is not None:
+        for name in names(key.subject) | {key.subject}:
+            for room_jid in {None, key.room_jid}:
+                yield Key(Endpoint.VALIDATE_ACCESS, key.room, room_jid, subject=_mark_of(name))
+
+
+def is_mark(key: Key) -> bool:
+    """Whether this key is a `mark`, and not that of a question."""
+    return key.subject is not None and key.subject.startswith(_PUT_OUT)
+
+
+_PUT_OUT = "put-out "
+
+
+def _mark_of(name: str) -> str:
+    return _PUT_OUT + json.dumps(name)
 
 
 def named(subject: str, name: str) -> bool:

@@ -14,7 +14,7 @@ from sidecar.core.contact import Contact
 from sidecar.core.decision_body import requires_lobby, restricts
 from sidecar.core.model import SUSPECT, Endpoint, Entry, Key, Kind, Lifetimes, Verdict
 from sidecar.core.policy import TOMBSTONE, revoked
-from sidecar.core.selection import Change, Selector
+from sidecar.core.selection import Change, Selector, is_mark, marks
 from sidecar.decisions.changes import Changes
 from sidecar.decisions.guarded_lru import GuardedLru
 from sidecar.decisions.packed_lru import PackedLru, label_of
@@ -78,6 +78,9 @@ class Cache:
             Kind.EVENT: (),
         }
         self._all = tuple(lru for lrus in self._by_kind.values() for lru in lrus)
+        self._with_marks: set[str] = set()
+        """The rooms of users who were put out, also of some who are forgotten."""
+        self._most_denies = limits.denies
         self._suspicions = Suspicions(self._in_use, limits.denies)
         self.changes = Changes()
         self.contact: Contact | None = None
@@ -98,7 +101,12 @@ class Cache:
             entry = lru.find(room, label)
             if entry is not None:
                 return entry if entry.asked_at > BOOTED else self._aged(entry)
-        return None
+        return self._put_out(key) if room in self._with_marks and key.endpoint.kind is Kind.DECISION else None
+
+    def _put_out(self, key: Key) -> Entry | None:
+        """What is remembered about a user who was put out, and about whom nothing was asked since."""
+        known = [self._aged(entry) for mark in marks(key) if (entry := self._denies.get(mark)) is not None]
+        return max(known, key=lambda entry: entry.asked_at, default=None)
 
     def _aged(self, entry: Entry) -> Entry:
         """An entry from before this boot, at its age as it is known now."""
@@ -126,8 +134,8 @@ class Cache:
             if lru is not target:
                 lru.drop(key)
         if target is self._allows:
-            self._in_use.note_allow(key.room)
-        target.put(key, entry)
+            self._let_in_again(key, entry.asked_at)
+        self._place(key, entry, target)
         self.dirty[key] = entry
         return not purged
 
@@ -135,6 +143,15 @@ class Cache:
         if entry.verdict is Verdict.ALLOW and requires_lobby(entry.body):
             return self._in_lobby
         return self._by_verdict[entry.verdict]
+
+    def _place(self, key: Key, entry: Entry, target: PackedLru | GuardedLru) -> None:
+        if target is self._allows:
+            self._in_use.note_allow(key.room)
+        elif is_mark(key):
+            self._with_marks.add(key.room)
+            if len(self._with_marks) > 2 * self._most_denies:  # most of them have been evicted since
+                self._with_marks = {key.room, *(each.room for each, _ in self._denies.items() if is_mark(each))}
+        target.put(key, entry)
 
     def restore(self, key: Key, entry: Entry) -> bool:
         """Take an entry from disk, unless the cache has a newer change of it; only a new suspicion makes it dirty.
@@ -152,9 +169,7 @@ class Cache:
         if change is Change.SUSPECT:
             entry = self.dirty[key] = entry._replace(spread=SUSPECT)
         target = self._place_of(entry)
-        if target is self._allows:
-            self._in_use.note_allow(key.room)
-        target.put(key, entry)
+        self._place(key, entry, target)
         return True
 
     def restore_all(self, remembered: Iterable[tuple[Key, Entry]]) -> list[Key]:
@@ -193,7 +208,21 @@ class Cache:
         keys = [key for key in fitting if (entry := self.get(key)) is not None and entry.asked_at <= now]
         for key in keys:
             self._change(key, now, change)
+        if change is Change.REVOKE and (mark := selector.mark) is not None and len(keys) == len(fitting):
+            self._put_mark(mark, revoked(now))
         return len(keys)
+
+    def _put_mark(self, mark: Key, entry: Entry) -> None:
+        """Nobody knows what the user will be asked about under. An older order that is heard later changes nothing."""
+        known = self._denies.get(mark)
+        is_newer = known is None or self._aged(known).asked_at < entry.asked_at
+        if is_newer and self.changes.of(mark, entry) is not Change.DROP:
+            self.put(mark, entry)
+
+    def _let_in_again(self, key: Key, asked_at: float) -> None:
+        for mark in marks(key) if key.room in self._with_marks else ():
+            if (entry := self._denies.get(mark)) is not None and self._aged(entry).asked_at < asked_at:
+                self.drop(mark)
 
     def _change(self, key: Key, now: float, change: Change) -> None:
         match change:

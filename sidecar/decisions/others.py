@@ -12,16 +12,12 @@ from typing import Any
 
 from sidecar.core.decision_body import counts_more, requires_lobby, restricts, strictness
 from sidecar.core.model import GUEST, Entry, Key, Verdict
-from sidecar.core.policy import revoked
 from sidecar.core.sealed import Forged, FromAnother, Kept, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
 
 MOST_UNKNOWN = 10_000
 """Restrictions of keys that are not known here; with more, the oldest are left out: the engine has them."""
-
-MOST_OF_ROOM = 100
-"""Users of one room who were put out, and are remembered for that."""
 
 
 class Others:
@@ -34,8 +30,6 @@ class Others:
         self._asked_about = asked_about
         self._of_unknown: dict[str, tuple[Entry, float]] = {}
         """What was heard about keys that were not known here, and when, by the names of the keys."""
-        self._revoked: dict[str, deque[tuple[Selector, float, float]]] = {}
-        """Who was put out, as of which instant, and when that was heard, by room: also those who are not known here."""
         self._unread: set[str] = set()
         """Rooms of which this was heard while the disk was being read: it may have keys that were not known yet."""
         self._dropped: deque[tuple[Selector, float, float]] = deque(maxlen=MOST_UNKNOWN)
@@ -77,10 +71,11 @@ class Others:
     def recall(self, key: Key) -> None:
         """Bring what was heard about a key, before it was known here, into the cache."""
         known = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
-        put_out = [(revoked(at), heard) for meant, at, heard in self._revoked.get(key.room, ()) if meant.fits(key)]
-        for entry, heard in [known, *put_out] if known is not None else put_out:
-            if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
-                take(self._cache, key, entry)
+        if known is None:
+            return
+        entry, heard = known
+        if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
+            take(self._cache, key, entry)
 
     def after_loading(self) -> None:
         """Once all is read from disk: what was heard meanwhile takes the place of what was read."""
@@ -89,17 +84,9 @@ class Others:
                 self.recall(key)
             self._unread.clear()
 
-    def revoked(self, selector: Selector, at: float, now: float) -> None:
-        """A user was put out as of an instant."""
-        if selector.room is None or selector.subject is None:
-            return
-        self._revoked.setdefault(selector.room, deque(maxlen=MOST_OF_ROOM)).append((selector, at, now))
-        if len(self._revoked) > MOST_UNKNOWN:
-            del self._revoked[next(iter(self._revoked))]
-
     def dropped(self, selector: Selector, at: float, now: float) -> None:
         """This was purged as of an instant; of keys that are not known here, it is seen at `recall` what is meant."""
-        if self._of_unknown or self._revoked:
+        if self._of_unknown:
             self._dropped.append((selector, at, now))
         else:
             self._dropped.clear()

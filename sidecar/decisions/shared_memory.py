@@ -308,8 +308,6 @@ class SharedMemory:
                     at = now - max(0, now_ms - done_ms(document, at_ms)) / 1000
                     if change is Change.DROP:
                         self._others.dropped(selector, at, now)
-                    elif change is Change.REVOKE:
-                        self._others.revoked(selector, at, now)
                     purging = asyncio.ensure_future(self._purge(selector, change, at))
                     self._purging.add(purging)
                     purging.add_done_callback(self._purging.discard)

@@ -19,7 +19,7 @@ from sidecar.core.fences import PARTS, moved
 from sidecar.core.model import Entry, Key, Lifetimes, Verdict
 from sidecar.core.policy import LOBBY_TOMBSTONE, TOMBSTONE, PolicyFor
 from sidecar.core.sealed import Found, Kept, Sealer, ToKeep, change_message, has_password
-from sidecar.core.selection import Change, Made, Selector
+from sidecar.core.selection import Change, Made, Selector, is_mark
 from sidecar.decisions.cache import Cache
 from sidecar.decisions.needs import Engine
 from sidecar.decisions.to_say import Journal, ToSay
@@ -213,6 +213,8 @@ class ToEngine:
         self._repeat_wanted = False
         now = self._clock.monotonic()
         for key, entry in self._cache.items():
+            if is_mark(key):
+                continue  # orders are said again as they are
             if restricts(entry.verdict, entry.body) and self._matters_for(key, entry, now) > 0:
                 again = _Restriction(key, _without_password(entry), None, self._every(key), again=True)
                 self._restrictions.setdefault(key, again)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from tests.rig.answers import allow, deny
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
+from tests.rig.sidecar import Sidecar
 from tests.shards.rig import all_in_touch, in_touch, order, shards, until
 
 ANN, BOB = "ann@example.com", "bob@example.com"
@@ -76,3 +78,23 @@ async def test_who_was_kicked_or_denied_elsewhere_is_not_let_in_as_somebody_unkn
         await engine.kill()
         assert not (await there.decides("retro", BOB)).allowed
         assert (await there.decides("retro", "stranger@example.com")).allowed
+
+
+async def test_who_was_kicked_before_anybody_was_asked_is_not_let_in_after_a_restart_with_all_else_away(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url, settings=LETS_ANYBODY_IN) as both:
+        await order(both[0], "kick", room="standup", user=ANN)
+        for sidecar in both:
+            await until(partial(remembers_somebody, sidecar))
+        await backend.stop()
+        await engine.kill()
+        for sidecar in both:
+            await sidecar.end()
+            await sidecar.run()
+            assert not (await sidecar.decides("standup", ANN)).allowed
+            assert (await sidecar.decides("standup", "stranger@example.com")).allowed
+
+
+async def remembers_somebody(sidecar: Sidecar) -> bool:
+    return await sidecar.metric("cache_entries") > 0

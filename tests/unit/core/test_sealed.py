@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sidecar.core.fences import MISSING, Fence, Standing, moved, scopes, standing
@@ -189,3 +191,12 @@ def test_a_password_is_found_however_deep_it_is() -> None:
     assert has_password(b'{"password":1234}')
     assert not has_password(b'{"password":null,"configuration":{"password":""}}')
     assert Lifetimes(1, 0, 2).total == 3
+
+
+def test_who_was_put_out_of_a_room_that_has_several_domains_is_marked_under_the_name_of_the_room() -> None:
+    sealer = Sealer(b"secret", ("muc.example.org", "muc.v1.example.org"))
+    for domain, is_one in (("muc.example.org", True), ("muc.example.com", False)):
+        document = change_message(Selector("standup", "ann@example.org", f"standup@{domain}"), Change.REVOKE, sealer)
+        mark = FromAnother.of(document, sealer).mark
+        assert mark is not None
+        assert mark.room_jid == (None if is_one else json.dumps(f"standup@{domain}"))

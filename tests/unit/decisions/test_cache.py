@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sidecar.core.model import ANSWERS, Entry, Key, Lifetimes, Verdict
@@ -304,6 +306,48 @@ def test_a_user_who_is_kicked_before_the_disk_is_read_is_kept_out_like_anybody_w
     assert entry is not None
     assert (entry.verdict, entry.lifetimes.total) == (Verdict.DENY, 0)
     assert cache.dirty == {a_key(): entry}
+
+
+ANN = Selector("standup", "ann@example.org")
+
+
+def test_who_is_put_out_is_kept_out_under_every_key_also_after_a_restart() -> None:
+    before = a_cache()
+    before.purge(10.0, replace(ANN, room_jid="standup@muc.example.org"), Change.REVOKE)
+    after = a_cache()
+    assert not after.restore_all([(key, row) for key, row in before.dirty.items() if row is not None])
+    for subject in ("jid ann@example.org", 'email "ann@example.org"', 'id+email ["42", "ann@example.org"]'):
+        key = a_key(subject=subject)._replace(meeting_id='"m"', room_jid='"standup@muc.example.org"')
+        entry = after.get(key)
+        assert entry is not None
+        assert (entry.verdict, entry.asked_at, entry.lifetimes.total) == (Verdict.DENY, 10.0, 0)
+        assert after.get(key._replace(room_jid='"standup@another.example.org"')) is None
+        assert after.get(key._replace(room="retro")) is None
+    assert after.get(a_key(subject="jid bob@example.org")) is None
+
+
+def test_an_order_that_is_heard_again_puts_nobody_out_whom_the_backend_has_let_in_since() -> None:
+    cache = a_cache()
+    cache.purge(10.0, ANN, Change.REVOKE)
+    cache.put(a_key(), an_entry(asked_at=11.0))
+    cache.purge(10.0, ANN, Change.REVOKE)
+    assert contents(cache) == {a_key(): Verdict.ALLOW}
+
+
+def test_an_order_that_is_heard_after_a_later_purge_puts_nobody_out() -> None:
+    cache = a_cache()
+    cache.purge(10.0, ANN)
+    cache.purge(9.0, ANN, Change.REVOKE)
+    assert not contents(cache)
+
+
+def test_many_who_were_put_out_take_no_more_places_than_denies_have() -> None:
+    cache = Cache(Limits(denies=10))
+    for number in range(100):
+        cache.purge(float(number), Selector(f"room {number}", "ann@example.org"), Change.REVOKE)
+    assert len(cache) == 10
+    assert len(cache._with_marks) <= 20
+    assert cache.get(a_key("room 99")) is not None
 
 
 def test_an_older_purge_still_counts_after_a_newer_one() -> None:

@@ -71,6 +71,21 @@ async def test_who_is_revoked_is_not_let_in_while_the_backend_is_away_not_even_b
 
 
 @in_virtual_time
+async def test_who_is_put_out_without_having_been_asked_about_is_not_let_in_by_policy_later_either() -> None:
+    harness = Harness(decision=replace(a_policy(), on_unavailable=OnUnavailable.ALLOW))
+    for user in ("alice@example.com", "bob@example.com", "carol@example.com"):
+        assert await harness.resolver.purge(Selector("standup", user), Change.REVOKE) == 0
+    await harness.asks("bob@example.com")
+    await harness.resolver.purge(Selector("standup", "carol@example.com"))
+    harness.backend.always(REFUSED)
+    await harness.passes(4000)
+    assert (await harness.asks()).allowed is False
+    assert (await harness.asks("bob@example.com")).allowed is True, "the backend has let him in since"
+    assert (await harness.asks("carol@example.com")).allowed is True, "what is known about her was purged"
+    assert (await harness.asks(room="board")).allowed is True
+
+
+@in_virtual_time
 async def test_who_is_revoked_is_let_in_when_the_backend_says_so() -> None:
     harness = Harness()
     await harness.asks()
