@@ -59,6 +59,10 @@ class Examined(NamedTuple):
     """Why the script cannot be run; empty: it can."""
     latency: float | None = 0.0
     """Seconds of a read, the median; None: the engine refuses it."""
+    members: int | None = None
+    """Sidecars that have been there in the last seconds; None: the engine refuses it."""
+    database: int = 0
+    """Its number."""
 
 
 class Finding(NamedTuple):
@@ -87,6 +91,8 @@ def judge(examined: Examined, user: str, namespace: str, patience: float) -> Ite
         yield _persistence(facts)
     if examined.latency is not None:
         yield _latency(examined.latency, patience)
+    if examined.members is not None:
+        yield _members(examined.members, namespace, examined.database)
 
 
 PRIMARY = "master"
@@ -222,6 +228,19 @@ def _latency(seconds: float, patience: float) -> Finding:
     found = f"a read takes {seconds * 1000:.1f} ms"
     if seconds >= patience:
         advice = f"a question waits {patience * 1000:.0f} ms for it and no longer; use an engine that is nearer"
+        return Finding("unwise", found, advice)
+    return Finding("ok", found)
+
+
+def _members(members: int, namespace: str, database: int) -> Finding:
+    """The commonest mistake is that each shard has an engine, a database or a namespace of its own."""
+    sidecars = "1 sidecar uses" if members == 1 else f"{members or 'no'} sidecars use"
+    found = f"{sidecars} namespace {namespace} in database {database} now"
+    if members == 1:
+        advice = (
+            "if there are more shards: shared.url, with the number at its end, and shared.namespace must be the same "
+            "on all machines; run this check on each, and compare this line"
+        )
         return Finding("unwise", found, advice)
     return Finding("ok", found)
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from sidecar.core.engine_facts import EngineFacts, Examined
+from sidecar.core.members import HERE
 
 KEY = object()
 """In place of a key in a try."""
@@ -67,9 +68,10 @@ async def examine(client: Redis, key_of: Callable[[str], str], script: str) -> E
     latency = await _latency(client)
     said = await _said(client)
     forbidden, unknown = await _refused(client, key_of("check"))
-    return Examined(
-        said, forbidden, unknown, await _foreign(client, key_of), await _why_not(client, key_of, script), latency
-    )
+    foreign, why_not = await _foreign(client, key_of), await _why_not(client, key_of, script)
+    database = int(client.connection_pool.connection_kwargs.get("db") or 0)
+    members = await _members(client, key_of("members"))
+    return Examined(said, forbidden, unknown, foreign, why_not, latency, members, database)
 
 
 async def _connect(client: Redis) -> None:
@@ -92,6 +94,15 @@ async def _latency(client: Redis) -> float | None:
     except ResponseError:
         return None
     return sorted(took)[2]
+
+
+async def _members(client: Redis, key: str) -> int | None:
+    """How many sidecars are there now; None: the engine refuses to say it."""
+    try:
+        seconds, _ = await client.time()
+        return int(await client.zcount(key, (seconds - HERE) * 1000, "+inf"))
+    except ResponseError:
+        return None
 
 
 async def _said(client: Redis) -> EngineFacts | None:

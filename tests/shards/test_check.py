@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.ports import free_port
 from tests.rig.sidecar import Sidecar
-from tests.shards.rig import KEY, order, shards
+from tests.shards.rig import KEY, order, shards, until
 from tests.shards.test_tls_and_user import add_tls
 
 PASSWORD = "a-password-of-the-engine"
@@ -64,6 +65,26 @@ async def test_an_engine_as_it_comes_is_not_advisable(backend: Backend, engine: 
             "no maxmemory, maxmemory-policy allkeys-lru",
             "nothing is written to disk",
         ]
+
+
+async def test_shards_with_different_databases_or_namespaces_are_each_said_to_be_alone(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    async with shards(backend, engine.url, engine.url.replace("/0", "/1")) as both:
+        for database, sidecar in enumerate(both):
+            found = f"1 sidecar uses namespace prosody-sidecar in database {database} now"
+            assert (await engine_steps(sidecar))[found][0] == "unwise"
+            _, printed = await sidecar.command("doctor")
+            assert found in printed
+    async with shards(backend, engine.url, engine.url) as both:
+        await until(partial(is_one_of, 2, both[0]), 30)  # those from before count for ten seconds
+        assert "2 sidecars use namespace prosody-sidecar in database 0 now" in await engine_steps(both[0])
+    async with config(backend, engine.url, namespace="tenant-a") as sidecar:
+        assert "no sidecars use namespace tenant-a in database 0 now" in await engine_steps(sidecar)
+
+
+async def is_one_of(members: int, sidecar: Sidecar) -> bool:
+    return await sidecar.metric("shared_members") == members
 
 
 async def test_a_replica_is_no_engine(backend: Backend, engine: EngineProcess) -> None:

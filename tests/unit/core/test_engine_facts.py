@@ -19,6 +19,15 @@ def problems(examined: Examined) -> list[tuple[str, str]]:
     return [(each.state, each.advice) for each in found if each.state != "ok"]
 
 
+def test_of_one_sidecar_alone_it_is_said_what_to_compare_and_of_none_or_several_nothing() -> None:
+    ((state, advice),) = problems(Examined(GOOD, members=1, database=3))
+    assert state == "unwise"
+    assert all(name in advice for name in ("shared.url", "shared.namespace"))
+    assert not problems(Examined(GOOD, members=0)) + problems(Examined(GOOD, members=2))
+    found = [each.found for each in judge(Examined(GOOD, members=1, database=3), "sidecar", "tenant-a", 0.02)]
+    assert "1 sidecar uses namespace tenant-a in database 3 now" in found
+
+
 def test_nothing_is_wrong_with_a_good_one() -> None:
     assert not problems(Examined(GOOD))
     assert not problems(Examined(GOOD._replace(program="Valkey", version=(8, 1, 1))))
