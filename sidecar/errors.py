@@ -30,6 +30,10 @@ class EngineError(SidecarError):
     """The engine of the shared memory does not answer in time, or with an error."""
 
 
+class EngineIncomplete(EngineError):
+    """The engine may not know all shards that may have rooms."""
+
+
 class OutboxFull(SidecarError):
     """The outbox is full; the caller keeps its event and sends it again later."""
 

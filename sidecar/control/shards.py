@@ -20,7 +20,7 @@ from sidecar.clock import Clock
 from sidecar.core.orders import Order, Result, State
 from sidecar.core.other_shards import order_message, outcome_message, read_order_message, read_outcome_message
 from sidecar.core.sealed import Forged, Sealer
-from sidecar.errors import EngineError
+from sidecar.errors import EngineError, EngineIncomplete
 from sidecar.facts import Crashed, Emit
 
 AGAIN = 0.5
@@ -39,7 +39,8 @@ class Engine(Protocol):
 
     async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
         """Say what became of an order; where it is `absent_at` one shard, only when it is absent at all, which only an
-        epoch can know that is `complete_in` the names of shards. Returns whether it is said."""
+        epoch can know that is `complete_in` the names of shards; else it raises EngineIncomplete. Returns whether it
+        is said."""
         ...
 
     async def over(self, order_id: str) -> None:
@@ -214,6 +215,8 @@ class Shards:
             first, result = self._to_write.popitem(last=False)
             try:
                 await self._write(*first, result)
+            except EngineIncomplete:  # which says nothing about other orders
+                asyncio.get_running_loop().call_later(AGAIN, self._put_back, first, result)
             except EngineError:
                 if first not in self._to_write:
                     self._to_write[first] = result
@@ -227,6 +230,10 @@ class Shards:
         self._to_write.pop((what, order_id), None)
         self._to_write[what, order_id] = result
         self._wake.set()
+
+    def _put_back(self, first: _ToWrite, result: Result | None) -> None:
+        if first not in self._to_write:
+            self._put(*first, result)
 
     async def _write(self, what: str, order_id: str, result: Result | None) -> None:
         match what:

@@ -26,7 +26,7 @@ from sidecar.core.engine_facts import Examined
 from sidecar.core.fences import Fence
 from sidecar.core.members import Member, Process
 from sidecar.core.sealed import Found, ToKeep
-from sidecar.errors import EngineError
+from sidecar.errors import EngineError, EngineIncomplete
 from sidecar.shared.examination import examine
 
 QUICK = 0.1
@@ -216,7 +216,7 @@ class Engine:
         names = ["orders", f"absent:{order_id}", "members"]
         answer = await self._call(self._writes, names, "outcome", order_id, absent_at, message, complete_in)
         if answer[2] == b"incomplete":
-            raise EngineError("it may not know all shards")
+            raise EngineIncomplete
         return bool(answer[2] == b"said")
 
     async def over(self, order_id: str) -> None:

@@ -16,7 +16,7 @@ from sidecar.control.shards import Shards
 from sidecar.core.orders import Result, State, Verb
 from sidecar.core.sealed import Sealer
 from sidecar.core.selection import Change
-from sidecar.errors import EngineError, OrderRefused
+from sidecar.errors import EngineError, EngineIncomplete, OrderRefused
 from tests.unit.control.test_orders import Place, take
 from tests.unit.virtual import VirtualClock, in_virtual_time
 
@@ -53,7 +53,7 @@ class Wire:
     async def outcome(self, order_id: str, message: bytes, absent_at: str = "", complete_in: str = "") -> bool:
         self._reached()
         if absent_at and complete_in != self.epoch:
-            raise EngineError("it may not know all shards")
+            raise EngineIncomplete
         if order_id not in self.waiting:
             return False
         if absent_at:
@@ -222,6 +222,22 @@ async def test_nobody_says_that_a_room_is_nowhere_until_the_engine_knows_all_sha
         async with there.process():
             await until_quiet()
             assert not orders.waiting
+
+
+@in_virtual_time
+async def test_a_shard_that_cannot_say_yet_that_a_room_is_nowhere_says_what_it_has_carried_out_at_once() -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire)
+    here.knows_all_in = "an older epoch"
+    async with here.process() as orders, there.process() as others:
+        nowhere = [asyncio.ensure_future(take(orders, room=f"nowhere {number}")) for number in range(5)]
+        await until_quiet()
+        here.module.outcome = {"status": "done", "kicked": 1}
+        async with asyncio.timeout(0.1):
+            assert (await take(others)).state is State.DONE
+        here.knows_all_in = wire.epoch
+        await until_quiet()
+        assert [each.result().state for each in nowhere] == [State.ABSENT] * 5
 
 
 @in_virtual_time
