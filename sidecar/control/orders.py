@@ -172,10 +172,10 @@ class Orders:
             self._forget(ticket)
             ticket.result.set_result(known.result)
             return
-        if key is not None and self.shards is not None and await self.shards.first_with(key, order.id) != order.id:
-            raise _key_reused()
         if self.waiting >= MOST_WAITING:
             raise OrderRefused(503, f"{MOST_WAITING} orders wait for a module; send it again later")
+        if key is not None and self.shards is not None and await self.shards.first_with(key, order.id) != order.id:
+            raise _key_reused()
         changed = await self._take_away(taken_away(order))
         result = WAITING
         if order.verb is Verb.FORGET:

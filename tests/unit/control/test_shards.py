@@ -347,6 +347,22 @@ async def test_a_key_that_was_sent_with_another_order_to_another_shard_is_refuse
 
 
 @in_virtual_time
+async def test_an_order_that_was_refused_because_too_many_wait_leaves_its_key_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire = Wire()
+    here, there = Machine("here", wire), Machine("there", wire, {"status": "done", "kicked": 1})
+    here.module.hangs = there.module.hangs = True
+    monkeypatch.setattr("sidecar.control.orders.MOST_WAITING", 1)
+    async with here.process() as orders, there.process() as others:
+        await take(orders, Verb.END)
+        with pytest.raises(OrderRefused, match="wait for a module"):
+            await take(orders, key="k")
+        there.module.hangs = False
+        assert (await take(others, key="k", room="retro")).state is State.DONE
+
+
+@in_virtual_time
 async def test_without_the_engine_an_order_with_a_key_is_taken() -> None:
     wire = Wire()
     here = Machine("here", wire, {"status": "done", "kicked": 1})
