@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from typing import NamedTuple, assert_never
 
 from sidecar.core.breaker import Permit
-from sidecar.core.decision_body import makes_moderator, restricts
+from sidecar.core.decision_body import counts_more, makes_moderator, restricts
 from sidecar.core.model import (
     CacheControl,
     Endpoint,
@@ -234,17 +234,17 @@ def _settle_verdict(
     reply = Reply(200, outcome.body, verdict)
     private = outcome.cache_control.private
     restricted = restricts(verdict, outcome.body)
-    if current and not denied and _is_newer(current, asked_at, restricted=restricted):
+    lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
+    entry = Entry(verdict, outcome.body, asked_at, now, lifetimes or Lifetimes(0, 0, 0), spread)
+    if current and not denied and counts_more(current, entry):
         return Settled(Reply(200, current.body, current.verdict), private=private, outcome=outcome)
     lessens = restricted or (current is not None and _grants_more(current, outcome))
     settled = Settled(reply, denied=denied, lessens=lessens, private=private, outcome=outcome)
-    lifetimes = shorten(policy.lifetimes(verdict), outcome.cache_control)
     if lifetimes is not None:
-        return settled._replace(store=Entry(verdict, outcome.body, asked_at, now, lifetimes, spread))
+        return settled._replace(store=entry)
     if restricted:
         # `no-store`: only what it keeps the user from is kept, so that an older allow cannot be used again.
-        entry = Entry(verdict, TOMBSTONE if denied else LOBBY_TOMBSTONE, asked_at, now, Lifetimes(0, 0, 0))
-        return settled._replace(store=entry)
+        return settled._replace(store=entry._replace(body=TOMBSTONE if denied else LOBBY_TOMBSTONE))
     return settled._replace(drop=True)
 
 
@@ -255,18 +255,6 @@ LOBBY_TOMBSTONE = b'{"allowed":true,"reason":null,"requireLobby":true}'
 def revoked(at: float) -> Entry:
     """What an allow becomes that was taken away at this instant: no answer, but it lets nobody in."""
     return Entry(Verdict.DENY, TOMBSTONE, at, at, Lifetimes(0, 0, 0))
-
-
-def _is_newer(entry: Entry, asked_at: float, *, restricted: bool) -> bool:
-    """Whether an entry counts more than an answer that arrives now, and is no deny.
-
-    What was asked for later counts; but of two that were under way at the same time, nobody knows which one the backend
-    decided first. Then the stricter one counts: a deny, or where there is none, the lobby.
-    """
-    in_lobby = restricts(entry.verdict, entry.body)
-    if entry.verdict is Verdict.DENY or (in_lobby and not restricted):
-        return entry.settled_at > asked_at
-    return entry.asked_at > asked_at and (in_lobby or not restricted)
 
 
 def _grants_more(entry: Entry, outcome: Replied | Rejected) -> bool:
