@@ -6,7 +6,6 @@ room that are in the cache, and those that the backend is being asked about.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -15,9 +14,10 @@ from sidecar.core.model import GUEST, Entry, Key, Verdict
 from sidecar.core.sealed import Forged, FromAnother, Kept, Sealer
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache
+from sidecar.decisions.unknown_keys import UnknownKeys
 
-MOST_UNKNOWN = 10_000
-"""Restrictions of keys that are not known here; with more, the oldest are left out: the engine has them."""
+MOST_UNREAD = 10_000
+"""Rooms of which something was heard while the disk was being read."""
 
 
 class Others:
@@ -28,12 +28,9 @@ class Others:
         self._cache = cache
         self._sealer = sealer
         self._asked_about = asked_about
-        self._of_unknown: dict[str, tuple[Entry, float]] = {}
-        """What was heard about keys that were not known here, and when, by the names of the keys."""
+        self._unknown = UnknownKeys()
         self._unread: set[str] = set()
-        """Rooms of which this was heard while the disk was being read: it may have keys that were not known yet."""
-        self._dropped: deque[tuple[Selector, float, float]] = deque(maxlen=MOST_UNKNOWN)
-        """What was purged since, as of which instant, and when that was heard."""
+        """Rooms of which something was heard while the disk was being read: it may have keys that were not known."""
 
     def restricted(
         self, document: dict[str, Any], attached: bytes, at_ms: int, now_ms: int, now: float, every: float
@@ -46,12 +43,9 @@ class Others:
         asked_at = min(settled_at, now - max(0, now_ms - kept.asked_ms) / 1000)
         keys = list(self._keys(room, name))
         if not keys and kept.verdict is not Verdict.PRIVATE:
-            self._of_unknown.pop(name, None)
-            self._of_unknown[name] = self._entry(kept, asked_at, settled_at), now
-            if self._cache.changes.loading and len(self._unread) < MOST_UNKNOWN:
+            self._unknown.put(name, self._entry(kept, asked_at, settled_at), now)
+            if self._cache.changes.loading and len(self._unread) < MOST_UNREAD:
                 self._unread.add(room)
-            if len(self._of_unknown) > MOST_UNKNOWN:
-                del self._of_unknown[next(iter(self._of_unknown))]
         for key in keys:
             if kept.verdict is Verdict.PRIVATE:
                 if key.subject == GUEST:
@@ -70,11 +64,8 @@ class Others:
 
     def recall(self, key: Key) -> None:
         """Bring what was heard about a key, before it was known here, into the cache."""
-        known = self._of_unknown.pop(self._sealer.key(key), None) if self._of_unknown else None
-        if known is None:
-            return
-        entry, heard = known
-        if not any(entry.asked_at <= at and heard <= now and meant.fits(key) for meant, at, now in self._dropped):
+        entry = self._unknown.pop(key, self._sealer.key(key)) if self._unknown else None
+        if entry is not None:
             take(self._cache, key, entry)
 
     def after_loading(self) -> None:
@@ -85,11 +76,8 @@ class Others:
             self._unread.clear()
 
     def dropped(self, selector: Selector, at: float, now: float) -> None:
-        """This was purged as of an instant; of keys that are not known here, it is seen at `recall` what is meant."""
-        if self._of_unknown:
-            self._dropped.append((selector, at, now))
-        else:
-            self._dropped.clear()
+        """This was purged as of an instant."""
+        self._unknown.dropped(selector, at, now)
 
     def change_of(self, document: dict[str, Any]) -> tuple[Selector, Change]:
         """What another sidecar takes away; raises Forged."""
