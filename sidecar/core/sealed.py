@@ -128,6 +128,14 @@ class Sealer:
             raise Forged("a message that is no object")
         return document, attached
 
+    def has_sealed(self, content: bytes) -> bool:
+        """Whether this is a message that was sealed with the same secret."""
+        try:
+            self.hear(content)
+        except Forged:
+            return False
+        return True
+
     def _seal(self, what: str, content: bytes) -> bytes:
         tag = self._sign(what.encode() + b"\n" + content)
         return tag + self._crypt(tag, content)

@@ -65,6 +65,10 @@ class Engine(Protocol):
         done."""
         ...
 
+    async def changes(self) -> tuple[int, list[tuple[int, bytes]]]:
+        """The engine's clock, and the messages of the changes of the last day, each with when it was said."""
+        ...
+
     async def withdraw(self, name: str) -> None:
         """Keep nothing under this name."""
         ...

@@ -88,6 +88,8 @@ class SharedMemory:
         after a restart, it reads on from before that message."""
         self._resuming = False
         """Messages come that an earlier process may have heard."""
+        self._missed_changes = False
+        """What was taken away elsewhere may be in no message that comes: it was said before this sidecar came here."""
         self._was_in_touch: bool | None = None
         self._stopping = False
         self._purging: set[asyncio.Future[Any]] = set()
@@ -248,6 +250,7 @@ class SharedMemory:
                 await asyncio.sleep(AGAIN)
 
     async def _hear(self, renewal: Renewal | None) -> Renewal | None:
+        await self._catch_up()
         sent_at = self._clock.monotonic()
         batch = await self._membership.beat(self.contact.position, renewal)
         taken = self.contact.take(batch, sent_at, self._clock.monotonic())
@@ -255,24 +258,36 @@ class SharedMemory:
             self._to_engine.repeat()
         if taken.lost:
             self._heard = self.contact.epoch, self.contact.position
+            self._missed_changes = True
         if taken.lost or self._resuming:
             self._to_engine.hurry()
             if self.orders is not None:
                 self.orders.lost()
             if taken.lost and self._was_in_touch:
                 self._note(taken.lost)
-        begun = self._clock.monotonic()
-        for at_ms, content in taken.messages:
-            await self._carry_out(content, at_ms, batch.now_ms)
-            if self._clock.monotonic() - begun > AT_A_STRETCH:
-                await asyncio.sleep(0)
-                begun = self._clock.monotonic()
+        await self._carry_out_all(taken.messages, batch.now_ms)
+        await self._catch_up()
         self._others.after_loading()
         self._resuming = self._resuming and self.contact.lag > 0
         self._note("")
         if await self._membership.beaten(batch.epoch) and self.orders is not None:
             self.orders.lost()  # what was said under the old name may count for the other shard
         return taken.renewal
+
+    async def _catch_up(self) -> None:
+        """What was said with another key, before all had a new one, is left out."""
+        if self._missed_changes:
+            now_ms, changes = await self._engine.changes()
+            await self._carry_out_all([each for each in changes if self._sealer.has_sealed(each[1])], now_ms)
+            self._missed_changes = False
+
+    async def _carry_out_all(self, messages: Iterable[tuple[int, bytes]], now_ms: int) -> None:
+        begun = self._clock.monotonic()
+        for at_ms, content in messages:
+            await self._carry_out(content, at_ms, now_ms)
+            if self._clock.monotonic() - begun > AT_A_STRETCH:
+                await asyncio.sleep(0)
+                begun = self._clock.monotonic()
 
     async def _carry_out(self, content: bytes, at_ms: int, now_ms: int) -> None:
         if not content:

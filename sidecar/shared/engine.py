@@ -176,11 +176,18 @@ class Engine:
         """For each, in order: replace a part of these fences, and say this message. Returns the epoch in which it was
         done."""
         calls = [
-            self._values([f"fence:{scope}" for scope in scopes], "change", part[0], message)
+            self._values(["changes", *(f"fence:{scope}" for scope in scopes)], "change", part[0], message)
             for part, scopes, message in changes
         ]
         answers = await self._at_once(calls)
         return str(answers[0][0].decode())
+
+    async def changes(self) -> tuple[int, list[tuple[int, bytes]]]:
+        """The engine's clock, and the messages of the changes of the last day, each with when it was said."""
+        answer = await self._call(self._writes, ["changes"], "changes")
+        with _errors():
+            _, now_ms, said = answer
+            return int(now_ms), [(int(at_ms), bytes(message)) for at_ms, message in said]
 
     async def _at_once(self, calls: Sequence[Sequence[Any]]) -> Any:
         """In order, in one message to the engine."""

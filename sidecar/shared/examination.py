@@ -54,6 +54,7 @@ _TYPES: dict[str, tuple[Any, ...]] = {
     "members": ("ZCOUNT", KEY, 0, 1),
     "processes": ("HEXISTS", KEY, "f"),
     "orders": ("HEXISTS", KEY, "f"),
+    "changes": ("ZCOUNT", KEY, 0, 1),
 }
 """A command that reads each of the keys that all sidecars use, and fails if it is of another type."""
 

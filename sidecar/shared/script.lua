@@ -8,6 +8,7 @@ local generation_key, stream = KEYS[1], KEYS[2]
 local MOST = 100000 -- messages in the stream
 local MOST_NUMBER = 2 ^ 52 -- of a message
 local HOUR = 3600000
+local DAY, MOST_CHANGES = 86400000, 10000 -- what is kept of changes
 local DRIFT = 1000 -- what sidecars know of the time of one deny differs by less
 local RESTRICTS = { deny = true, lobby = true, private = true }
 local HERE, AWAY = 10000, 300000 -- a sidecar that was heard of so lately is there; or may come back with its rooms
@@ -215,17 +216,34 @@ function does.deny()
 	return { current, now, "kept" }
 end
 
--- KEYS: the fences. ARGV: the part, message
+-- KEYS: the changes of the last day, the fences. ARGV: the part, message
 function does.change()
 	local current = epoch()
-	for index = 3, #KEYS do
+	for index = 4, #KEYS do
 		if redis.call("EXISTS", KEYS[index]) == 1 then
 			redis.call("HSET", KEYS[index], ARGV[3], nonce)
 			keep_for(KEYS[index], HOUR)
 		end
 	end
+	redis.call("ZADD", KEYS[3], now, ARGV[4])
+	redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", now - DAY)
+	if redis.call("ZCOUNT", KEYS[3], "-inf", "+inf") > MOST_CHANGES then
+		local oldest = redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1)
+		redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", oldest[2])
+	end
+	redis.call("PEXPIRE", KEYS[3], DAY)
 	say(ARGV[4], now)
 	return { current, now, "kept" }
+end
+
+-- KEYS: the changes of the last day
+function does.changes()
+	local current, changes = epoch(), redis.call("ZRANGEBYSCORE", KEYS[3], "-inf", "+inf", "WITHSCORES")
+	local said = {}
+	for index = 1, #changes, 2 do
+		said[#said + 1] = { tonumber(changes[index + 1]), changes[index] }
+	end
+	return { current, now, said }
 end
 
 -- KEYS: the answer
@@ -308,7 +326,7 @@ local function has_its_type(key)
 		answer = redis.pcall("GET", key)
 	elseif kind == "stream" then
 		answer = redis.pcall("XRANGE", key, "-", "+", "COUNT", 1)
-	elseif kind == "members" then
+	elseif kind == "members" or kind == "changes" then
 		answer = redis.pcall("ZCOUNT", key, 0, 0)
 	else
 		answer = redis.pcall("HEXISTS", key, "f")

@@ -153,7 +153,7 @@ async def test_a_node_of_a_cluster_without_slots_fails_the_check(backend: Backen
         assert "cluster-enabled no" in advice
 
 
-@pytest.mark.parametrize("name", ["generation", "stream", "members", "processes", "orders"])
+@pytest.mark.parametrize("name", ["generation", "stream", "members", "processes", "orders", "changes"])
 async def test_a_key_that_another_program_uses_fails_the_check_and_stays(
     backend: Backend, engine: EngineProcess, name: str
 ) -> None:

@@ -116,6 +116,8 @@ class Pair:
         await self.engine.change([(part, [f"{each}" for each in scopes], said)])
         self.now()
         self.model.change(part, scopes, said)
+        _, changes = await self.engine.changes()
+        assert changes == self.model.changes()
 
     async def withdraw(self, name: str) -> None:
         await self.engine.withdraw(name)

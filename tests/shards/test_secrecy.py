@@ -22,7 +22,7 @@ NAMES = re.compile(
 )
 PLAIN = re.compile(r"[0-9a-f+. -]*|allow|config|deny|lobby|private|waits|every|at|[eavwcdrskm]")
 """Digests, random texts, times, lifetimes, the labels of verdicts, and the names of fields."""
-SEALED = ("answer c", "stream m", "orders")
+SEALED = ("answer c", "stream m", "orders", "changes")
 
 
 async def held(engine: EngineProcess) -> AsyncIterator[tuple[str, bytes]]:

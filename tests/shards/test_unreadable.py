@@ -46,6 +46,7 @@ DAMAGE: list[tuple[Damage, str]] = [
     (becomes_a_list, "members"),
     (becomes_a_list, "processes"),
     (becomes_a_list, "orders"),
+    (becomes_a_list, "changes"),
     (becomes_a_list, "generation"),
     (becomes_a_list, "stream"),
     (has_other_fields, "answer:*"),

@@ -46,6 +46,8 @@ class Data:
     members: dict[str, int] = field(default_factory=dict)
     """By name: when each was heard of."""
     processes: dict[str, str] = field(default_factory=dict)
+    changes: dict[bytes, int] = field(default_factory=dict)
+    """By message: when it was said."""
     orders: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
     """By id: the number, until when, and what was said."""
     absent: dict[str, set[str]] = field(default_factory=dict)
@@ -202,7 +204,13 @@ class EngineModel:
         for scope in scopes:
             if scope in self.data.fences:
                 self.data.fences[scope] = self.data.fences[scope]._replace(**{part: self.nonce()})
+        self.data.changes[said] = self.now_ms
         self._say(said, self.now_ms)
+
+    def changes(self) -> list[tuple[int, bytes]]:
+        """Those of the last day, oldest first."""
+        self._epoch()
+        return sorted((at_ms, said) for said, at_ms in self.data.changes.items())
 
     def _epoch(self) -> str:
         if not self.data.generation:

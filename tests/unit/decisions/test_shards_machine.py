@@ -27,6 +27,7 @@ from sidecar.core.policy import Act, settle
 from sidecar.core.sealed import Found, Kept, Sealer, change_message, usable
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
+from sidecar.decisions.changes import Changes
 from sidecar.decisions.others import Others, take
 from sidecar.decisions.view import look
 from tests.unit.builders import a_key, a_policy
@@ -55,7 +56,8 @@ class Story(NamedTuple):
     change: Change | str
     """What takes somebody away, if anything does."""
     trouble: str
-    """Of the engine; or `replaced`: in place of the deaf one, another sidecar starts, which knows nothing."""
+    """Of the engine, after this or before it (`failover`, when all is said to a new epoch which the deaf one has not
+    met); or `replaced`: in place of the deaf one, another sidecar starts, which knows nothing."""
     under_way: bool
     """Whether the backend is being asked by the deaf one."""
     more: bool
@@ -72,7 +74,7 @@ STORIES = [
         SHARDS,
         ("both", "the other", "nobody"),
         ("", "deny", "lobby", Change.DROP, Change.REVOKE),
-        ("", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth", "replaced"),
+        ("", "old copy", "restart", "emptied", "evicted", "trimmed", "back", "forth", "replaced", "failover"),
         *((False, True),) * 4,
     )
 ]
@@ -97,6 +99,8 @@ class Denied:
     asked: float = 0.0
     said_at: float = float("inf")
     """When the engine acknowledged it."""
+    changed_in: str = ""
+    """The epoch of the engine that has it among the changes of the last day."""
     known_to: set[int] = field(default_factory=set)
     level: int = 2
     strictly: bool = True
@@ -162,6 +166,8 @@ class ShardsMachine(RuleBasedStateMachine):
     def the_engine_has_trouble(self, trouble: str) -> None:
         engine = self.engine
         match trouble:
+            case "":
+                pass
             case "saved":
                 self.save()
             case "old copy":
@@ -208,6 +214,9 @@ class ShardsMachine(RuleBasedStateMachine):
         self.save()
         self.now += 0.4
         self.engine.now_ms += 400
+        if trouble == "failover":
+            self.the_engine_has_trouble("emptied")
+            self.listen(other.number)
         if isinstance(change, Change):
             self.somebody_is_kicked(other.number, key, change)
         elif change:
@@ -216,13 +225,15 @@ class ShardsMachine(RuleBasedStateMachine):
             self.the_backend_answers(deaf, latest=True)
         if trouble == "replaced":
             self.start_another(deaf, key)
-        elif trouble:
+        elif trouble != "failover":
             self.the_engine_has_trouble(trouble)
         if more:
             self.somebody_is_kicked(other.number, KEYS[0], Change.DROP)
         other.reachable = not cut
         for _ in range(22 if trouble == "back" else 6):  # until the clock is where it was
             self.time_passes(1.0, None)
+        if trouble == "replaced":
+            self.shards[deaf].cache.changes = Changes()  # as after a minute: what is in the engine must say it
         self.somebody_joins(deaf, key, up, level=0, at_once=True)
         other.reachable = True
 
@@ -263,9 +274,22 @@ class ShardsMachine(RuleBasedStateMachine):
                 document, attached = SEALER.hear(content)
                 self.carry_out(shard, document, attached, at_ms, batch.now_ms)
         if taken.lost and shard.reachable:
+            self.catch_up(shard)
             for each in shard.said if taken.to_be_said_again else ():
                 self.say(shard, *each, again=True)
             shard.contact.joined()
+
+    def catch_up(self, shard: Shard) -> None:
+        """On what was taken away before this sidecar came to this epoch."""
+        for at_ms, content in self.engine.changes():
+            document, _ = SEALER.hear(content)
+            at = self.now + shard.offset - (self.engine.now_ms - at_ms) / 1000
+            shard.cache.purge(at, *shard.others.change_of(document))
+        if not self.settings_of_the_clock:  # else their ages may be wrong
+            epoch = self.engine.beat(0).epoch
+            for denied in self.denied:
+                if denied.changed_in == epoch:
+                    denied.known_to.add(shard.number)
 
     def carry_out(self, shard: Shard, document: dict[str, object], attached: bytes, at_ms: int, now_ms: int) -> None:
         now = self.now + shard.offset
@@ -419,6 +443,7 @@ class ShardsMachine(RuleBasedStateMachine):
             labels = [SEALER.digest(scope) for scope in moved(selector)]
             content = SEALER.say({**change_message(selector, change, SEALER), "number": number})
             self.engine.change(PARTS[change], labels, content)
+            denied.changed_in = self.engine.beat(0).epoch
         else:
             name, labels = SEALER.key(denied.key), [SEALER.digest(scope) for scope in scopes(denied.key)]
             found = self.engine.read(name, labels)

@@ -51,6 +51,10 @@ def without_fences_at_a_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sealed, "standing", lambda *_: Standing.HOLDS)
 
 
+def without_changes_of_the_last_day(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EngineModel, "changes", lambda _: [])
+
+
 @pytest.mark.parametrize(
     "switch_off",
     [
@@ -60,6 +64,7 @@ def without_fences_at_a_read(patch: pytest.MonkeyPatch) -> None:
         without_epoch_of_an_answer,
         without_fences_at_a_write,
         without_fences_at_a_read,
+        without_changes_of_the_last_day,
     ],
 )
 def test_a_check_that_is_missing_is_noticed(

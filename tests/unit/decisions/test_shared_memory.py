@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import pytest
+
 from sidecar.core.contact import Batch
 from sidecar.core.fences import MISSING
 from sidecar.core.model import Key, Verdict
@@ -13,7 +15,7 @@ from sidecar.core.sealed import Found, Kept, Sealer, change_message
 from sidecar.core.selection import Change, Selector
 from sidecar.decisions.cache import Cache, Limits
 from sidecar.decisions.shared_memory import SharedMemory
-from sidecar.errors import DiskError
+from sidecar.errors import DiskError, EngineError
 from sidecar.facts import Crashed, Fact
 from tests.unit.builders import DENY, DENY_LIFETIMES, a_key, a_policy, an_entry
 from tests.unit.virtual import VirtualClock, in_virtual_time
@@ -39,11 +41,18 @@ class EngineThatSays:
 
     def __init__(self) -> None:
         self.said: list[bytes] = [b""]
+        self.taken_away: list[tuple[int, bytes]] = []
+        self.says_changes = True
         self.reading, self.may_answer = asyncio.Event(), asyncio.Event()
 
     async def beat(self, position: int, *_: object) -> Batch:
         numbered = tuple((number + 1, 1_000, content) for number, content in enumerate(self.said))
         return Batch("epoch", 1_000, len(self.said), numbered[position:])
+
+    async def changes(self) -> tuple[int, list[Any]]:
+        if not self.says_changes:
+            raise EngineError("no answer in time")
+        return 1_000, self.taken_away
 
     async def present(self, _: object) -> tuple[str, list[Any]]:
         return "epoch", []
@@ -76,17 +85,22 @@ class SlowClock(VirtualClock):
 
 
 def a_memory(
-    engine: EngineThatSays, emit: Callable[[Fact], None], clock: VirtualClock | None = None, disk: Disk | None = None
+    engine: EngineThatSays,
+    emit: Callable[[Fact], None],
+    clock: VirtualClock | None = None,
+    disk: Disk | None = None,
+    taken_away: list[object] | None = None,
 ) -> tuple[SharedMemory, Cache]:
-    """One sidecar, and its cache."""
+    """One sidecar, and its cache. `taken_away`: as of when something was taken away."""
 
     def policy_for(_: object, room: str) -> Any:
         if room == BROKEN_ROOM:
             raise ZeroDivisionError
         return a_policy()
 
-    async def purge(*_: object) -> None:
-        """Nothing is taken away."""
+    async def purge(_: object, __: object, at: float) -> None:
+        if taken_away is not None:
+            taken_away.append(at)
 
     cache, clock, disk = Cache(Limits()), clock or VirtualClock(), disk or Disk()
     of_engine, asked, journal = cast("Any", engine), cast("Any", lambda _: ()), cast("Any", disk)
@@ -140,6 +154,25 @@ async def test_a_deny_that_is_heard_while_the_engine_is_read_counts_for_this_que
     entry = cache.get(a_key())
     assert entry is not None
     assert entry.verdict is Verdict.DENY
+
+
+@in_virtual_time
+async def test_until_it_is_known_what_was_taken_away_before_this_sidecar_came_it_is_not_in_touch() -> None:
+    engine, taken_away = EngineThatSays(), list[object]()
+    memory, _ = a_memory(engine, lambda _: None, taken_away=taken_away)
+    engine.taken_away = [(400, b"said with an older key"), (500, purged(a_key().room))]
+    engine.says_changes = False
+    with pytest.raises(EngineError):
+        await memory._hear(None)
+    memory.contact.joined()
+    with pytest.raises(EngineError):
+        await memory._hear(None)
+    assert not memory.in_touch
+    engine.says_changes = True
+    await memory._hear(None)
+    assert memory.in_touch
+    assert not memory._unreadable
+    assert taken_away == [pytest.approx(asyncio.get_running_loop().time() - 0.5)]
 
 
 @in_virtual_time
