@@ -158,6 +158,12 @@ class ToEngine:
     def _every(self, key: Key) -> float:
         return self._policy_for()(key.endpoint, key.room).deny.fresh
 
+    def _matters_for(self, key: Key, entry: Entry, now: float) -> float:
+        """Seconds for which a restriction still counts: also when it is no answer any more, as long as another shard
+        could use an allow from before it."""
+        allow = self._policy_for()(key.endpoint, key.room).allow
+        return max(entry.lifetimes.total - (now - entry.asked_at), allow.total - (now - entry.settled_at))
+
     def repeat(self) -> None:
         """The engine may have lost what was said."""
         self._repeat_wanted = True
@@ -207,7 +213,7 @@ class ToEngine:
         self._repeat_wanted = False
         now = self._clock.monotonic()
         for key, entry in self._cache.items():
-            if restricts(entry.verdict, entry.body) and now - entry.asked_at < entry.lifetimes.total:
+            if restricts(entry.verdict, entry.body) and self._matters_for(key, entry, now) > 0:
                 again = _Restriction(key, _without_password(entry), None, self._every(key), again=True)
                 self._restrictions.setdefault(key, again)
         self._changes.repeat(self._heard_in(self._contact.epoch))
@@ -250,13 +256,12 @@ class ToEngine:
         """Returns whether it has the fences of another epoch, so that it does not hold for a reader."""
         key, entry = restriction.key, restriction.entry
         name, labels = self._sealer.key(key), self._sealer.scopes(key)
-        lifetimes = entry.lifetimes
         now = self._clock.monotonic()
-        left = lifetimes.total - (now - entry.asked_at)
+        left = self._matters_for(key, entry, now)
         found = restriction.found or await self._engine.read(name, labels, patient=True)
         asked_for_ms, settled_for_ms = (round((now - at) * 1000) for at in (entry.asked_at, entry.settled_at))
         asked_ms = found.now_ms if restriction.found else found.now_ms - asked_for_ms
-        kept = Kept(entry.verdict, entry.body, found.epoch, asked_ms, lifetimes, found.fences)
+        kept = Kept(entry.verdict, entry.body, found.epoch, asked_ms, entry.lifetimes, found.fences)
         content = self._sealer.pack(name, kept)
         done = self._done(now - entry.settled_at)
         document = {"kind": "deny", "room": key.room, "key": name, "from": self._member, **done}

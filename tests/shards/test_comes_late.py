@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.rig.answers import raw
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.sidecar import Sidecar
@@ -57,6 +58,31 @@ async def test_a_shard_that_was_cut_off_during_a_failover_learns_what_was_said_a
         proxy.refuses = False
         await all_in_touch(here, there)
         await backend.stop()
+        assert not (await here.decides("standup", ANN)).allowed
+
+
+@pytest.mark.parametrize("denied_before", [True, False])
+async def test_a_shard_that_was_cut_off_during_a_failover_knows_who_was_denied_also_where_that_may_not_be_stored(
+    backend: Backend, engine: EngineProcess, proxy: Toxic, *, denied_before: bool
+) -> None:
+    always_asked = {"endpoints": {"validate-access": {"allow": {"fresh": 0, "stale_while_revalidate": 0}}}}
+    async with shards(backend, engine.url, proxy.url, settings=always_asked) as (there, here):
+        assert (await here.decides("standup", ANN)).allowed
+        await asyncio.sleep(0.3)
+        proxy.refuses = True
+        proxy.cut()
+        backend.on("validate-access", raw('{"allowed": false}', headers={"Cache-Control": "no-store"}))
+        if denied_before:
+            assert not (await there.decides("standup", ANN)).allowed
+        await engine.order("FLUSHALL")
+        await until_out_of_touch(there)
+        if not denied_before:
+            assert not (await there.decides("standup", ANN)).allowed
+        await all_in_touch(there)
+        await until_out_of_touch(here)
+        await backend.stop()
+        proxy.refuses = False
+        await all_in_touch(here, there)
         assert not (await here.decides("standup", ANN)).allowed
 
 

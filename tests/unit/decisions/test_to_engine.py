@@ -108,13 +108,8 @@ async def test_a_deny_that_was_under_way_while_the_engine_lost_its_memory_is_fou
 
 
 async def test_answers_without_end_delay_no_deny() -> None:
-    def ignore(_: object) -> None:
-        """Nothing is observed."""
-
     engine = EngineThatIsNeverIdle()
-    queue = engine.queue = ToEngine(
-        Cache(Limits()), cast("Any", engine), Sealer(b"key"), Contact(), unused, "member", unused, SystemClock(), ignore
-    )
+    queue = engine.queue = a_queue(engine, Cache(Limits()))
     queue.withdraw(a_key())
     writing = asyncio.ensure_future(queue.run())
     async with asyncio.timeout(5):
