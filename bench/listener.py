@@ -20,11 +20,13 @@ from sidecar.daemon.current import Secrets
 from sidecar.daemon.lifecycle import COLLECT
 from sidecar.web.hosts import Hosts
 from sidecar.web.listeners import Address, listen, webhook_runner
-from sidecar.web.responses import FullResponse
+from sidecar.web.responses import FullResponse, Writes
 from sidecar.web.webhooks import Webhooks
 
 BACKEND = "http://127.0.0.1:1/nobody"
 BODY = b'{"allowed":true}'
+HEAD = f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n"
+WRITES = Writes()
 
 
 class Always(Webhooks):
@@ -32,7 +34,7 @@ class Always(Webhooks):
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
         """Answer one request."""
-        return FullResponse(200, f"Content-Type: application/json\r\nContent-Length: {len(BODY)}\r\n", BODY)
+        return FullResponse(200, HEAD, BODY, WRITES)
 
 
 async def serve(port: int) -> None:

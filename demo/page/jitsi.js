@@ -21,7 +21,8 @@ function reduce(state, action) {
         return change("features/base/conference", { joining: conference, error: undefined });
     case "CONFERENCE_JOINED":
         return change("features/base/conference", {
-            conference, joining: undefined, e2eeSupported: !(conference.options.config.e2ee || {}).disabled,
+            conference, joining: undefined, error: undefined,
+            e2eeSupported: !(conference.options.config.e2ee || {}).disabled,
         });
     case "CONFERENCE_FAILED":
         return change("features/base/conference", { conference: undefined, joining: undefined, error: action.error });

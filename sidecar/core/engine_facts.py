@@ -167,7 +167,11 @@ _CAUSES = (
         "shared.password_file",
     ),
     ("Authentication required", "write its password into shared.password_file, and the user into shared.url"),
-    ("username-password", "the user is in shared.url, the password in shared.password_file: compare them with its ACL"),
+    (
+        "username-password",
+        "the user is in shared.url, the password in shared.password_file: compare them with its ACL. A replica that "
+        "was promoted needs the user too: it does not get users from its primary",
+    ),
     ("not valid for", "its certificate is for another name: write that name in shared.url, or get one for this name"),
     ("certificate has expired", "renew the certificate of the engine"),
     ("CERTIFICATE_VERIFY", "name the CA of the engine in shared.ca_file"),

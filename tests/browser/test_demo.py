@@ -37,6 +37,10 @@ async def change(tab: Tab, box: str) -> None:
     await shows(tab, "document.getElementById('outcome').textContent", "The meeting has the new settings.")
 
 
+async def press(tab: Tab, button: str) -> None:
+    await tab.run(f"{MEETING}.document.getElementById('{button}').click()")
+
+
 async def test_a_button_goes_and_comes_back_and_a_refusal_is_explained(chromium: Chromium, tmp_path: Path) -> None:
     async with meeting(tmp_path) as address, chromium.open(address) as tab:
         await shows(tab, STANDING, "in the meeting")
@@ -44,7 +48,23 @@ async def test_a_button_goes_and_comes_back_and_a_refusal_is_explained(chromium:
             await change(tab, "chatEnabled")
             await shows(tab, CHAT, has_chat)
         await change(tab, "cancelled")
-        await tab.run(f"{MEETING}.document.getElementById('leave').click()")
+        await press(tab, "leave")
         await shows(tab, STANDING, "not in the meeting yet")
-        await tab.run(f"{MEETING}.document.getElementById('join').click()")
+        await press(tab, "join")
         await shows(tab, DIALOG, "Stand-upYou cannot join this meetingMeeting has been cancelledClose")
+
+
+async def test_who_was_refused_once_can_come_and_go_as_before(chromium: Chromium, tmp_path: Path) -> None:
+    async with meeting(tmp_path) as address, chromium.open(address) as tab:
+        await shows(tab, STANDING, "in the meeting")
+        await change(tab, "cancelled")
+        await press(tab, "leave")
+        await shows(tab, STANDING, "not in the meeting yet")
+        await press(tab, "join")
+        await shows(tab, f"{STANDING}.startsWith('not in the meeting: ')", True)
+        await change(tab, "cancelled")
+        for _ in range(2):
+            await press(tab, "join")
+            await shows(tab, STANDING, "in the meeting")
+            await press(tab, "leave")
+            await shows(tab, STANDING, "not in the meeting yet")

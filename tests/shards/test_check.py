@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from sidecar.core.engine_facts import access_rule
 from tests.rig.backend import Backend
 from tests.rig.engine import EngineProcess
 from tests.rig.ports import free_port
-from tests.rig.sidecar import Sidecar
+from tests.rig.sidecar import ROOT, Sidecar
 from tests.shards.rig import KEY, order, shards, until
 from tests.shards.test_tls_and_user import add_tls
 
@@ -221,3 +222,16 @@ async def test_what_accepts_and_never_answers_fails_the_check(backend: Backend) 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ((_, advice),) = await failed(backend, f"redis://127.0.0.1:{silent.getsockname()[1]}")
     assert "does not answer" in advice
+
+
+async def test_an_engine_starts_with_the_lines_of_the_page_and_is_good(backend: Backend) -> None:
+    block = re.search(r"```\n(.*?min-replicas.*?)```", (ROOT / "docs" / "shards.md").read_text(), re.DOTALL)
+    assert block is not None
+    async with EngineProcess.prepared() as engine:
+        lines = engine.folder / "lines.conf"
+        lines.write_text(block[1])
+        engine.arguments = ("--appendonly", "yes", "--include", engine.seen(lines))
+        await engine.run()
+        async with engine.replica(), config(backend, engine.url) as sidecar:
+            steps = await engine_steps(sidecar)
+            assert {state for state, _ in steps.values()} == {"ok"}, steps

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -92,6 +95,33 @@ async def test_a_request_that_prosody_has_given_up_in_the_kernel_is_as_old_as_it
     (fact,) = facts
     assert isinstance(fact, Resolved)
     assert (fact.seconds > 0.25) is is_old
+
+
+async def test_requests_that_come_together_are_all_decided_before_a_response_is_written(
+    engines: Engines, aiohttp_raw_server: AiohttpRawServer
+) -> None:
+    loop, request = asyncio.get_running_loop(), f"POST {PREFIX}/validate-access HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    clients: list[socket.socket] = []
+    answered = list[int]()
+
+    def note(_: Fact) -> None:
+        answered.append(len(select.select(clients, (), (), 0)[0]))
+
+    questions = Questions(engines, engines, WebhookSettings(PREFIX), SystemClock(), token_hex, note)
+    server = await aiohttp_raw_server(Webhooks(questions, Hosts(SystemClock()), SystemClock(), note).handle)
+    with ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(socket.create_connection((server.host, server.port)))
+            client.setblocking(False)
+            await loop.sock_sendall(client, request)
+            assert await loop.sock_recv(client, 1000)
+            clients.append(client)
+        answered.clear()
+        for client in clients:
+            client.send(request)
+        for client in clients:
+            assert (await loop.sock_recv(client, 1000)).startswith(b"HTTP/1.1 415 ")
+    assert answered == [0] * len(clients)
 
 
 @pytest.mark.parametrize(
