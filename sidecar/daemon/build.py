@@ -132,7 +132,6 @@ def build(
     questions = Questions(resolver, outbox, webhook_settings(settings, secrets), clock, token_hex, emit)
     hosts = Hosts(clock)
     webhooks, links = Webhooks(questions, hosts, clock, emit), Links(questions, hosts, clock, emit)
-    health.of_modules = lambda: (*links.impatient(), *hosts.gone())
     metrics.watch_hosts(hosts.silence)
     heartbeat = Heartbeat(clock, watchdog, partial(sentence, health, cache, outbox), notify)
     orders = Orders(
@@ -140,6 +139,7 @@ def build(
     )
     shared = sharing(settings, secrets, cache, resolver, orders, store.journal, clock, token_hex, emit)
     memory_of_all = None if shared is None else shared.memory
+    health.of_others = lambda: (*links.impatient(), *hosts.gone(), *(memory_of_all.notes if memory_of_all else ()))
     facts = partial(document, current, recent, heartbeat, store, links, hosts, memory_of_all, clock)
     restarts = Restarts(store.open_rooms, outbox.accept, clock, emit)
     links.control = Orderers(orders, restarts)

@@ -36,6 +36,8 @@ class Membership:
         """`new_text(n)` returns n random bytes in hex."""
         self.shard = own.member
         """The name of this shard, which outlives the process as soon as it was read from disk."""
+        self.notes: tuple[str, ...] = ()
+        """What an operator should know."""
         self._members = Members(own)
         self._kept: frozenset[str] | None = None
         """All names that are on disk; None: that is not known."""
@@ -79,6 +81,7 @@ class Membership:
 
     def _take_new_name(self) -> None:
         self.shard = self._new_text(8)
+        self.notes = (f"shared memory: {_COPIED}",)
         self._emit(Notice(_COPIED, "error"))
         self._write(self._journal.rename(self.shard))
 

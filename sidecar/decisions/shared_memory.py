@@ -111,6 +111,11 @@ class SharedMemory:
         """Replicas of the engine."""
         return self._engine.replicas
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What an operator should know, although it does no harm now."""
+        return self._membership.notes
+
     def document(self) -> dict[str, Any]:
         """What `status` shows."""
         return {

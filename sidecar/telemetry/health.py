@@ -42,8 +42,8 @@ class Health:
         self.serving = False
         self.secret_advice = ""
         """What an operator does about a wrong secret: it depends on where the secret is read from."""
-        self.of_modules: Callable[[], Iterable[str]] = tuple
-        """More notes: about the modules of Prosody."""
+        self.of_others: Callable[[], Iterable[str]] = tuple
+        """More notes: about the modules of Prosody, and about other sidecars."""
         self._clock = clock
         self._failures = 0
         self._reasons: dict[tuple[str, str], str] = {}
@@ -125,7 +125,7 @@ class Health:
 
     def notes(self) -> list[str]:
         """What does no harm now, but an operator should know before it does."""
-        return [*self._refusals(), *self._refused_rooms(), *self._forbidding(), *self.of_modules()]
+        return [*self._refusals(), *self._refused_rooms(), *self._forbidding(), *self.of_others()]
 
     def _refusals(self) -> list[str]:
         if not (number := self._lately(self._refused_at)):

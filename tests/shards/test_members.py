@@ -73,6 +73,9 @@ async def test_of_two_sidecars_with_one_name_the_younger_takes_a_new_name_and_ke
         await until(lambda: _are_named(engine, 2))
         assert "another sidecar has the name of this shard" in second.output()
         assert "another sidecar has the name of this shard" not in first.output()
+        for command in ("status", "doctor"):
+            _, printed = await second.command(command)
+            assert "its state_dir was copied" in " ".join(printed.split())
         named = await _names(engine)
         await second.end()
         await second.run()
