@@ -169,7 +169,7 @@ async def test_an_engine_without_a_command_that_is_needed_fails_the_check(backen
 
 
 async def test_a_node_of_a_cluster_without_slots_fails_the_check(backend: Backend) -> None:
-    async with EngineProcess.start("--cluster-enabled", "yes") as engine:
+    async with EngineProcess.start("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as engine:
         ((_, advice),) = await failed(backend, engine.url)
         assert "cluster-enabled no" in advice
 
