@@ -33,7 +33,11 @@ TABLES = {
     )""",
     "shard": "CREATE TABLE shard (name TEXT NOT NULL)",
     "shards": "CREATE TABLE shards (name TEXT NOT NULL)",
-    "heard": "CREATE TABLE heard (epoch TEXT NOT NULL, position INTEGER NOT NULL)",
+    "heard_until": """CREATE TABLE heard_until (
+        epoch TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        checksum INTEGER NOT NULL     -- CRC-32 of both: with a later position, messages would be missed
+    )""",
 }
 
 _ADD = "INSERT INTO changes (made_at, epoch, checksum, said) VALUES (?, ?, ?, ?)"
@@ -83,16 +87,17 @@ class Journal:
 
     async def heard(self) -> tuple[str, int]:
         """What was kept by `hear`; an empty epoch: nothing, or it is damaged."""
-        query = "SELECT epoch, position FROM heard WHERE typeof(epoch) = 'text' AND typeof(position) = 'integer'"
+        query = "SELECT epoch, position, checksum FROM heard_until"
         row = await self._database.read(lambda connection: connection.execute(query).fetchone())
-        return ("", 0) if row is None else (str(row[0]), int(row[1]))
+        return ("", 0) if row is None or _checksum_of(*row[:2]) != row[2] else (row[0], row[1])
 
     async def hear(self, epoch: str, position: int) -> None:
         """Keep how far the stream of the others has been read, and what was heard until there is on disk."""
 
         def job(connection: Connection) -> None:
-            connection.execute("DELETE FROM heard")
-            connection.execute("INSERT INTO heard VALUES (?, ?)", (epoch, position))
+            connection.execute("DELETE FROM heard_until")
+            values = epoch, position, _checksum_of(epoch, position)
+            connection.execute("INSERT INTO heard_until VALUES (?, ?, ?)", values)
 
         await self._database.write(job, durable=False, frees=True)
 
@@ -120,6 +125,10 @@ class Journal:
         since = self._clock.wall() - KEPT
         rows = await self._database.read(lambda connection: connection.execute(query, (since,)).fetchall())
         return list(_undamaged(rows))
+
+
+def _checksum_of(epoch: Any, position: Any) -> int:
+    return zlib.crc32(json.dumps([epoch, position], default=str).encode())
 
 
 def _undamaged(rows: Sequence[Any]) -> Iterator[tuple[int, Made]]:

@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from sidecar.clock import SystemClock
 from sidecar.core.model import Endpoint
 from sidecar.core.selection import Change, Made, Selector
@@ -55,11 +57,12 @@ async def test_what_was_heard_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await store.journal.heard() == ("e2", 7)
 
 
-async def test_what_was_heard_counts_as_nothing_where_the_row_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["position = 'five'", "position = position + 16", "epoch = 'f1'", "epoch = x'6531'"])
+async def test_what_was_heard_counts_as_nothing_where_the_row_is_damaged(tmp_path: Path, damage: str) -> None:
     async with a_store(tmp_path) as store:
         await store.journal.hear("e1", 5)
     with contextlib.closing(sqlite3.connect(tmp_path / "orders.db")) as connection:
-        connection.execute("UPDATE heard SET position = 'five'")
+        connection.execute(f"UPDATE heard_until SET {damage}")
         connection.commit()
     async with a_store(tmp_path) as store:
         assert await store.journal.heard() == ("", 0)
