@@ -19,6 +19,10 @@ HERE = 10.0
 AWAY = 300.0
 """Seconds for which it may come back with its rooms; as in the script of the engine."""
 
+ALONE = 2.5
+"""Seconds after which another sidecar with the name of this shard would have been seen: each shows itself once a
+second."""
+
 READ_EVERY = 30.0
 """Seconds between two reads of all names, while nothing happens."""
 
@@ -74,6 +78,8 @@ class Members:
     _read_number: int = 0
     """The number at the last read of all names."""
     _namesake: str = ""
+    _shared_name_at: float = NEVER
+    """When another process was last seen under the name of this shard."""
 
     def beat(self, epoch: str, number: int, now: float) -> bool:
         """This sidecar has shown itself to the engine, which knows so many that are there. Returns whether to read all
@@ -112,13 +118,17 @@ class Members:
         self._epoch = ""
 
     def complete_in(self, now: float) -> str:
-        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say."""
-        return self._epoch if now - self._beat_at <= HERE else ""
+        """The epoch of the engine that knows all shards that may have rooms; empty: nobody can say. Nor can a sidecar
+        whose name another one may have: that one may have rooms too."""
+        return self._epoch if now - self._beat_at <= HERE and now - self._shared_name_at >= ALONE else ""
 
-    def has_older_namesake(self, before: Process | None) -> bool:
+    def has_older_namesake(self, before: Process | None, now: float) -> bool:
         """Whether an older process has the name of this shard too. `before`: who has shown itself under this name
         before. Once may be a message that was on its way for long; so it has to be seen twice."""
-        if before is None or before.member == self.own.member or self._beat_at == NEVER:
+        if before is None or before.member == self.own.member:
+            return False
+        self._shared_name_at = now
+        if self._beat_at == NEVER:
             return False
         twice, self._namesake = before.member == self._namesake, before.member
         return twice and before < self.own

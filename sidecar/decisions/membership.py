@@ -71,10 +71,11 @@ class Membership:
 
     async def beaten(self, epoch: str) -> bool:
         """Do what follows for the names from a beat in this epoch. Returns whether this shard has a new name."""
-        is_copy = self._members.has_older_namesake(Process.of(self._engine.before))
+        now = self._clock.monotonic()
+        is_copy = self._members.has_older_namesake(Process.of(self._engine.before), now)
         if is_copy:
             self._take_new_name()
-        if self._members.beat(epoch, self._engine.members, self._clock.monotonic()):
+        if self._members.beat(epoch, self._engine.members, now):
             with contextlib.suppress(EngineError):  # the next beat leads here again
                 await self._read()
         return is_copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from typing import Any
@@ -11,7 +12,7 @@ from tests.rig.engine import EngineProcess
 from tests.rig.module import Module
 from tests.rig.sidecar import Sidecar
 from tests.rig.toxic import Toxic
-from tests.shards.rig import in_touch, order, shard, shards, until, write_secret
+from tests.shards.rig import all_in_touch, in_touch, order, shard, shards, until, write_secret
 from tests.shards.test_orders import ABSENT, DONE, linked
 
 PROCESSES = "{prosody-sidecar}:processes"
@@ -81,6 +82,31 @@ async def test_of_two_sidecars_with_one_name_the_younger_takes_a_new_name_and_ke
         await second.run()
         await until(lambda: in_touch(second))
         assert await _names(engine) == named
+
+
+async def test_a_copy_does_not_say_that_a_room_is_nowhere_which_the_shard_may_have_whose_name_it_has(
+    backend: Backend, engine: EngineProcess
+) -> None:
+    elsewhere = engine.url.replace("/0", "/1")
+    async with (
+        shards(backend, engine.url, engine.url, elsewhere) as (first, with_the_rooms, copy),
+        linked(Module(ABSENT), first),
+    ):
+        for sidecar in (with_the_rooms, copy):
+            await sidecar.end()
+        shutil.rmtree(copy.folder / "state")
+        shutil.copytree(with_the_rooms.folder / "state", copy.folder / "state", ignore=shutil.ignore_patterns("*.sock"))
+        copy.write({"shared": {"url": engine.url}})
+        await with_the_rooms.run()  # its Prosody is away
+        await all_in_touch(with_the_rooms)
+        await copy.run()
+        async with linked(Module(ABSENT), copy):
+            answers: list[asyncio.Future[tuple[int, object]]] = []
+            while "another sidecar has the name of this shard" not in copy.output():
+                kick = order(first, "kick", room=f"room{len(answers)}", user="ann@example.com")
+                answers.append(asyncio.ensure_future(kick))
+                await asyncio.sleep(0.1)
+            assert {(await answer)[0] for answer in answers} == {202}
 
 
 async def _names(engine: EngineProcess) -> set[Any]:

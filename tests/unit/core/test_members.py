@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.members import AWAY, HERE, Member, Members, Process
+from sidecar.core.members import ALONE, AWAY, HERE, Member, Members, Process
 
 OWN = Process(2_000, "own", "aaaa")
 OTHER = Process(1_000, "other", "aaaa")
@@ -101,7 +101,7 @@ def test_sidecars_with_another_fingerprint_are_counted_while_they_are_there() ->
 def beats(members: Members, *before: Process | None) -> list[bool]:
     found = []
     for second, process in enumerate(before):
-        found.append(members.has_older_namesake(process))
+        found.append(members.has_older_namesake(process, 100.0 + second))
         members.beat("e1", 1, 100.0 + second)
     return found
 
@@ -117,6 +117,17 @@ def test_of_two_processes_with_one_name_the_younger_notices_it() -> None:
     assert beats(Members(OWN), OTHER, OTHER, OTHER) == [False, False, True]
     assert beats(Members(OWN), None, OTHER, OWN, OTHER) == [False, False, False, True]
     assert not any(beats(Members(OWN), OWN, YOUNGER, YOUNGER, YOUNGER))
+
+
+@pytest.mark.parametrize("another", [OTHER, YOUNGER])
+def test_who_may_share_a_name_with_another_does_not_say_that_a_room_is_nowhere(another: Process) -> None:
+    members = Members(OWN)
+    beats(members, another, OWN)
+    members.take("e1", [a_member("here")], 101.0)
+    assert not members.complete_in(100.0 + ALONE - 0.1)
+    assert members.complete_in(100.0 + ALONE) == "e1"
+    beats(members, OWN, another)
+    assert not members.complete_in(102.0)
 
 
 @pytest.mark.parametrize("text", ["", "one two", "x y z", "1 2 3 4"])
