@@ -8,7 +8,7 @@ local now = require "util.time".now;
 local pposix = require "util.pposix";
 local timer = require "util.timer";
 
-local options, state, metrics, connections, carry_out, answers, version; -- handed over by start.lib.lua
+local options, state, metrics, connections, carry_out, on_up, answers, version; -- handed over by start.lib.lua
 
 local longest_pause, pause_without_link = 10, 300; -- seconds
 local longest_outcome = 1000 * 1000; -- bytes; the sidecar ends the link because of a message of more than 1 MiB
@@ -51,6 +51,7 @@ function handlers.on_up(connection)
 	connection.was_up = true;
 	metrics.link_is_up(1);
 	module:log("info", "The link to %s is up", options.url);
+	on_up();
 end
 
 function handlers.on_down(connection, reason, status)
@@ -148,7 +149,7 @@ end
 
 local function new(need)
 	options, state, metrics, connections = need.options, need.state, need.metrics, need.connections;
-	carry_out, answers, version = need.carry_out, need.answers, need.version;
+	carry_out, on_up, answers, version = need.carry_out, need.on_up, need.answers, need.version;
 	return { start = start; is_up = is_up; send = send; retire = retire; stop = stop; describe = describe };
 end
 

@@ -128,7 +128,7 @@ local function read_options()
 		subject_from_title = flag_option("muc_webhook_subject", false);
 		frontend_settings = set_option("muc_webhook_frontend_settings");
 		events = set_option("muc_webhook_events", event_names);
-		queue_size = number_option("muc_webhook_queue_size", 1000, 1, 1000000);
+		queue_size = number_option("muc_webhook_queue_size", 10000, 1, 1000000);
 		enforce_duration = flag_option("muc_webhook_enforce_duration", true);
 		warning_minutes = number_option("muc_webhook_duration_warning", 5, 0, 1440);
 	};

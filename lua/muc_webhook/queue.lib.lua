@@ -33,6 +33,12 @@ local function send_later()
 	end);
 end
 
+local function stop_timer()
+	local queue = state.queue;
+	if queue.timer then timer.stop(queue.timer); end
+	queue.timer = nil;
+end
+
 local function pause()
 	local queue = state.queue;
 	queue.failures = queue.failures + 1;
@@ -117,6 +123,13 @@ local function restore()
 	end
 end
 
+-- The other side is there again: nothing waits for the end of a pause.
+local function go_on()
+	stop_timer();
+	state.queue.failures, state.queue.paused_until = 0, 0;
+	send();
+end
+
 -- What is on its way to a URL that is not the one any more is sent again.
 local function resume()
 	local queue = state.queue;
@@ -129,17 +142,11 @@ local function resume()
 	send();
 end
 
-local function stop_timer()
-	local queue = state.queue;
-	if queue.timer then timer.stop(queue.timer); end
-	queue.timer = nil;
-end
-
 local function new(need)
 	state, options, metrics, webhook, answers = need.state, need.options, need.metrics, need.webhook, need.answers;
 	store = module:open_store("muc_webhook_queue");
 	state.queue.send = send;
-	return { add = add; resume = resume; save = save; restore = restore; stop_timer = stop_timer };
+	return { add = add; go_on = go_on; resume = resume; save = save; restore = restore; stop_timer = stop_timer };
 end
 
 return { version = "0.2.0"; new = new };

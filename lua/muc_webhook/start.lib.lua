@@ -39,11 +39,11 @@ local function build(libraries, saved)
 	local held = libraries.held.new { state = state, people = people, bosh = libraries.bosh.new() };
 
 	local answers, messages = libraries.answers.new { texts = texts }, libraries.messages.new();
-	local orders; -- built last, since it reaches for much of what asks over the link
+	local queue, orders; -- built after the link, over which they send
 	local http = libraries.http.new { safely = safely };
 	local link = libraries.link.new {
 		options = options, state = state, metrics = metrics, answers = answers,
-		carry_out = function (...) return orders.carry_out(...); end,
+		carry_out = function (...) return orders.carry_out(...); end, on_up = function () queue.go_on(); end,
 		version = libraries.start.version,
 		connections = libraries.connection.new { options = options, safely = safely, answers = answers, http = http },
 	};
@@ -52,7 +52,7 @@ local function build(libraries, saved)
 		deadlines = libraries.deadlines.new(),
 	};
 
-	local queue = libraries.queue.new {
+	queue = libraries.queue.new {
 		state = state, options = options, metrics = metrics, webhook = webhook, answers = answers,
 	};
 	local events = libraries.events.new {

@@ -70,8 +70,11 @@ function exchange_mt:ask_fallback()
 	self:post(options.fallback_url, options.fallback_secret, function (...) self:finish(...); end);
 end
 
-function exchange_mt:ask_over_http()
+-- Once more, if the connection has ended without an answer: Prosody ends a new one ("connection timeout") if what it
+-- still has to read was for another one, which had the same number and was closed just before.
+function exchange_mt:ask_over_http(is_repeated)
 	self:post(options.url, options.secret, function (code, answer, ...)
+		if code == 0 and not is_repeated and answer ~= "connection refused" then return self:ask_over_http(true); end
 		if code ~= 0 or not options.fallback_url then return self:finish(code, answer, ...); end
 		pass_by(answer);
 		self:ask_fallback();

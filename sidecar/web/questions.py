@@ -117,13 +117,9 @@ class Questions:
         began when it arrived: then its deadline is over, and it causes no call to the backend."""
         return Exchange(self._clock.monotonic() - (unread_for if unread_for >= self.settings.patience else 0.0))
 
-    async def answer(self, exchange: Exchange, route: Route, body: bytes, key: str = "", trace: str = "") -> None:
-        """Answer it. `key`: the event's idempotency key; `trace`: a valid traceparent. Raises nothing."""
-        if not self.answer_at_once(exchange, route, body, key, trace):
-            await self.complete(exchange)
-
     def answer_at_once(self, exchange: Exchange, route: Route, body: bytes, key: str = "", trace: str = "") -> bool:
-        """Answer it if nothing has to be waited for. False: `complete` must follow."""
+        """Answer it if nothing has to be waited for. False: `complete` must follow. `key`: the event's idempotency key;
+        `trace`: a valid traceparent. Raises nothing."""
         try:
             exchange.endpoint = route.endpoint
             self._read(exchange, route, body, key, trace)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http
 import json
-from collections.abc import Mapping
 from email.utils import formatdate
 
 from aiohttp import web
@@ -105,20 +104,19 @@ class Renderer:
         """The response for one answer."""
         if answer.status == 503 and not answer.body:
             return self.problem(nothing_usable(answer))
-        return self._response(answer.status, JSON, answer.body, {"Cache-Status": cache_status(answer)})
+        return self._response(answer.status, JSON, answer.body, f"Cache-Status: {cache_status(answer)}\r\n")
 
     def problem(self, problem: Problem) -> FullResponse:
         """The response for a problem."""
         headers = {"Cache-Status": f"{CACHE_NAME}; detail=problem", **problem.headers}
         closes = headers.pop("Connection", "") == "close"
-        return self._response(problem.status, PROBLEM, document_of(problem), headers, closes=closes)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return self._response(problem.status, PROBLEM, document_of(problem), lines, closes=closes)
 
     def _response(
-        self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], *, closes: bool = False
+        self, status: int, content_type: str, body: bytes, lines: str, *, closes: bool = False
     ) -> FullResponse:
-        head = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n"
-        for name, value in headers.items():
-            head += f"{name}: {value}\r\n"
+        head = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nDate: {self._now()}\r\n{lines}"
         return FullResponse(status, head, body, self._writes, closes=closes)
 
     def _now(self) -> str:

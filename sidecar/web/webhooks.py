@@ -9,7 +9,7 @@ from sidecar.core.wire import traceparent_of
 from sidecar.facts import Crashed, Emit, Resolved
 from sidecar.web.auth import check_token
 from sidecar.web.hosts import Hosts
-from sidecar.web.questions import Exchange, Questions
+from sidecar.web.questions import Questions
 from sidecar.web.requests import check_head, read_body, route_of, routes_below
 from sidecar.web.responses import FullResponse, Problem, Renderer
 
@@ -27,13 +27,21 @@ class Webhooks:
 
     async def handle(self, request: web.BaseRequest) -> FullResponse:
         """Answer one request; raises nothing."""
-        exchange = self._questions.begin(unread_for(request.transport))
+        questions, headers = self._questions, request.headers
+        exchange = questions.begin(unread_for(request.transport))
         try:
-            await self._answer(request, exchange)
+            check_token(request, questions.settings.tokens)
+            route = route_of(request, self._routes)
+            exchange.endpoint = route.endpoint
+            check_head(request)
+            body = await read_body(request)
+            key, trace = headers.get("Idempotency-Key", ""), traceparent_of(headers.get("traceparent", ""))
+            if not questions.answer_at_once(exchange, route, body, key, trace):
+                await questions.complete(exchange)
         except Problem as problem:
-            self._questions.refuse(exchange, problem)
+            questions.refuse(exchange, problem)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end as a dropped connection
-            self._questions.crashed(exchange, error)
+            questions.crashed(exchange, error)
         if exchange.problem is not None:
             return self._render.problem(exchange.problem)
         assert exchange.answer is not None, "an exchange ends with an answer or a problem"
@@ -48,13 +56,3 @@ class Webhooks:
         problem = Problem(status, "this is not HTTP as the sidecar understands it", Connection="close")
         self._emit(Resolved("other", status, 0.0, problem=str(problem)))
         return self._render.problem(problem)
-
-    async def _answer(self, request: web.BaseRequest, exchange: Exchange) -> None:
-        headers = request.headers
-        check_token(request, self._questions.settings.tokens)
-        route = route_of(request, self._routes)
-        exchange.endpoint = route.endpoint
-        check_head(request)
-        body = await read_body(request)
-        trace = traceparent_of(headers.get("traceparent", ""))
-        await self._questions.answer(exchange, route, body, headers.get("Idempotency-Key", ""), trace)

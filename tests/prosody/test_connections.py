@@ -151,6 +151,19 @@ async def test_a_broken_yes_is_none(start_prosody: StartProsody, room: str, way:
             assert str((await ann.join(room)).error) == "wait/remote-server-timeout"
 
 
+async def test_a_question_whose_connection_ended_without_an_answer_is_asked_again(
+    start_prosody: StartProsody, room: str
+) -> None:
+    async def speak(number: int, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"" if number % 2 == 0 else http(YES))
+        writer.close()
+
+    async with speaking(speak) as url:
+        prosody = await start_prosody(fresh=True, webhook_url=url)
+        async with Client.connect(prosody) as ann:
+            assert (await ann.join(room)).joined
+
+
 BEHIND = {
     "a whole answer": http(YES),
     "a whole answer in chunks": chunked(YES),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.prosody.conftest import Server, StartProsody, eventually
+from tests.prosody.conftest import GATE, Server, StartProsody, eventually
 from tests.rig.answers import Request, hold, reply
 from tests.rig.backend import Backend
 from tests.rig.xmpp import CLIENT, Client, json_message
@@ -308,6 +308,14 @@ async def test_the_queue_is_bounded_and_says_what_it_dropped(start_prosody: Star
         await prosody.backend.received("room-destroyed", room, within=10)
     numbers = sorted({e.body["sequence"] for e in events_of(prosody, room)})
     assert numbers == [1, 2, 3, 6, 7], "the numbers show what is missing"
+
+
+async def test_thousands_can_leave_at_once_and_no_event_is_dropped(start_prosody: StartProsody, room: str) -> None:
+    prosody = await start_prosody(fresh=True, options=OPTIONS)
+    await prosody.backend.stop()
+    leave = f'{GATE}.parts.queue.add("{room}-"..n % 20, {{ id = "leave-"..n; endpoint = "user-left"; body = "{{}}" }})'
+    await prosody.module(f"for n = 1, 5000 do {leave}; end")
+    assert await prosody.module("return webhook.module.save().queue.dropped") == 0
 
 
 @pytest.mark.parametrize("how", ["reload", "unload and load"])

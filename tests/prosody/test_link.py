@@ -378,6 +378,22 @@ async def test_an_event_goes_on_until_it_is_taken_with_the_same_id(start_prosody
         assert sidecar.posts == []
 
 
+async def test_events_that_wait_go_as_soon_as_the_link_is_up(start_prosody: StartProsody, room: str) -> None:
+    async with (
+        linked(start_prosody, muc_webhook_events=["user-joined"]) as (prosody, sidecar, link),
+        Client.connect(prosody) as ann,
+    ):
+        await ann.begin_join(room, "ann")
+        link.writes(f'answer {(await link.reads()).id} 200 200 16\n{{"allowed":true}}{{}}')
+        event = await link.reads()
+        link.writes(f"taken {event.id} 503")
+        queue = "local queue = webhook.module.save().queue"
+        await eventually(lambda: prosody.module(f"{queue}; return queue.failures"), 1)
+        await prosody.module(f'{queue}; queue.paused_until = require "util.time".now() + 60')
+        link.cut()
+        assert (await (await sidecar.link()).reads()).id == event.id
+
+
 async def test_events_do_not_hold_up_questions(start_prosody: StartProsody, room: str) -> None:
     prosody = await start_prosody(fresh=True, options={"muc_webhook_events": ["user-joined"]})
     await prosody.link_up()

@@ -83,7 +83,12 @@ async def test_a_shard_that_was_cut_off_during_a_failover_knows_who_was_denied_a
         await backend.stop()
         proxy.refuses = False
         await all_in_touch(here, there)
-        assert not (await here.decides("standup", ANN)).allowed
+
+        async def is_denied() -> bool:
+            """It asks the engine, and goes on alone if that takes longer than 20 ms, as on a busy machine."""
+            return not (await here.decides("standup", ANN)).allowed
+
+        await until(is_denied, 5)
 
 
 async def until_out_of_touch(sidecar: Sidecar) -> None:

@@ -224,7 +224,8 @@ async def test_a_question_to_the_backend_takes_no_more_steps_than_it_did() -> No
 
     async def asked(user: int) -> Exchange:
         exchange = parts.questions.begin()
-        await parts.questions.answer(exchange, route, a_body(user))
+        assert not parts.questions.answer_at_once(exchange, route, a_body(user))
+        await parts.questions.complete(exchange)
         return exchange
 
     with a_backend() as port:

@@ -86,7 +86,12 @@ def begun(resolver: Resolver, clock: Clock) -> tuple[Exchange, asyncio.Task[None
     questions = Questions(resolver, Engines(), WebhookSettings(PREFIX), clock, lambda n: "ab" * n, facts.append)
     exchange = questions.begin()
     route = Route(Endpoint.VALIDATE_ACCESS, config_too=True)
-    return exchange, asyncio.ensure_future(questions.answer(exchange, route, json.dumps(JOIN).encode()))
+
+    async def answer() -> None:
+        if not questions.answer_at_once(exchange, route, json.dumps(JOIN).encode()):
+            await questions.complete(exchange)
+
+    return exchange, asyncio.ensure_future(answer())
 
 
 def body(answer: Answer | None) -> dict[str, object]:
