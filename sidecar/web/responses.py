@@ -83,10 +83,10 @@ class FullResponse(web.StreamResponse):
         self._writes.add(request.transport, head if request.method == "HEAD" else head + self._content)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Wait while too much of what was written is still in the buffer."""
+        """Wait until it is written, since aiohttp may close the connection next, and while too much of what was written
+        is still in the buffer."""
         if self._request is not None:
-            if not self._stays:
-                await asyncio.sleep(0)  # aiohttp closes the connection next, and it must have been written by then
+            await asyncio.sleep(0)
             await self._request.writer.drain()
 
 
