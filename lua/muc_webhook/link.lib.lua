@@ -17,7 +17,7 @@ local link = { why = "it has not started", failures = 0, ignored = 0, losses = 0
 
 local function hello()
 	return json.encode {
-		version = version; host = module.host; timeout = options.timeout;
+		version = version; host = module.host; timeout = options.timeout; events = state.queue.restored;
 		boot = ("%d-%d"):format(prosody.start_time, pposix.getpid()); -- the same until Prosody is started again
 	};
 end

@@ -118,6 +118,7 @@ local function restore()
 	local kept = store:get(nil);
 	if not kept or type(kept.items) ~= "table" then return; end
 	store:set(nil, nil);
+	state.queue.restored = #kept.items;
 	for _, item in ipairs(kept.items) do
 		add(item.room, { id = item.id; endpoint = item.endpoint; body = item.body });
 	end

@@ -42,7 +42,7 @@ class Orderers:
         """A module has carried out an order, or could not."""
         self._orders.acknowledged(order_id, outcome, host)
 
-    def module_connected(self, host: str, boot: str) -> None:
+    def module_connected(self, host: str, boot: str, *, has_events: bool) -> None:
         """A module's link is up."""
-        self._restarts.module_connected(host, boot)
+        self._restarts.module_connected(host, boot, has_events=has_events)
         self._orders.module_connected()

@@ -84,7 +84,7 @@ class Control(Protocol):
         """The module of this host has carried out an order, or could not."""
         ...
 
-    def module_connected(self, host: str, boot: str) -> None:
+    def module_connected(self, host: str, boot: str, *, has_events: bool) -> None:
         """A module's link is up."""
         ...
 
@@ -100,6 +100,8 @@ class Module:
     version: str
     timeout: float | None = None
     """Seconds that it waits for an answer, if it says so: its muc_webhook_timeout."""
+    has_events: bool = False
+    """Whether it has events from before the start of its Prosody, which it sends now."""
 
 
 class Links:
@@ -254,7 +256,7 @@ class Links:
         if sentence := self._impatience(module):
             self._emit(Notice(sentence, "warning"))
         if self.control is not None:
-            self.control.module_connected(module.host, module.boot)
+            self.control.module_connected(module.host, module.boot, has_events=module.has_events)
         async for message in link.socket:
             link.silent_sweeps = 0
             if message.type is WSMsgType.TEXT:
@@ -398,14 +400,15 @@ async def _hello(link: _Link) -> Module | None:
         if message.type is not WSMsgType.TEXT or not message.data.startswith(b"hello 0\n"):
             return None
         hello = json.loads(message.data.partition(b"\n")[2])
-        names, timeout = [hello[name] for name in ("host", "boot", "version")], hello.get("timeout")
+        names = [hello[name] for name in ("host", "boot", "version")]
+        timeout, events = hello.get("timeout"), hello.get("events")
     except (TimeoutError, ValueError, RecursionError, KeyError, TypeError):
         return None
     if not all(isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() for name in names):
         return None
     waits = timeout if type(timeout) in (int, float) and 0 < timeout < math.inf else None
     host, boot, version = names
-    return Module(host, boot, version, waits)
+    return Module(host, boot, version, waits, type(events) is int and events > 0)
 
 
 def _known_config(words: str) -> tuple[str, str]:

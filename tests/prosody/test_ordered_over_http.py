@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -117,7 +116,29 @@ async def test_the_backend_hears_of_the_meetings_of_a_prosody_that_was_killed(
             await backend.received("room-destroyed", f"{room}-before")
             await ann.join(room, nick="ann")
             await backend.received("user-joined", room)
-            await asyncio.sleep(1.1)  # Prosody knows the second of its start, and an event the one in which it was
             await prosody.crash()
         (end,) = await backend.received("room-destroyed", room, within=15.0)
         assert (end.body["cause"], end.body["roomJid"]) == ("server-restart", f"{room}@conference.localhost")
+
+
+async def test_a_prosody_that_was_stopped_ends_its_meetings_itself_and_once(
+    start_prosody: StartProsody, room: str
+) -> None:
+    async with Backend() as backend, Sidecar.prepared(backend.url, on_disk=True) as sidecar:
+        await sidecar.run()
+        prosody = await start_prosody(fresh=True, webhook_url=sidecar.webhooks, options=EVENTS, storage="internal")
+        async with Client.connect(prosody, user="ann") as ann:
+            await ann.join(f"{room}-before", nick="ann")
+            await ann.leave(f"{room}-before", nick="ann")
+            await backend.received("room-destroyed", f"{room}-before")
+            await ann.join(room, nick="ann")
+            await backend.received("user-joined", room)
+            await sidecar.end()  # so that the last events stay with Prosody
+            prosody.process.terminate()
+            await ann.gone.wait()
+        await prosody.process.wait()
+        await sidecar.run()
+        await prosody.start_again()
+        await backend.received("user-left", room, within=15.0)
+        (end,) = await backend.received("room-destroyed", room)
+        assert end.body["cause"] == "empty"

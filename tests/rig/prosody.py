@@ -216,19 +216,22 @@ class Prosody:
                 await asyncio.sleep(0.02)
         await _stop(self.process)
         while_down()
-        self.process = await _launch(self.command, self.folder)
-        await self._until_ready()
+        await self.start_again()
 
     async def stop(self) -> None:
         """Stops the server for good."""
         await _stop(self.process)
 
+    async def start_again(self) -> None:
+        """Starts a server that has ended, on the same ports."""
+        self.process = await _launch(self.command, self.folder)
+        await self._until_ready()
+
     async def crash(self) -> None:
         """Kills the server, as -9 does, and starts it again on the same ports."""
         self.process.kill()
         await self.process.wait()
-        self.process = await _launch(self.command, self.folder)
-        await self._until_ready()
+        await self.start_again()
 
     async def lua(self, code: str) -> Any:
         """Runs a piece of Lua inside the server; its `return` value comes back as JSON would have it."""

@@ -34,13 +34,13 @@ class Orders:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, dict[str, Any]]] = []
-        self.modules: list[tuple[str, str]] = []
+        self.modules: list[tuple[str, str, bool]] = []
 
     def acknowledged(self, order_id: str, outcome: dict[str, Any], host: str) -> None:
         self.done.append((order_id, outcome))
 
-    def module_connected(self, host: str, boot: str) -> None:
-        self.modules.append((host, boot))
+    def module_connected(self, host: str, boot: str, *, has_events: bool) -> None:
+        self.modules.append((host, boot, has_events))
 
 
 @pytest.fixture
@@ -471,7 +471,18 @@ async def test_an_order_goes_to_the_latest_link_of_its_host_and_its_outcome_come
         await new.says("done", "o-1", body=b'{"status":"done"}')
         await until(lambda: orders.done == [("o-1", {"status": "done"})])
         assert all(message.kind != "order" for link in (other, old) for message in link.seen)
-    assert orders.modules == [("other", "1-1"), (HELLO["host"], "1-1"), (HELLO["host"], "1-1")]
+    here = (HELLO["host"], "1-1", False)
+    assert orders.modules == [("other", "1-1", False), here, here]
+
+
+@pytest.mark.parametrize(("said", "has_events"), [(3, True), (0, False), (None, False), (True, False), ("3", False)])
+async def test_a_hello_says_whether_the_module_has_events_from_before(
+    url: str, links: Links, said: object, has_events: bool
+) -> None:
+    links.control = orders = Orders()
+    async with Link.open(url, hello={**HELLO, "events": said}):
+        pass
+    assert orders.modules == [(HELLO["host"], "1-1", has_events)]
 
 
 # -- the end
